@@ -1,0 +1,289 @@
+"""SQL of a change set: what differs between a membership and the source, found in one statement.
+
+The source is read once. Its keys and fingerprints are joined with those of the last published membership, and only
+what differs is looked up in full; where an engine compares columns faster than it hashes them, the join does it.
+NULL equals NULL. Rows are numbered in the order in which messages are made of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_kinesis_audience.audience import Action, Source, Updated, instant_text
+from airflow_kinesis_audience.membership import (
+    AUDIENCE,
+    audience_rows,
+    member_columns,
+    padded,
+    select_audiences,
+    select_membership,
+    source_columns,
+    with_expressions,
+)
+from airflow_kinesis_audience.sql import SOURCE_PLACEHOLDER, column, table, text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlglot import exp
+
+    from airflow_kinesis_audience.layout import Column, Layout
+
+Named = tuple[str, "exp.Query", "bool | None"]
+
+
+def change_columns(layout: Layout) -> tuple[str, ...]:
+    """List the columns of a change set and of a snapshot."""
+    return (
+        "position",
+        "action",
+        "updated",
+        "bucket",
+        *member_columns(layout),
+        *(c.old for c in layout.columns),
+        "audience_name",
+        "source_rows",
+        "invalid_rows",
+    )
+
+
+def select_changes(
+    source: Source, layout: Layout, schema: str, base: str, changes: Sequence[str], as_of: datetime
+) -> exp.Query:
+    """Build a change set: from the membership of ``base`` and ``changes`` to the source as of now.
+
+    :param schema: the schema of the state.
+    :param changes: names of the change sets' tables after the base, ascending.
+    """
+    from sqlglot import exp
+
+    needed, members = select_membership(layout, schema, base, changes)
+    read = source_columns(source, layout).from_(table(None, SOURCE_PLACEHOLDER).as_("given", quoted=True))
+    named: list[Named] = [
+        ("source", read, True),
+        *((name, query, None) for name, query in needed),
+        ("previous", members, False),
+        *(_by_fingerprint(layout) if layout.fingerprint else _by_columns(layout)),
+        ("compared", _classify(layout, as_of), None),
+        ("audiences", select_audiences(), None),
+    ]
+    names = change_columns(layout)
+    rows = _numbered(layout, names, table(None, "compared"))
+    query = exp.union(rows, audience_rows(table(None, "audiences"), names), distinct=False)
+    return with_expressions(query, named)
+
+
+def select_snapshot(layout: Layout, schema: str, base: str, changes: Sequence[str]) -> exp.Query:
+    """Build the change set in which every member of a membership enters: for a destination that knows nobody."""
+    from sqlglot import exp
+
+    needed, members = select_membership(layout, schema, base, changes)
+    names = change_columns(layout)
+    given: dict[str, exp.Expr] = {n: column(n, "members") for n in member_columns(layout)}
+    given |= {c.old: exp.null() for c in layout.columns}
+    given |= {"action": text(Action.ENTERED.value), "updated": exp.cast(exp.null(), "TEXT")}
+    entering = exp.select(*(e.as_(n, quoted=True) for n, e in given.items())).from_(table(None, "members"))
+    rows = _numbered(layout, names, table(None, "entering"))
+    audiences = audience_rows(table(schema, changes[-1] if changes else base), names)
+    query = exp.union(rows, audiences.where(column("action").eq(AUDIENCE)), distinct=False)
+    return with_expressions(
+        query, [*((n, q, None) for n, q in needed), ("members", members, False), ("entering", entering, None)]
+    )
+
+
+def select_counts(layout: Layout, schema: str, name: str) -> exp.Query:
+    """Build the counts per audience and action of a base's members or a change set's rows.
+
+    Columns: audience_id, action, rows, distinct users.
+    """
+    from sqlglot import exp
+
+    return (
+        exp.select(
+            column("audience_id"),
+            column("action"),
+            exp.Count(this=exp.Star()),
+            exp.Count(this=exp.Distinct(expressions=[column("user_id")])),
+        )
+        .from_(table(schema, name))
+        .where(column("action").neq(AUDIENCE))
+        .group_by(column("audience_id"), column("action"))
+    )
+
+
+def select_audience_rows(schema: str, name: str) -> exp.Query:
+    """Build the reading of what a state table tells of audiences.
+
+    Columns: audience_id, audience_name, source_rows, invalid_rows.
+    """
+    from sqlglot import exp
+
+    return (
+        exp.select(*(column(n) for n in ("audience_id", "audience_name", "source_rows", "invalid_rows")))
+        .from_(table(schema, name))
+        .where(column("action").eq(AUDIENCE))
+    )
+
+
+def _matching(layout: Layout, left: str, right: str) -> exp.Expr:
+    from sqlglot import exp
+
+    return exp.and_(*(column(k, left).eq(column(k, right)) for k in layout.key))
+
+
+def _differs(layout: Layout, columns: Sequence[Column], new: str, old: str, old_name: str) -> exp.Expr:
+    """Build the null-safe comparison of columns; ``old_name`` is the attribute that names the old one."""
+    from sqlglot import exp
+
+    if not columns:
+        return exp.false()
+    return exp.or_(
+        *(exp.NullSafeNEQ(this=column(c.new, new), expression=column(getattr(c, old_name), old)) for c in columns)
+    )
+
+
+def _current(layout: Layout) -> exp.Subquery:
+    """Build the rows of the source that name a user and an audience; the others are counted, not compared."""
+    from sqlglot import exp
+
+    wanted = [n for n in member_columns(layout) if n != "member_since"]
+    return (
+        exp.select(*(column(n) for n in wanted))
+        .from_(table(None, "source"))
+        .where(column("user_id").is_(exp.null()).not_(), column("audience_id").is_(exp.null()).not_())
+        .subquery("current")
+    )
+
+
+def _either(name: str) -> exp.Expr:
+    from sqlglot import exp
+
+    return exp.func("COALESCE", column(name, "current"), column(name, "previous")).as_(name, quoted=True)
+
+
+def _presence(absent_side: str, name: str) -> exp.Expr:
+    from sqlglot import exp
+
+    return column("user_id", absent_side).is_(exp.null()).as_(name, quoted=True)
+
+
+def _by_columns(layout: Layout) -> list[Named]:
+    """Build ``differing`` with one join that compares every column."""
+    from sqlglot import exp
+
+    query = (
+        exp.select(
+            _either("audience_id"),
+            _either("user_id"),
+            column("member_since", "previous").as_("member_since", quoted=True),
+            _presence("current", "gone"),
+            _presence("previous", "fresh"),
+            *(column(c.new, "current").as_(c.new, quoted=True) for c in layout.columns),
+            *(column(c.new, "previous").as_(c.old, quoted=True) for c in layout.columns),
+        )
+        .from_(_current(layout))
+        .join(table(None, "previous"), on=_matching(layout, "current", "previous"), join_type="full outer")
+        .where(
+            exp.or_(
+                column("user_id", "current").is_(exp.null()),
+                column("user_id", "previous").is_(exp.null()),
+                _differs(layout, layout.columns, "current", "previous", "new"),
+            )
+        )
+    )
+    return [("differing", query, None)]
+
+
+def _by_fingerprint(layout: Layout) -> list[Named]:
+    """Build ``differing`` with a join of keys and fingerprints, then a look-up of what the old values were."""
+    from sqlglot import exp
+
+    narrow = exp.select(*(column(n) for n in (*layout.key, "fingerprint"))).from_(table(None, "previous"))
+    if "audience_id" not in layout.key:
+        narrow = narrow.select(text(layout.audience_id or "").as_("audience_id", quoted=True))
+    found = (
+        exp.select(
+            _either("audience_id"),
+            _either("user_id"),
+            column("fingerprint", "current").as_("fingerprint", quoted=True),
+            _presence("current", "gone"),
+            _presence("previous", "fresh"),
+            *(column(c.new, "current").as_(c.new, quoted=True) for c in layout.columns),
+        )
+        .from_(_current(layout))
+        .join(narrow.subquery("previous"), on=_matching(layout, "current", "previous"), join_type="full outer")
+        .where(
+            exp.or_(
+                column("user_id", "current").is_(exp.null()),
+                column("user_id", "previous").is_(exp.null()),
+                column("fingerprint", "current").neq(column("fingerprint", "previous")),
+            )
+        )
+    )
+    kept = ("audience_id", "user_id", "fingerprint", "gone", "fresh")
+    looked_up = (
+        exp.select(
+            *(column(n, "found") for n in kept),
+            *(column(c.new, "found") for c in layout.columns),
+            column("member_since", "previous"),
+            *(column(c.new, "previous").as_(c.old, quoted=True) for c in layout.columns),
+        )
+        .from_(table(None, "found"))
+        .join(table(None, "previous"), on=_matching(layout, "found", "previous"), join_type="left")
+    )
+    return [("found", found, None), ("differing", looked_up, None)]
+
+
+def _classify(layout: Layout, as_of: datetime) -> exp.Select:
+    """Build action and kind of update; a fingerprint that differs over equal values is no change."""
+    from sqlglot import exp
+
+    def differing(columns: Sequence[Column]) -> exp.Expr:
+        return _differs(layout, columns, "differing", "differing", "old")
+
+    gone, fresh = column("gone"), column("fresh")
+    action = (
+        exp.case()
+        .when(gone, text(Action.EXITED.value))
+        .when(fresh, text(Action.ENTERED.value))
+        .else_(text(Action.UPDATED.value))
+    )
+    both = exp.and_(differing(layout.identities), differing(layout.properties))
+    updated = (
+        exp.case()
+        .when(exp.or_(gone, fresh), exp.cast(exp.null(), "TEXT"))
+        .when(both, text(Updated.BOTH.value))
+        .when(differing(layout.identities), text(Updated.IDENTITIES.value))
+        .else_(text(Updated.PROPERTIES.value))
+    )
+    since = exp.func("COALESCE", column("member_since"), text(instant_text(as_of)))
+    narrow = (column("fingerprint"),) if layout.fingerprint else ()
+    return (
+        exp.select(
+            action.as_("action", quoted=True),
+            updated.as_("updated", quoted=True),
+            column("audience_id"),
+            column("user_id"),
+            since.as_("member_since", quoted=True),
+            *narrow,
+            *(column(n) for c in layout.columns for n in (c.new, c.old)),
+        )
+        .from_(table(None, "differing"))
+        .where(exp.or_(gone, fresh, differing(layout.columns)))
+    )
+
+
+def _numbered(layout: Layout, names: Sequence[str], origin: exp.Table) -> exp.Select:
+    """Number the rows in the order of audience, action, bucket and user; a user's bucket never changes."""
+    from sqlglot import exp
+
+    bucket = exp.func("SUBSTRING", exp.MD5(this=column("user_id")), exp.Literal.number(1), exp.Literal.number(3))
+    order = [exp.Ordered(this=e) for e in (column("audience_id"), column("action"), bucket, column("user_id"))]
+    number = exp.Window(this=exp.RowNumber(), order=exp.Order(expressions=order))
+    own = {
+        "position": exp.Sub(this=number, expression=exp.Literal.number(1)),
+        "bucket": bucket.copy(),
+    }
+    audience_only = {"audience_name", "source_rows", "invalid_rows"}
+    return padded({n: own.get(n, column(n)) for n in names if n not in audience_only}, names).from_(origin)

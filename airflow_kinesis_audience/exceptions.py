@@ -1,0 +1,86 @@
+"""What can go wrong, sorted by the one thing a scheduler must know: whether trying again can help.
+
+Operators turn ``retry_helps = False`` into ``AirflowFailException`` in one place (``operators/run.py``).
+A message says what was found, what was expected and what to do next, and never holds a user id, an
+identity or a property value. What an author wrote wrong (an argument, a column name) is a ``ValueError``.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class AudienceError(Exception):
+    """Any failure of a sync or a delivery that is not a mistake in the DAG's code."""
+
+    retry_helps: ClassVar[bool] = True
+
+
+class LedgerUnreadable(AudienceError):
+    """The ledger could not be read. That never means that nothing is there, so the run stops."""
+
+
+class LedgerConflict(AudienceError):
+    """Another run wrote to the same sync or delivery in the meantime; the next attempt sees its work."""
+
+
+class WarehouseUnavailable(AudienceError):
+    """The warehouse could not be reached, or is held by another process."""
+
+
+class WarehouseRefused(AudienceError):
+    """The warehouse answered, and will answer the same again: a wrong statement or a missing grant."""
+
+    retry_helps = False
+
+
+class DeliveryIncomplete(AudienceError):
+    """Some records were not acknowledged within the bounds; the next attempt sends exactly those."""
+
+
+class DestinationRefused(AudienceError):
+    """The destination refuses every record: it is missing, or the login may not write to it."""
+
+    retry_helps = False
+
+
+class DeliveryChanged(AudienceError):
+    """A half-delivered change set would no longer give the same bytes and ids."""
+
+    retry_helps = False
+
+
+class FirstRunRefused(AudienceError):
+    """A destination was never sent to, and its author wants to be asked first."""
+
+    retry_helps = False
+
+
+class MessageTooLarge(AudienceError):
+    """One member alone is larger than the destination takes in a record."""
+
+    retry_helps = False
+
+
+class GuardTripped(AudienceError):
+    """A change set was stopped before it counted; nothing was sent and the baseline did not move."""
+
+    retry_helps = False
+
+
+class SchemaChanged(AudienceError):
+    """The mapping or a column's type is no longer what the published membership was written with."""
+
+    retry_helps = False
+
+
+class HistoryGone(AudienceError):
+    """A change set that is needed is not in the ledger, or is older than its retention."""
+
+    retry_helps = False
+
+
+class RunSuperseded(AudienceError):
+    """The run speaks for an instant that a later run has covered already; there is nothing to compute."""
+
+    retry_helps = False

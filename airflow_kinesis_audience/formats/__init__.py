@@ -1,0 +1,52 @@
+"""The one registry of wire formats.
+
+A format is a callable that takes the format's options as keywords and returns a renderer: a pure function from
+:class:`~airflow_kinesis_audience.audience.Changes` and an
+:class:`~airflow_kinesis_audience.messages.Envelope` to messages, in the order of the changes. A dotted path to a
+callable of that shape works wherever a name does. A renderer is called once per slice and keeps nothing
+between calls, so a resume can start at any slice and gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from airflow_kinesis_audience.audience import Changes
+from airflow_kinesis_audience.messages import Envelope, Message
+
+Renderer = Callable[[Changes, Envelope], Iterator[Message]]
+
+FORMATS: Mapping[str, str] = {
+    "amplitude_cohort": "airflow_kinesis_audience.formats.amplitude.AmplitudeCohort",
+}
+"""Name to dotted path; imported when used."""
+
+
+def load_renderer(message_format: str, options: Mapping[str, Any]) -> Renderer:
+    """Build the renderer of a format with its options.
+
+    :param message_format: a name of :data:`FORMATS` or a dotted path.
+    :raises ValueError: if there is no such format or it does not know an option; a retry does not help.
+    """
+    path = FORMATS.get(message_format, message_format)
+    module, _, name = path.rpartition(".")
+    known = f"expected one of {', '.join(sorted(FORMATS))}, or a dotted path to a callable"
+    if not module or path.startswith("."):
+        raise ValueError(f"message_format is {message_format!r}; {known}")
+    try:
+        build = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"message_format {message_format!r} cannot be imported ({error}); {known}") from error
+    if not callable(build):
+        raise ValueError(f"message_format {message_format!r} is a {type(build).__name__}; {known}")
+    accepted = inspect.signature(build).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+    if not takes_any and (unknown := sorted(set(options) - set(accepted))):
+        raise ValueError(
+            f"format_options has {', '.join(unknown)}; {message_format} knows {', '.join(accepted) or 'none'}"
+        )
+    renderer: Renderer = build(**options)
+    return renderer

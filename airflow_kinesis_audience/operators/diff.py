@@ -1,0 +1,196 @@
+"""The task that computes a change set. It sends nothing and can be repeated.
+
+Arguments are only assigned on construction and checked when the task runs, after templating. What the task
+returns is counts and names, never rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from airflow_kinesis_audience.audience import Source, instant
+from airflow_kinesis_audience.guards import Guards
+from airflow_kinesis_audience.hooks.warehouse import open_warehouse
+from airflow_kinesis_audience.ledger import Ledger
+from airflow_kinesis_audience.operators.outcome import airflow_outcome
+from airflow_kinesis_audience.sql import table as table_reference
+from airflow_kinesis_audience.sync import Sync, Upkeep
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class AudienceDiffOperator(BaseOperator):
+    """Find who entered, left or changed since the last run, inside the warehouse, and record it there.
+
+    Returns a summary: ``sync_id``, ``as_of``, ``previous_as_of``, ``entered``, ``exited``, ``updated``,
+    ``members``, per audience where there are few, and where the state is. It fails without retries where a
+    retry cannot help, and is skipped where a later run has covered its instant already.
+
+    :param warehouse_conn_id: any Airflow connection whose hook is a ``DbApiHook``: DuckDB or PostgreSQL.
+    :param sql: a SELECT with one row per member, or a ``.sql`` file. Either this or ``table``.
+    :param table: a table or view with one row per member, ``schema.table``.
+    :param user_id_column: the column of the user id; its values are sent as text.
+    :param identities: source column to identity type.
+    :param properties: source columns, or source column to property name.
+    :param audience_id: the audience's id, which never changes; or
+    :param audience_id_column: the column of the audience id, for many audiences in one sync.
+    :param audience_name: the audience's name, by default its id.
+    :param audience_name_column: the column of the audience name.
+    :param sync_id: the name under which state is kept, by default ``dag_id.task_id``.
+    :param as_of: the instant that the run speaks for, with a time zone; by default the end of the data
+        interval, else the logical date, else the time after which the run was due.
+    :param max_exit_ratio: stop if more than this share of an audience's previous members, from 100 members on,
+        would exit.
+    :param max_exits: stop if more members of an audience would exit.
+    :param max_change_ratio: stop if entries and exits together are more than this share of the previous members.
+    :param min_members: stop if an audience would have fewer members.
+    :param on_empty: an audience that had members and has no row in the source: ``fail``, or ``exit_all``.
+    :param state_schema: where the state is kept in the warehouse; ``database.schema`` is possible.
+    :param compaction_share: changes since the last full copy, as a share of the members, that make a new one.
+    :param keep_history: how long a past membership can be asked for.
+    """
+
+    template_fields: Sequence[str] = (
+        "warehouse_conn_id",
+        "sql",
+        "table",
+        "audience_id",
+        "audience_name",
+        "sync_id",
+        "as_of",
+        "state_schema",
+        "max_exit_ratio",
+        "max_exits",
+        "max_change_ratio",
+        "min_members",
+        "on_empty",
+    )
+    template_ext: Sequence[str] = (".sql",)
+    template_fields_renderers = {"sql": "sql"}  # noqa: RUF012
+    ui_color = "#e3f1ee"
+
+    def __init__(
+        self,
+        *,
+        warehouse_conn_id: str,
+        sql: str | None = None,
+        table: str | None = None,
+        user_id_column: str = "user_id",
+        identities: Mapping[str, str] | None = None,
+        properties: Sequence[str] | Mapping[str, str] = (),
+        audience_id: str | None = None,
+        audience_name: str | None = None,
+        audience_id_column: str | None = None,
+        audience_name_column: str | None = None,
+        sync_id: str | None = None,
+        as_of: str | datetime | None = None,
+        state_schema: str = "airflow_audience",
+        max_exit_ratio: float | None = 0.5,
+        max_exits: int | None = None,
+        max_change_ratio: float | None = None,
+        min_members: int | None = None,
+        on_empty: str = "fail",
+        compaction_share: float = 0.25,
+        keep_history: timedelta = timedelta(days=90),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.warehouse_conn_id = warehouse_conn_id
+        self.sql = sql
+        self.table = table
+        self.user_id_column = user_id_column
+        self.identities = identities
+        self.properties = properties
+        self.audience_id = audience_id
+        self.audience_name = audience_name
+        self.audience_id_column = audience_id_column
+        self.audience_name_column = audience_name_column
+        self.sync_id = sync_id
+        self.as_of = as_of
+        self.state_schema = state_schema
+        self.max_exit_ratio = max_exit_ratio
+        self.max_exits = max_exits
+        self.max_change_ratio = max_change_ratio
+        self.min_members = min_members
+        self.on_empty = on_empty
+        self.compaction_share = compaction_share
+        self.keep_history = keep_history
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Compute, look at and record the change set of this run."""
+        with airflow_outcome():
+            as_of = instant(self.as_of) if self.as_of else as_of_run(context)
+            source = self._source()
+            guards = Guards(
+                max_exit_ratio=_number(self.max_exit_ratio, "max_exit_ratio"),
+                max_exits=_whole(self.max_exits, "max_exits"),
+                max_change_ratio=_number(self.max_change_ratio, "max_change_ratio"),
+                min_members=_whole(self.min_members, "min_members"),
+                on_empty=self.on_empty,
+            )
+            upkeep = Upkeep(compaction_share=self.compaction_share, keep_history=self.keep_history)
+            with open_warehouse(self.warehouse_conn_id) as warehouse:
+                ledger = Ledger(warehouse, self.state_schema, self.sync_id or f"{self.dag_id}.{self.task_id}")
+                summary = Sync(ledger, source, guards=guards, upkeep=upkeep).run(as_of)
+        self.log.info(
+            "%s as of %s: %s members, %s entered, %s exited, %s updated",
+            *(summary[n] for n in ("sync_id", "as_of", "members", "entered", "exited", "updated")),
+        )
+        return {**summary, "warehouse_conn_id": self.warehouse_conn_id, "state_schema": self.state_schema}
+
+    def _source(self) -> Source:
+        if (self.sql is None) == (self.table is None):
+            raise ValueError("give either sql or table: who belongs is read from one of them")
+        named = self.properties
+        return Source(
+            query=self.sql if self.sql is not None else _select_all(self.table or ""),
+            user_id=self.user_id_column,
+            identities=dict(self.identities or {}),
+            properties=dict(named) if isinstance(named, Mapping) else {name: name for name in named},
+            audience_id=self.audience_id,
+            audience_name=self.audience_name,
+            audience_id_column=self.audience_id_column,
+            audience_name_column=self.audience_name_column,
+        )
+
+
+def as_of_run(context: Context) -> datetime:
+    """Return the instant that a run speaks for.
+
+    :raises ValueError: if the run has none.
+    """
+    run = context["dag_run"]
+    for found in (context.get("data_interval_end"), context.get("logical_date"), run.run_after):
+        if found is not None:
+            return instant(found)
+    raise ValueError("the run has neither data interval nor logical date; give as_of")
+
+
+def _select_all(name: str) -> str:
+    schema, _, table = name.rpartition(".")
+    if not table.strip():
+        raise ValueError(f"table is {name!r}; expected a table's name such as marts.lapsed")
+    # Quoted as in the canonical dialect, which all engines that are supported so far share.
+    return f"SELECT * FROM {table_reference(schema or None, table).sql(identify=True)}"  # noqa: S608
+
+
+def _number(value: float | str | None, name: str) -> float | None:
+    """Read a bound, which a template leaves as text."""
+    if value is None or str(value).strip().lower() in ("", "none"):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(f"{name} is {value!r}; expected a number, or None for no bound") from None
+
+
+def _whole(value: int | str | None, name: str) -> int | None:
+    number = _number(value, name)
+    if number is None or number == int(number):
+        return None if number is None else int(number)
+    raise ValueError(f"{name} is {value!r}; expected a whole number, or None for no bound")

@@ -1,0 +1,250 @@
+"""The outbox: what a destination still has to be told, sent in order, exactly once as far as anybody can know.
+
+Each delivery has its own cursor. Draining sends every change set after the cursor, up to the run's, oldest
+first. What is about to be sent is written down before the first record and how far it got after every answer,
+so that a killed attempt goes on with the same bytes and ids from what was acknowledged. An error leaves the
+cursor.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_kinesis_audience.audience import instant_text
+from airflow_kinesis_audience.delivery import RetryPolicy, deliver
+from airflow_kinesis_audience.diff import select_snapshot
+from airflow_kinesis_audience.exceptions import (
+    DeliveryChanged,
+    DeliveryIncomplete,
+    FirstRunRefused,
+    HistoryGone,
+    LedgerConflict,
+)
+from airflow_kinesis_audience.ledger import SYNC_LOG, Event, Ledger
+from airflow_kinesis_audience.sending import Delivery, Progress, Report, Sending
+from airflow_kinesis_audience.slices import ChangeSet
+from airflow_kinesis_audience.sql import drop_table, table, table_name, write_table
+from airflow_kinesis_audience.timeline import Edge, Standing, Timeline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from airflow_kinesis_audience.messages import Outcome, Record
+
+OnFirstRun = Literal["enter_all", "baseline", "fail"]
+
+
+class Outbox:
+    """Sends what one delivery still has to send.
+
+    :param ledger: of the sync.
+    :param delivery: where to and how.
+    :param put: puts one batch; one outcome per record.
+    :param watch: told after every answer.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        delivery: Delivery,
+        put: Callable[[Sequence[Record]], list[Outcome]],
+        *,
+        policy: RetryPolicy | None = None,
+        watch: Callable[[Progress], None] = lambda _: None,
+    ) -> None:
+        self.ledger = ledger
+        self.warehouse = ledger.warehouse
+        self.delivery = delivery
+        self.report = Report()
+        self._put = put
+        self._policy = policy or RetryPolicy()
+        self._watch = watch
+
+    def drain(self, as_of: datetime, *, on_first_run: OnFirstRun = "enter_all", resend: bool = False) -> None:
+        """Send every change set after the cursor up to the one that leads to ``as_of``, oldest first.
+
+        :param on_first_run: what a destination that was never sent to is to be told.
+        :param resend: send the one that leads to ``as_of`` again if it is delivered already.
+        :raises DeliveryIncomplete: if records were not acknowledged; the next attempt sends exactly those.
+        :raises DeliveryChanged: if a half-sent change set would now give other bytes.
+        """
+        timeline, standing = self._read()
+        if timeline.find(as_of) is None:
+            raise HistoryGone(
+                f"sync {self.ledger.sync_id!r} has no change set as of {instant_text(as_of)}; "
+                "run its diff task first"
+            )
+        if standing.attached is None:
+            standing = self._attach(as_of, on_first_run)
+        already = standing.cursor is not None and as_of <= standing.cursor
+        for change_set in self._pending(standing, as_of):
+            self._send(change_set, resend=False)
+        self._drop_snapshot()
+        if already and resend:
+            self._send_again(as_of)
+
+    def _read(self) -> tuple[Timeline, Standing]:
+        entries = self.ledger.read()
+        return Timeline.from_entries(entries), Standing.from_entries(self.delivery.log, entries)
+
+    def _append(self, standing: Standing, event: Event, as_of: datetime, detail: Mapping[str, Any]) -> Standing:
+        entry = self.ledger.append(self.delivery.log, standing.sequence, event, as_of=as_of, detail=detail)
+        return replace(standing, sequence=entry.sequence)
+
+    def _attach(self, as_of: datetime, on_first_run: OnFirstRun) -> Standing:
+        if on_first_run == "fail":
+            raise FirstRunRefused(
+                f"{self.delivery.destination} was never sent anything of sync {self.ledger.sync_id!r}, and "
+                'on_first_run is "fail". Choose "enter_all" to tell it of all members, or "baseline" if it knows '
+                "them"
+            )
+        self._seal(as_of)
+        detail = {
+            "on_first_run": on_first_run,
+            "destination": self.delivery.destination,
+            "connection": self.delivery.connection,
+            "message_format": self.delivery.message_format,
+        }
+        self._append(self._read()[1], Event.ATTACHED, as_of, detail)
+        return self._read()[1]
+
+    def _seal(self, as_of: datetime) -> Edge:
+        """Make a change set immutable: from here on a delivery relies on it."""
+        while True:
+            timeline, _ = self._read()
+            edge = timeline.find(as_of)
+            assert edge is not None  # noqa: S101
+            if edge.sealed:
+                return edge
+            try:
+                self.ledger.append(SYNC_LOG, timeline.sequence, Event.SEALED, as_of=as_of, detail={})
+            except LedgerConflict:
+                continue
+
+    def _pending(self, standing: Standing, as_of: datetime) -> Iterator[ChangeSet]:
+        assert standing.attached is not None  # noqa: S101
+        if standing.cursor is None:
+            yield self._write_snapshot(standing.attached)
+        timeline, _ = self._read()
+        for edge in timeline.after(standing.cursor or standing.attached, as_of):
+            yield self._change_set(timeline, self._seal(edge.as_of))
+
+    def _change_set(self, timeline: Timeline, edge: Edge) -> ChangeSet:
+        before = timeline.find(edge.previous_as_of) if edge.previous_as_of else None
+        return ChangeSet(
+            sync_id=self.ledger.sync_id,
+            as_of=edge.as_of,
+            previous_as_of=edge.previous_as_of,
+            schema=self.ledger.schema,
+            table=edge.table,
+            rows=edge.rows,
+            slice_rows=edge.slice_rows,
+            layout=edge.layout,
+            names_from=timeline.audiences_table(before) if before else None,
+        )
+
+    def _write_snapshot(self, as_of: datetime, *, keep: bool = True) -> ChangeSet:
+        """Write the change set in which everybody enters, or find the one that an earlier attempt wrote."""
+        timeline, standing = self._read()
+        edge = timeline.find(as_of)
+        assert edge is not None  # noqa: S101
+        name = table_name("snapshot", self.ledger.sync_id, as_of, uuid.uuid4().hex[:6])
+        known = standing.snapshot or {}
+        if keep and known.get("written"):
+            name = known["table"]
+        else:
+            if keep:
+                if known:
+                    drop_table(self.warehouse, table(self.ledger.schema, known["table"]))
+                standing = self._append(standing, Event.SNAPSHOT, as_of, {"table": name})
+            base, changes = timeline.tables(as_of)
+            query = select_snapshot(edge.layout, self.ledger.schema, base, changes)
+            write_table(self.warehouse, table(self.ledger.schema, name), query, sliced=True)
+            if keep:
+                self._append(standing, Event.SNAPSHOT, as_of, {"table": name, "written": True})
+        return replace(
+            self._change_set(timeline, edge),
+            previous_as_of=None,
+            table=name,
+            rows=edge.counts["members"],
+            names_from=None,
+        )
+
+    def _drop_snapshot(self) -> None:
+        _, standing = self._read()
+        if standing.cursor is not None and standing.snapshot:
+            drop_table(self.warehouse, table(self.ledger.schema, standing.snapshot["table"]))
+            assert standing.attached is not None  # noqa: S101
+            self._append(standing, Event.SNAPSHOT, standing.attached, {})
+
+    def _send_again(self, as_of: datetime) -> None:
+        timeline, standing = self._read()
+        edge = timeline.find(as_of)
+        assert edge is not None  # noqa: S101
+        if as_of == standing.attached and standing.on_first_run == "enter_all":
+            change_set = self._write_snapshot(as_of, keep=False)
+            self._send(change_set, resend=True)
+            drop_table(self.warehouse, table(self.ledger.schema, change_set.table))
+        elif edge.previous_as_of is None or edge.dropped:
+            raise HistoryGone(
+                f"the change set as of {instant_text(as_of)} is not kept, so it cannot be sent again"
+            )
+        else:
+            self._send(self._change_set(timeline, edge), resend=True)
+
+    def _send(self, change_set: ChangeSet, *, resend: bool) -> None:
+        """Send one change set from where its last attempt got to, and write down how far this one gets."""
+        _, standing = self._read()
+        resumed = {} if resend or standing.sending != change_set.as_of else standing.progress
+        if resumed and resumed["rendering"] != self.delivery.rendering:
+            raise DeliveryChanged(
+                f"the change set as of {instant_text(change_set.as_of)} is half sent to "
+                f"{self.delivery.destination}, and format, options, limits or partitions are not what it was "
+                "begun with, so the rest would have other bytes and ids. Put them back until it is delivered; it "
+                f"was begun with {resumed['rendering']}"
+            )
+        sending = Sending(
+            self.warehouse,
+            self.delivery,
+            change_set,
+            resumed,
+            append=self._appender(standing, change_set.as_of, resend=resend),
+            watch=self._watch,
+        )
+        sending.write(Event.SENDING)
+        try:
+            sending.tally = deliver(
+                sending.records(),
+                self._put,
+                limits=self.delivery.limits,
+                settled=sending.settled,
+                on_progress=sending.checkpoint,
+                policy=self._policy,
+            )
+        finally:
+            self.report.add(sending.tally, sending.omitted)
+        if sending.tally.failure is not None:
+            raise sending.tally.failure
+        if sending.missing:
+            raise DeliveryIncomplete(
+                f"{sending.delivered:,} of {change_set.rows:,} changes as of {instant_text(change_set.as_of)} "
+                f"were acknowledged, and {sending.omitted:,} have nothing to say in "
+                f"{self.delivery.message_format}: the sums do not match"
+            )
+        sending.write(Event.DELIVERED)
+        self.report.change_sets.append(instant_text(change_set.as_of))
+
+    def _appender(
+        self, standing: Standing, as_of: datetime, *, resend: bool
+    ) -> Callable[[Event, Mapping[str, Any]], None]:
+        """Make what appends one row after the other: a second publisher's row in between stops this one."""
+        mark = {"resend": True} if resend else {}
+
+        def append(event: Event, detail: Mapping[str, Any]) -> None:
+            nonlocal standing
+            standing = self._append(standing, event, as_of, {**detail, **mark})
+
+        return append

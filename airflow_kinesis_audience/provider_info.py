@@ -1,0 +1,47 @@
+"""What Airflow's provider manager is told about this package.
+
+Airflow reads it in every process, so it imports nothing. An entry that fails Airflow's schema would stop the
+discovery of every provider, not of this one alone: a test validates it. ``package-name`` is the name of the
+distribution, which Airflow compares.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_KINESIS = "Kinesis audiences"
+_PACKAGE = "airflow_kinesis_audience"
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's entry, in the form of Airflow's ``provider_info.schema.json``."""
+    return {
+        "package-name": "airflow-kinesis-audience",
+        "name": "Kinesis Audience",
+        "description": "Delivers who entered, left or changed in an audience to Kinesis.",
+        "integrations": [
+            {
+                "integration-name": _KINESIS,
+                "external-doc-url": "https://docs.aws.amazon.com/streams/latest/dev/introduction.html",
+                "tags": ["aws"],
+            },
+        ],
+        "operators": [
+            {
+                "integration-name": _KINESIS,
+                "python-modules": [
+                    f"{_PACKAGE}.operators.diff",
+                    f"{_PACKAGE}.operators.publish",
+                ],
+            },
+        ],
+        "hooks": [
+            {
+                "integration-name": _KINESIS,
+                "python-modules": [
+                    f"{_PACKAGE}.hooks.kinesis",
+                    f"{_PACKAGE}.hooks.warehouse",
+                ],
+            },
+        ],
+    }

@@ -1,0 +1,221 @@
+"""One attempt at one change set: where it goes, its records, and how far it got.
+
+A change set's records are the same on every attempt, so that a number per record is all there is to remember.
+What an earlier attempt had acknowledged is not put again, and whole slices of it are not even read.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_kinesis_audience.delivery import Tally
+from airflow_kinesis_audience.ledger import Event
+from airflow_kinesis_audience.messages import Envelope, Limits, Record, message_job
+from airflow_kinesis_audience.settled import Settled
+from airflow_kinesis_audience.slices import ChangeSet, read_audience_names, read_slice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from datetime import datetime
+
+    from airflow_kinesis_audience.formats import Renderer
+    from airflow_kinesis_audience.sql import Warehouse
+
+_DELIVERIES = uuid.UUID("0b5ac0a3-6f5c-5b0e-8e0f-1a7a3b8a9d52")
+_KEY_BYTES = 64
+"""Room left in a record for the partition key and what ends the record."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Delivery:
+    """The sending of a sync's change sets to one destination in one format.
+
+    :param destination: for example ``kinesis://eu-west-1/audience-changes``.
+    :param connection: id of the connection by which the destination is reached: the same name in two accounts
+        is two destinations.
+    :param message_format: the format's name, and ``options`` its options.
+    :param limits: of the destination.
+    :param record_end: what ends a record there.
+    :param partitions: partitions per audience, a power of two up to 4,096.
+    """
+
+    destination: str
+    connection: str
+    message_format: str
+    options: Mapping[str, Any]
+    renderer: Renderer
+    limits: Limits
+    record_end: bytes = b""
+    partitions: int = 16
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.partitions <= 4096 or self.partitions & (self.partitions - 1):
+            raise ValueError(f"partitions is {self.partitions}; expected a power of two from 1 to 4,096")
+
+    @property
+    def log(self) -> str:
+        """The delivery's id: it never holds what may change without being another delivery."""
+        return uuid.uuid5(_DELIVERIES, json.dumps([self.destination, self.connection, self.message_format])).hex
+
+    @property
+    def message_bytes(self) -> int:
+        """Most bytes of a message."""
+        return self.limits.record_bytes - _KEY_BYTES
+
+    @property
+    def rendering(self) -> str:
+        """Everything that decides the bytes of a change set's records, as one text."""
+        return json.dumps(
+            {
+                "format": self.message_format,
+                "version": getattr(self.renderer, "version", None),
+                "options": self.options,
+                "partitions": self.partitions,
+                "message_bytes": self.message_bytes,
+                "record_end": self.record_end.decode(),
+            },
+            sort_keys=True,
+            default=repr,
+        )
+
+
+@dataclass(slots=True)
+class Report:
+    """What draining did, filled while it runs: it can be told before an error is raised."""
+
+    change_sets: list[str] = field(default_factory=list)
+    messages: int = 0
+    records: int = 0
+    bytes: int = 0
+    delivered: int = 0
+    rejected: int = 0
+    omitted: int = 0
+    retried: int = 0
+    seconds: float = 0.0
+
+    def add(self, tally: Tally, omitted: int) -> None:
+        """Count an attempt at one change set."""
+        self.omitted += omitted
+        self.messages += tally.delivered
+        self.records += tally.delivered
+        self.bytes += tally.bytes_delivered
+        self.delivered += tally.changes_delivered
+        self.rejected += tally.changes_rejected
+        self.retried += tally.retried
+        self.seconds = round(self.seconds + tally.seconds, 3)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far the change set that is being sent has come; counts are changes."""
+
+    as_of: datetime
+    done: int
+    total: int
+    tally: Tally
+
+
+class Sending:
+    """One attempt at one change set.
+
+    :param resumed: detail of the last row of an earlier attempt's, or nothing.
+    :param append: appends a row to the delivery's log.
+    :param watch: told after every answer.
+    """
+
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        delivery: Delivery,
+        change_set: ChangeSet,
+        resumed: Mapping[str, Any],
+        *,
+        append: Callable[[Event, Mapping[str, Any]], None],
+        watch: Callable[[Progress], None],
+    ) -> None:
+        self._warehouse = warehouse
+        self._delivery = delivery
+        self._change_set = change_set
+        self._append = append
+        self._watch = watch
+        self._first = int(resumed.get("slice", 0))
+        self._before = int(resumed.get("delivered", 0))
+        # Per slice begun: the ordinal of its first record, and the changes left out before it.
+        self._starts = {self._first: (int(resumed.get("ordinal", 0)), int(resumed.get("omitted", 0)))}
+        self.settled = Settled.from_json(resumed["settled"]) if "settled" in resumed else Settled()
+        self.omitted = int(resumed.get("omitted", 0))
+        self.delivered = self._before
+        self.tally = Tally()
+
+    @property
+    def missing(self) -> int:
+        """Changes of the change set that are neither acknowledged nor left out by the format."""
+        return self._change_set.rows - self.delivered - self.omitted
+
+    def records(self) -> Iterator[Record]:
+        """Render the records, slice by slice, from the first slice that is not done."""
+        if self._first >= self._change_set.slices:
+            return
+        envelope = self._envelope()
+        names = read_audience_names(self._warehouse, self._change_set)
+        ordinal, _ = self._starts[self._first]
+        for number in range(self._first, self._change_set.slices):
+            self._starts[number] = (ordinal, self.omitted)
+            changes = read_slice(self._warehouse, self._change_set, number, names)
+            told = 0
+            for message in self._delivery.renderer(changes, envelope):
+                told += message.changes
+                yield Record(
+                    ordinal=ordinal,
+                    data=message.document + self._delivery.record_end,
+                    partition_key=message.partition,
+                    hash_key=message.hash_key,
+                    changes=message.changes,
+                )
+                ordinal += 1
+            self.omitted += len(changes) - told
+        self._starts[self._change_set.slices] = (ordinal, self.omitted)
+
+    def checkpoint(self, tally: Tally) -> None:
+        """Write down what is acknowledged, before anything more is put."""
+        self.tally = tally
+        self.delivered = self._before + tally.changes_delivered
+        self.write(Event.CHECKPOINT)
+        done = self.delivered + self.omitted
+        self._watch(Progress(as_of=self._change_set.as_of, done=done, total=self._change_set.rows, tally=tally))
+
+    def write(self, event: Event) -> None:
+        """Append a row that tells how far the change set got; a resume reads the last one."""
+        number = max(n for n, (ordinal, _) in self._starts.items() if ordinal <= self.settled.below)
+        for done in [n for n in self._starts if n < number]:
+            del self._starts[done]
+        ordinal, omitted = self._starts[number]
+        self._append(
+            event,
+            {
+                "rendering": self._delivery.rendering,
+                "table": self._change_set.table,
+                "slice": number,
+                "ordinal": ordinal,
+                "omitted": omitted,
+                "delivered": self.delivered,
+                "settled": self.settled.as_json(),
+            },
+        )
+
+    def _envelope(self) -> Envelope:
+        before, after = self._change_set.edge
+        return Envelope(
+            job=message_job(
+                sync_id=self._change_set.sync_id,
+                previous_as_of=before,
+                as_of=after,
+                destination=self._delivery.destination,
+                rendering=self._delivery.rendering,
+            ),
+            partitions=self._delivery.partitions,
+            message_bytes=self._delivery.message_bytes,
+        )

@@ -1,0 +1,138 @@
+"""Reading a change set slice by slice: bounded memory on any driver, and where a resume starts.
+
+A slice is a numbered run of a change set's rows, and which rows it holds never changes. Values come out in one
+fixed type per column; numbers that JSON cannot hold exactly come out as text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_kinesis_audience.audience import Changes, instant_text
+from airflow_kinesis_audience.diff import select_audience_rows
+from airflow_kinesis_audience.membership import AUDIENCE
+from airflow_kinesis_audience.sql import Kind, Warehouse, column, render, table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    import pyarrow as pa
+    from sqlglot import exp
+
+    from airflow_kinesis_audience.layout import Layout
+
+_OWN = ("position", "action", "updated", "bucket", "audience_id", "user_id", "member_since")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChangeSet:
+    """A change set or a snapshot that is to be sent.
+
+    :param rows: changes in it, numbered from 0.
+    :param slice_rows: rows of a slice.
+    :param names_from: an older state table that names audiences which have no row in this one.
+    """
+
+    sync_id: str
+    as_of: datetime
+    previous_as_of: datetime | None
+    schema: str
+    table: str
+    rows: int
+    slice_rows: int
+    layout: Layout
+    names_from: str | None = None
+
+    @property
+    def slices(self) -> int:
+        """How many slices there are."""
+        return -(-self.rows // self.slice_rows)
+
+    @property
+    def edge(self) -> tuple[str, str]:
+        """The instants that the change set leads from and to, as text; from nothing where everybody enters."""
+        return instant_text(self.previous_as_of) if self.previous_as_of else "", instant_text(self.as_of)
+
+
+def read_audience_names(warehouse: Warehouse, change_set: ChangeSet) -> dict[str, str]:
+    """Read the names of all audiences in a change set, by id; an id without a name is its own."""
+    names: dict[str, str] = {}
+    for name in (change_set.names_from, change_set.table):
+        if name is not None:
+            rows = warehouse.read_rows(render(select_audience_rows(change_set.schema, name), warehouse.dialect))
+            names |= {audience_id: called or audience_id for audience_id, called, *_ in rows}
+    return names
+
+
+def read_slice(
+    warehouse: Warehouse, change_set: ChangeSet, number: int, audience_names: Mapping[str, str]
+) -> Changes:
+    """Read a slice whole, ``slice_rows`` rows at most.
+
+    :param number: from 0.
+    """
+    import pyarrow as pa
+
+    schema = _schema(change_set.layout)
+    query = render(_select(change_set, number), warehouse.dialect)
+    batches = list(warehouse.read_batches(query, schema, rows=change_set.slice_rows))
+    read: dict[str, list[Any]] = pa.Table.from_batches(batches, schema=schema).to_pydict()
+    own: dict[str, Any] = {n: read[n] for n in _OWN}
+    layout = change_set.layout
+    return Changes(
+        **own,
+        sync_id=change_set.sync_id,
+        as_of=change_set.as_of,
+        previous_as_of=change_set.previous_as_of,
+        audience_names={a: audience_names.get(a, a) for a in dict.fromkeys(read["audience_id"])},
+        new_identities={c.label: read[c.new] for c in layout.identities},
+        old_identities={c.label: read[c.old] for c in layout.identities},
+        new_properties={c.label: read[c.new] for c in layout.properties},
+        old_properties={c.label: read[c.old] for c in layout.properties},
+    )
+
+
+def arrow_type(kind: Kind) -> pa.DataType:
+    """Return the Arrow type in which a kind of column is read."""
+    import pyarrow as pa
+
+    types: dict[Kind, pa.DataType] = {
+        Kind.BOOLEAN: pa.bool_(),
+        Kind.INTEGER: pa.int64(),
+        Kind.FLOAT: pa.float64(),
+        Kind.DATE: pa.date32(),
+        Kind.TIMESTAMP: pa.timestamp("us", tz="UTC"),
+    }
+    return types.get(kind, pa.string())
+
+
+def _schema(layout: Layout) -> pa.Schema:
+    import pyarrow as pa
+
+    fields = [(n, pa.int64() if n == "position" else pa.string()) for n in _OWN]
+    fields += [(n, arrow_type(c.kind)) for c in layout.columns for n in (c.new, c.old)]
+    return pa.schema(fields)
+
+
+def _select(change_set: ChangeSet, number: int) -> exp.Query:
+    from sqlglot import exp
+
+    def value(name: str, kind: Kind) -> exp.Expr:
+        return exp.cast(column(name), "TEXT") if kind is Kind.EXACT else column(name)
+
+    start = number * change_set.slice_rows
+    return (
+        exp.select(
+            *(column(n) for n in _OWN),
+            *(value(n, c.kind).as_(n, quoted=True) for c in change_set.layout.columns for n in (c.new, c.old)),
+        )
+        .from_(table(change_set.schema, change_set.table))
+        .where(
+            column("action").neq(AUDIENCE),
+            exp.GTE(this=column("position"), expression=exp.Literal.number(start)),
+            exp.LT(this=column("position"), expression=exp.Literal.number(start + change_set.slice_rows)),
+        )
+        .order_by(column("position"))
+    )

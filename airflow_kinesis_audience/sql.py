@@ -1,0 +1,241 @@
+"""Dialects: what sqlglot covers, and the little that it does not.
+
+Statements are built once as sqlglot expressions with every identifier quoted, then rendered for the engine. The
+author's query alone is spliced in as it was written, so that it means exactly what its author tested.
+Nothing here touches a warehouse; :class:`Warehouse` says what the door to one must be able to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow_kinesis_audience.audience import instant_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    import pyarrow as pa
+    from sqlglot import exp
+
+SOURCE_PLACEHOLDER = "author's query"
+
+
+class Kind(StrEnum):
+    """What a column's values are once they leave the warehouse."""
+
+    BOOLEAN = "boolean"
+    INTEGER = "integer"
+    FLOAT = "float"
+    TEXT = "text"
+    DATE = "date"
+    TIMESTAMP = "timestamp"
+    EXACT = "exact"
+    """Decimals, integers beyond 64 bits and UUIDs: compared natively, read as text."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dialect:
+    """What an engine needs to be told.
+
+    :param name: sqlglot's name of the dialect.
+    :param identifier_bytes: longest identifier, in bytes of UTF-8.
+    :param fingerprint: SQL function from text to a 64-bit integer that never changes between versions of
+        the engine, or none where comparing columns measures faster (findings: PostgreSQL).
+    :param after_write: statements to run on a new table, with ``{table}`` in them.
+    :param index_slices: statements that make reading a slice of a new table cheap, likewise.
+    """
+
+    name: str
+    identifier_bytes: int
+    fingerprint: str | None = None
+    after_write: tuple[str, ...] = ()
+    index_slices: tuple[str, ...] = ()
+
+
+DIALECTS: Mapping[str, Dialect] = {
+    "duckdb": Dialect(name="duckdb", identifier_bytes=255, fingerprint="MD5_NUMBER_LOWER"),
+    "postgres": Dialect(
+        name="postgres",
+        identifier_bytes=63,
+        after_write=("ANALYZE {table}",),
+        index_slices=('CREATE INDEX ON {table} ("position")',),
+    ),
+}
+"""By the connection type of Airflow's hook."""
+
+
+class Warehouse(Protocol):
+    """What the rooms of the core ask of a warehouse. Every statement commits by itself."""
+
+    dialect: Dialect
+    placeholder: str
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        """Run a statement that gives no rows."""
+
+    def read_rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Read a small result whole."""
+
+    def read_types(self, query: str) -> dict[str, str]:
+        """Read a query's column names and the engine's names of their types, running none of it."""
+
+    def read_batches(self, sql: str, schema: pa.Schema, *, rows: int) -> Iterator[pa.RecordBatch]:
+        """Read a large result in batches of at most ``rows`` rows, columns by position, in the given types."""
+
+
+def render(expression: exp.Expr, dialect: Dialect, *, query: str | None = None) -> str:
+    """Render an expression for an engine, with the author's query in the place of :data:`SOURCE_PLACEHOLDER`."""
+    sql = expression.sql(dialect=dialect.name, identify=True)
+    if query is None:
+        return sql
+    marker = table(None, SOURCE_PLACEHOLDER).sql(dialect=dialect.name, identify=True)
+    before, found, after = sql.partition(marker)
+    assert found, "a statement over the source must name it once"  # noqa: S101
+    return f"{before}(\n{query}\n){after}"
+
+
+def check_query(query: str, dialect: Dialect) -> str:
+    """Return the author's query without a closing semicolon.
+
+    :raises ValueError: if it is empty or more than one statement; a retry does not help.
+    """
+    from sqlglot import Dialect as Tokenizers
+    from sqlglot import TokenType
+    from sqlglot.errors import TokenError
+
+    try:
+        tokens = Tokenizers.get_or_raise(dialect.name).tokenize(query)
+    except TokenError as error:
+        raise ValueError("sql cannot be read: a quote or a comment is not closed") from error
+    while tokens and tokens[-1].token_type is TokenType.SEMICOLON:
+        tokens.pop()
+    if not tokens:
+        raise ValueError("sql is empty; expected a SELECT that gives one row per member")
+    if any(token.token_type is TokenType.SEMICOLON for token in tokens):
+        raise ValueError("sql holds more than one statement; expected a single SELECT, without semicolons")
+    if tokens[0].token_type not in (TokenType.SELECT, TokenType.WITH, TokenType.FROM, TokenType.L_PAREN):
+        raise ValueError(f"sql begins with {tokens[0].text.upper()}; expected a SELECT or WITH ... SELECT")
+    depth = 0
+    for token in tokens:
+        depth += (token.token_type is TokenType.L_PAREN) - (token.token_type is TokenType.R_PAREN)
+        if depth < 0:
+            break
+    if depth:
+        raise ValueError("sql has a parenthesis that is not closed, or closed too often")
+    return query[: tokens[-1].end + 1]
+
+
+def column(name: str, table_name: str | None = None) -> exp.Column:
+    """Build a reference to a column."""
+    from sqlglot import exp
+
+    return exp.column(name, table=table_name, quoted=True)
+
+
+def table(schema: str | None, name: str) -> exp.Table:
+    """Build a reference to a table; a schema may be ``database.schema``."""
+    from sqlglot import exp
+
+    database, _, inner = (schema or "").rpartition(".")
+    return exp.table_(name, db=inner or None, catalog=database or None, quoted=True)
+
+
+def text(value: str) -> exp.Expr:
+    """Build a text literal with the type of text, which a bare literal lacks on some engines."""
+    from sqlglot import exp
+
+    return exp.cast(exp.Literal.string(value), "TEXT")
+
+
+def write_table(
+    warehouse: Warehouse,
+    target: exp.Table,
+    query: exp.Query,
+    *,
+    source_query: str | None = None,
+    sliced: bool = False,
+) -> None:
+    """Create a table from a query; no engine has to rename, replace or update what is never changed.
+
+    :param source_query: the author's query, where the query reads the source.
+    :param sliced: whether the table will be read slice by slice.
+    """
+    from sqlglot import exp
+
+    dialect = warehouse.dialect
+    statement = exp.Create(this=target, kind="TABLE", expression=query)
+    warehouse.execute(render(statement, dialect, query=source_query))
+    name = target.sql(dialect=dialect.name, identify=True)
+    for template in (*dialect.after_write, *(dialect.index_slices if sliced else ())):
+        warehouse.execute(template.format(table=name))
+
+
+def drop_table(warehouse: Warehouse, target: exp.Table) -> None:
+    """Drop a table if it is there."""
+    name = target.sql(dialect=warehouse.dialect.name, identify=True)
+    warehouse.execute(f"DROP TABLE IF EXISTS {name}")
+
+
+def table_name(what: str, sync_id: str, as_of: datetime, token: str) -> str:
+    """Name a new state table after its sync and instant, in at most 60 bytes of ASCII.
+
+    :param token: six characters that no other attempt has, so that none writes into another's table.
+    """
+    slug = re.sub(r"[^a-z0-9]+", "_", sync_id.lower()).strip("_")[:19]
+    digest = hashlib.blake2b(sync_id.encode(), digest_size=4).hexdigest()
+    when = re.sub(r"[^0-9T]", "", instant_text(as_of)).replace("T", "_")
+    return f"{what}_{slug}_{digest}_{when}_{token}"
+
+
+def state_column(source_column: str, dialect: Dialect) -> str:
+    """Shorten a source column's name so that a prefix of four bytes fits before it."""
+    longest = dialect.identifier_bytes - 4
+    encoded = source_column.encode()
+    if len(encoded) <= longest:
+        return source_column
+    digest = hashlib.blake2b(encoded, digest_size=4).hexdigest()
+    return f"{encoded[: longest - 9].decode(errors='ignore')}_{digest}"
+
+
+_KINDS: Mapping[str, Kind] = {
+    **dict.fromkeys(("BOOLEAN",), Kind.BOOLEAN),
+    **dict.fromkeys(
+        ("TINYINT", "SMALLINT", "MEDIUMINT", "INT", "BIGINT", "UTINYINT", "USMALLINT", "UINT"), Kind.INTEGER
+    ),
+    **dict.fromkeys(("FLOAT", "DOUBLE"), Kind.FLOAT),
+    **dict.fromkeys(("TEXT", "VARCHAR", "CHAR", "NCHAR", "NVARCHAR", "ENUM"), Kind.TEXT),
+    **dict.fromkeys(("DATE", "DATE32"), Kind.DATE),
+    **dict.fromkeys(("TIMESTAMPTZ", "TIMESTAMPLTZ"), Kind.TIMESTAMP),
+    **dict.fromkeys(("DECIMAL", "BIGDECIMAL", "INT128", "UBIGINT", "UINT128", "UUID"), Kind.EXACT),
+}
+_NAIVE = ("TIMESTAMP", "TIMESTAMPNTZ", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "DATETIME")
+
+
+def kind_of(type_name: str, column_name: str, dialect: Dialect) -> Kind:
+    """Classify an engine's type.
+
+    :raises ValueError: if its values have no one JSON form; the sentence says what to cast to.
+    """
+    from sqlglot import exp
+    from sqlglot.errors import ParseError
+
+    try:
+        found = str(exp.DataType.build(type_name, dialect=dialect.name).this.value)
+    except ParseError:
+        found = "UNKNOWN"
+    if found in _KINDS:
+        return _KINDS[found]
+    if found in _NAIVE:
+        raise ValueError(
+            f"column {column_name!r} is a {type_name}, without a time zone, so its instants are not known; "
+            f"say which zone it is in, for example: {column_name} AT TIME ZONE 'UTC' AS {column_name}"
+        )
+    raise ValueError(
+        f"column {column_name!r} is of type {type_name}, which has no single JSON form; "
+        f"cast it in the query, for example: CAST({column_name} AS VARCHAR) AS {column_name}"
+    )

@@ -1,0 +1,206 @@
+"""One command for everything: makes the environment in .venv when it is missing or old, and runs in it.
+
+    python3 run.py demo     the whole way on this machine, without an account anywhere
+    python3 run.py test     style, types and all tests; further arguments go to pytest
+    python3 run.py lint     style and types
+    python3 run.py bench    the benchmarks
+    python3 run.py lock     write requirements.lock anew (--upgrade for the newest versions)
+
+It needs Python 3.11 with venv and nothing else, installs exactly what requirements.lock says, follows pip's
+settings, and changes nothing outside .venv but the caches of pip and uv.
+"""
+
+import sys
+
+if sys.version_info < (3, 11):
+    sys.exit(f"This needs Python 3.11 or newer; this is Python {sys.version.split()[0]}. Try: python3.11 run.py")
+
+import ast
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+STAMP = VENV / "made-by-run.py"
+LOCK = ROOT / "requirements.lock"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+LINTS = (
+    ("ruff check", ["-m", "ruff", "check", "."]),
+    ("ruff format", ["-m", "ruff", "format", "--check", "."]),
+    ("mypy", ["-m", "mypy"]),
+)
+COMPILE = (
+    "pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --quiet "
+    "--no-annotate --no-emit-index-url --output-file requirements.lock"
+)
+
+
+def main(arguments):
+    """Run the command that the first argument names, and return its exit code."""
+    commands = {"demo": demo, "test": test, "lint": lint, "bench": bench, "lock": lock}
+    if not arguments or arguments[0] not in commands:
+        print(__doc__)
+        return 0 if arguments in (["-h"], ["--help"], ["help"]) else 2
+    make_environment()
+    return commands[arguments[0]](arguments[1:])
+
+
+def demo(arguments):
+    return run_python(["-m", "airflow_kinesis_audience.demo", *arguments])
+
+
+def bench(arguments):
+    return run_python(["-m", "tests.benchmarks", *arguments])
+
+
+def lint(arguments):
+    codes = [quietly(name, [PYTHON, *command, *arguments], stop=False) for name, command in LINTS]
+    return max(codes)
+
+
+def test(arguments):
+    style = lint([])
+    tests = run_python(["-m", "pytest", *arguments])
+    if style:
+        print("Style or types: see above, before the tests.", file=sys.stderr)
+    return tests or style
+
+
+def lock(arguments):
+    command = [PYTHON, "-m", "uv", *COMPILE.split(), "--custom-compile-command", "python3 run.py lock"]
+    return subprocess.run([*command, *arguments], cwd=ROOT, env=installer_settings(), check=False).returncode
+
+
+def run_python(arguments):
+    """Run the environment's Python with the terminal as it is, and return its exit code."""
+    with subprocess.Popen([PYTHON, *arguments], cwd=ROOT, env=environment()) as process:
+        while True:
+            try:
+                code = process.wait()
+            except KeyboardInterrupt:
+                continue  # the terminal told the program, too; it decides how to end
+            return code if code >= 0 else 128 - code
+
+
+def environment():
+    """Return the variables for a program in the environment: what is there, its programs first."""
+    variables = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "__PYVENV_LAUNCHER__")}
+    path = os.pathsep.join(p for p in (str(PYTHON.parent), variables.get("PATH")) if p)
+    return {**variables, "PATH": path, "VIRTUAL_ENV": str(VENV), "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"}
+
+
+def make_environment():
+    """Make .venv as requirements.lock says, unless it is so already."""
+    wanted = digest()
+    if VENV.exists() and not STAMP.exists():
+        sys.exit(f"{VENV} is there and was not made by run.py. Move or remove it, and try again.")
+    if PYTHON.exists() and STAMP.read_text() == wanted:
+        return
+    if not (importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip")):
+        sys.exit(
+            "This Python has no venv or no ensurepip, so it can't make an environment. On Debian and Ubuntu: "
+            "apt-get install python3-venv. Then try again."
+        )
+    shutil.rmtree(VENV, ignore_errors=True)
+    VENV.mkdir()
+    STAMP.write_text("unfinished")
+    quietly("making .venv", [sys.executable, "-m", "venv", VENV])
+    install_locked()
+    editable = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", "."]
+    quietly("installing the project", [PYTHON, "-m", "pip", *editable])
+    STAMP.write_text(wanted)
+
+
+def digest():
+    """Return a text that changes when the environment has to be made anew."""
+    parts = (sys.version.encode(), str(ROOT).encode(), LOCK.read_bytes(), (ROOT / "pyproject.toml").read_bytes())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def install_locked():
+    """Install requirements.lock with uv, which takes seconds, or with pip where uv can't be had."""
+    locked = [line for line in LOCK.read_text().splitlines() if line and not line.startswith("#")]
+    label = f"installing {len(locked)} packages (once)"
+    exact = ["install", "--quiet", "--no-deps", "--requirement", LOCK]
+    if fetch_uv(locked):
+        command = [PYTHON, "-m", "uv", "pip", *exact, "--python", PYTHON]
+        if not quietly(label, command, stop=False, show=False, variables=installer_settings()):
+            return
+        print("  uv could not install them; pip tries, which takes some minutes", file=sys.stderr)
+    quietly(label, [PYTHON, "-m", "pip", *exact])
+
+
+def fetch_uv(locked):
+    """Install the uv that the lock names, and tell whether it is there."""
+    pins = [line for line in locked if line.startswith("uv==")]
+    command = [PYTHON, "-m", "pip", "install", "--quiet", "--no-deps", *pins]
+    return bool(pins) and quietly("fetching uv", command, stop=False, show=False) == 0
+
+
+def installer_settings():
+    """Return the variables for uv: pip's own settings in uv's words, because uv does not read pip's files."""
+    said = pip_settings()
+    links = said.get("find-links", "").split()
+    hosts = said.get("trusted-host", "").split()
+    translated = {
+        "UV_SYSTEM_CERTS": "1",  # as pip does; uv's own certificates know no company's proxy
+        "UV_INDEX_STRATEGY": "unsafe-best-match",  # as pip does: the best version of all indices
+        "UV_DEFAULT_INDEX": said.get("index-url"),
+        "UV_INDEX": " ".join(said.get("extra-index-url", "").split()),
+        "UV_FIND_LINKS": ",".join(links),
+        "UV_NO_INDEX": "1" if said.get("no-index", "").lower() in ("1", "true", "yes", "on") else None,
+        "UV_INSECURE_HOST": " ".join(hosts),
+        "UV_HTTP_TIMEOUT": said.get("timeout", said.get("default-timeout")),
+        "SSL_CERT_FILE": said.get("cert"),
+        "ALL_PROXY": said.get("proxy"),
+    }
+    return {**{k: v for k, v in translated.items() if v}, **environment()}
+
+
+def pip_settings():
+    """Return pip's settings by option, as they hold for `pip install`."""
+    command = [PYTHON, "-m", "pip", "config", "list"]
+    listed = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False).stdout
+    said = {}
+    for section in ("global", "install", ":env:"):  # the later one wins
+        for name, value in re.findall(rf"^{section}\.([\w-]+)=(.*)$", listed, re.MULTILINE):
+            said[name] = ast.literal_eval(value)
+    return said
+
+
+def quietly(label, command, *, stop=True, show=True, variables=None):
+    """Run a command behind one line that says how long it takes, and return its exit code.
+
+    Its output is shown when it fails (unless not `show`), and then the program ends (unless not `stop`).
+    """
+    live = sys.stderr.isatty()
+    started = time.monotonic()
+    with tempfile.TemporaryFile() as output:
+        where = {"stdout": output, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
+        with subprocess.Popen(command, cwd=ROOT, env=variables or environment(), **where) as process:
+            while process.poll() is None:
+                if live:
+                    print(f"\r  {label} … {time.monotonic() - started:.0f} s", end="", file=sys.stderr, flush=True)
+                time.sleep(0.1)
+        code = process.returncode
+        verdict = "ok" if code == 0 else "failed"
+        line = f"  {label} … {verdict}, {time.monotonic() - started:.0f} s"
+        print(f"\r{line:<60}" if live else line, file=sys.stderr, flush=True)
+        if code and show:
+            output.seek(0)
+            print(output.read().decode(errors="replace").rstrip(), file=sys.stderr, flush=True)
+    if code and stop:
+        sys.exit(f"{label} failed with exit code {code}; what it said stands above.")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

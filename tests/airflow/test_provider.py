@@ -1,0 +1,129 @@
+"""What Airflow sees of the package: an entry that it accepts, and a command line that works as before.
+
+Each command runs in a process of its own with an empty AIRFLOW_HOME, as on the first day of an installation: a
+provider with a wrong entry, or one that imports Airflow too early, breaks commands that know nothing of it.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
+from importlib.resources import files
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+import airflow_kinesis_audience
+from airflow_kinesis_audience.provider_info import get_provider_info
+
+DISTRIBUTION = "airflow-kinesis-audience"
+PACKAGE = Path(airflow_kinesis_audience.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def installed() -> None:
+    try:
+        distribution(DISTRIBUTION)
+    except PackageNotFoundError:
+        pytest.skip("the package is not installed here: python3 run.py test, or pip install --no-deps -e .")
+
+
+def run_python(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    environment |= {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "COLUMNS": "200"}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+
+def run_airflow(*arguments: str, home: Path) -> str:
+    """Run the real command line and return what it printed."""
+    done = run_python("-m", "airflow", *arguments, home=home)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def listed_modules() -> list[str]:
+    entry = get_provider_info()
+    return [
+        module
+        for kind in ("operators", "hooks")
+        for integration in entry[kind]
+        for module in integration["python-modules"]
+    ]
+
+
+def test_the_entry_is_what_airflows_schema_wants() -> None:
+    schema = json.loads(files("airflow").joinpath("provider_info.schema.json").read_text())
+    jsonschema.validate(get_provider_info(), schema)
+
+
+def test_every_integration_of_a_module_is_declared() -> None:
+    entry = get_provider_info()
+    declared = {integration["integration-name"] for integration in entry["integrations"]}
+    assert {part["integration-name"] for kind in ("operators", "hooks") for part in entry[kind]} == declared
+
+
+@pytest.mark.parametrize("module", listed_modules())
+def test_a_listed_module_exists(module: str) -> None:
+    assert importlib.util.find_spec(module) is not None
+
+
+@pytest.mark.parametrize(("folder", "ending"), [("operators", "Operator"), ("hooks", "Hook")])
+def test_every_module_with_an_operator_or_a_hook_is_listed(folder: str, ending: str) -> None:
+    holding = {
+        f"{PACKAGE.name}.{folder}.{path.stem}"
+        for path in (PACKAGE / folder).glob("[!_]*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef) and node.name.endswith(ending) and not node.name.startswith("_")
+    }
+    assert holding <= set(listed_modules())
+
+
+@pytest.mark.usefixtures("installed")
+def test_package_name_is_the_name_of_the_distribution() -> None:
+    found = distribution(DISTRIBUTION)
+    assert get_provider_info()["package-name"] == found.metadata["Name"]
+    assert found.version == airflow_kinesis_audience.__version__
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_entry_point_leads_to_the_entry() -> None:
+    (point,) = distribution(DISTRIBUTION).entry_points.select(group="apache_airflow_provider")
+    assert point.load()() == get_provider_info()
+
+
+@pytest.mark.usefixtures("installed")
+def test_airflow_lists_the_provider_with_its_version(tmp_path: Path) -> None:
+    providers = json.loads(run_airflow("providers", "list", "--output", "json", home=tmp_path))
+    versions = {provider["package_name"]: provider["version"] for provider in providers}
+    assert versions[DISTRIBUTION] == airflow_kinesis_audience.__version__
+    assert "apache-airflow-providers-amazon" in versions
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    "command",
+    [("version",), ("config", "list"), ("providers", "hooks"), ("providers", "get", DISTRIBUTION), ("plugins",)],
+    ids=" ".join,
+)
+def test_airflows_command_line_still_works(command: tuple[str, ...], tmp_path: Path) -> None:
+    assert run_airflow(*command, home=tmp_path).strip()
+
+
+@pytest.mark.parametrize("module", [PACKAGE.name, f"{PACKAGE.name}.provider_info"])
+def test_importing_the_package_loads_nothing_heavy(module: str, tmp_path: Path) -> None:
+    program = f"import sys, {module}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    # -I -S: no start-up file of the environment may load anything, so that what is there is ours
+    program = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); {program}"
+    done = run_python("-I", "-S", "-c", program, home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+    assert PACKAGE.name in loaded
+    assert loaded.isdisjoint({"airflow", "boto3", "botocore", "sqlglot", "pandas", "pyarrow", "orjson"})

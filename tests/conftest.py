@@ -1,0 +1,149 @@
+"""What every test stands on: an Airflow of its own, a real PostgreSQL, and no way out of this machine.
+
+The first lines run before anything imports Airflow, which reads its settings on import: no test ever sees the
+Airflow, the AWS account or the connections of whoever runs it. What is dear (a migrated metadata database, a
+server) is made once and only for tests that ask. What was not run stands at the end, with the reason.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.postgres import Server
+
+for _name in [name for name in os.environ if name.startswith(("AIRFLOW", "AWS_"))]:
+    del os.environ[_name]
+_HOME = Path(tempfile.mkdtemp(prefix="audience-airflow-"))
+_OWNER = os.getpid()
+os.environ.update(
+    AIRFLOW_HOME=str(_HOME),
+    AIRFLOW__CORE__DAGS_FOLDER=str(_HOME / "dags"),
+    AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    AIRFLOW__CORE__PARALLELISM="2",
+    AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS="False",
+    AIRFLOW__LOGGING__BASE_LOG_FOLDER=str(_HOME / "logs"),
+    AIRFLOW__USAGE_DATA_COLLECTION__ENABLED="False",
+    # an account that exists nowhere, and no asking around for another
+    AWS_ACCESS_KEY_ID="testing",
+    AWS_SECRET_ACCESS_KEY="testing",
+    AWS_DEFAULT_REGION="us-east-1",
+    AWS_CONFIG_FILE=os.devnull,
+    AWS_SHARED_CREDENTIALS_FILE=os.devnull,
+    AWS_EC2_METADATA_DISABLED="true",
+    NO_PROXY="127.0.0.1,localhost",
+    no_proxy="127.0.0.1,localhost",
+)
+(_HOME / "dags").mkdir()
+
+import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
+
+settings.register_profile("default", deadline=None, print_blob=True)
+settings.register_profile(
+    "nightly",
+    deadline=None,
+    print_blob=True,
+    max_examples=2_000,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def _refuse_other_machines(event: str, arguments: tuple[Any, ...]) -> None:
+    """Let a test reach this machine alone; a forgotten endpoint fails at once rather than call AWS."""
+    if event == "socket.getaddrinfo":
+        host = arguments[0]
+    elif event == "socket.connect" and isinstance(arguments[1], tuple):
+        host = arguments[1][0]
+    else:
+        return
+    if not _is_this_machine(host):
+        raise PermissionError(f"a test wanted to reach {host!r}; tests reach 127.0.0.1 alone")
+
+
+def _is_this_machine(host: str | bytes | None) -> bool:
+    name = host.decode() if isinstance(host, bytes) else host
+    if name in (None, "", "localhost", os.uname().nodename):
+        return True
+    try:
+        return ipaddress.ip_address(name.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+sys.addaudithook(_refuse_other_machines)
+
+
+def pytest_unconfigure() -> None:
+    if os.getpid() == _OWNER:  # not in a process that a test forked
+        shutil.rmtree(_HOME, ignore_errors=True)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end what was not run, and why: a green line alone hides it."""
+    reasons = Counter(_reason(report) for report in terminalreporter.stats.get("skipped", ()))
+    if left_out := len(terminalreporter.stats.get("deselected", ())):
+        reasons["left out by -m, -k or --deselect"] = left_out
+    if not reasons:
+        return
+    terminalreporter.section("not run, and why")
+    for reason, count in reasons.most_common():
+        terminalreporter.line(f"{count:4} {'test' if count == 1 else 'tests'}: {reason}")
+
+
+def _reason(report: pytest.TestReport) -> str:
+    where = report.longrepr
+    text = where[2] if isinstance(where, tuple) else str(where)
+    return text.removeprefix("Skipped: ")
+
+
+@pytest.fixture(scope="session")
+def airflow_db() -> Path:
+    """Migrate the metadata database, once; gives AIRFLOW_HOME."""
+    command = [sys.executable, "-m", "airflow", "db", "migrate"]
+    migrated = subprocess.run(command, capture_output=True, text=True, check=False)
+    if migrated.returncode:
+        pytest.fail(f"airflow db migrate ended with {migrated.returncode}:\n{migrated.stderr[-4000:]}")
+    return _HOME
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """Start a PostgreSQL server; skips where there is none to start."""
+    from tests.postgres import HOW_TO_INSTALL, find_programs, running_server
+
+    programs = find_programs()
+    if programs is None:
+        pytest.skip(HOW_TO_INSTALL)
+    with running_server(programs) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn(postgres_server: Server) -> str:
+    """URI of the server's own database, one for all tests: leave nothing in it."""
+    return postgres_server.dsn()
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def postgres_database(postgres_server: Server) -> Iterator[str]:
+    """URI of a fresh, empty database that is dropped after the test."""
+    name = f"test_{next(_numbers)}"
+    postgres_server.execute(f"CREATE DATABASE {name}")
+    yield postgres_server.dsn(name)
+    postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")

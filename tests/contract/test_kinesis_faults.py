@@ -1,0 +1,378 @@
+"""What a delivery promises, through the real hook and the real SDK, against an endpoint that fails as it is told to.
+
+A record may be taken more than once, where an answer was lost; the first of each is what consumers go by. The
+script decides by request and record, so that every kind of fault meets every kind of batch.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_kinesis_audience.delivery import RetryPolicy, Tally, deliver
+from airflow_kinesis_audience.exceptions import DeliveryIncomplete, DestinationRefused
+from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
+from airflow_kinesis_audience.messages import KINESIS_LIMITS, Limits, Record, Status
+from airflow_kinesis_audience.settled import Settled
+from tests.scripted_kinesis import FAIL, TAKE, THROTTLE, Arrived, Decision, ScriptedKinesis, Whole, take_everything
+
+QUICK = RetryPolicy(attempts=20, stall_seconds=60.0, first_delay_seconds=0.001, longest_delay_seconds=0.02)
+LIMITS = Limits(records_per_request=8, record_bytes=1_000, request_bytes=2_000)
+
+
+@contextmanager
+def connection(kinesis_url: str, **extra: Any) -> Iterator[None]:
+    """Be Airflow's connection to the endpoint, by environment variable as a deployment may have it."""
+    patch = pytest.MonkeyPatch()
+    told = {
+        "conn_type": "aws",
+        "login": "testing",
+        "password": "testing",
+        "extra": {"endpoint_url": kinesis_url, "region_name": "eu-west-1"} | extra,
+    }
+    patch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(told))
+    try:
+        yield
+    finally:
+        patch.undo()
+
+
+@contextmanager
+def stream(kinesis: ScriptedKinesis, **extra: Any) -> Iterator[KinesisStreamHook]:
+    with kinesis, connection(kinesis.endpoint_url, **extra):
+        yield KinesisStreamHook("audience-changes")
+
+
+def records_of(count: int, keys: int) -> list[Record]:
+    chance = random.Random(count * 31 + keys)
+    return [
+        Record(n, f"{n:06}".encode() * chance.randint(1, 60), f"key-{n % keys}", (n % keys) << 100, n % 4 + 1)
+        for n in range(count)
+    ]
+
+
+def send(
+    records: Iterable[Record], hook: KinesisStreamHook, settled: Settled | None = None, **options: Any
+) -> Tally:
+    given = {"limits": LIMITS, "policy": QUICK, "on_progress": lambda _tally: None} | options
+    return deliver(records, hook.put, settled=Settled() if settled is None else settled, **given)
+
+
+def first_takes(taken: Sequence[Arrived]) -> dict[str, list[bytes]]:
+    """What each key holds, without what came again."""
+    found: dict[str, dict[bytes, None]] = {}
+    for arrived in taken:
+        found.setdefault(arrived.partition_key, {})[arrived.data] = None
+    return {key: list(documents) for key, documents in found.items()}
+
+
+def expected(records: Sequence[Record]) -> dict[str, list[bytes]]:
+    found: dict[str, list[bytes]] = {}
+    for record in records:
+        found.setdefault(record.partition_key, []).append(record.data)
+    return found
+
+
+def seeded(seed: int, faults: Sequence[Whole], whole: float, part: float) -> Callable[..., Decision]:
+    chance = random.Random(seed)
+
+    def script(_request: int, records: Sequence[Arrived]) -> Decision:
+        if faults and chance.random() < whole:
+            return chance.choice(faults)
+        return [chance.choice((THROTTLE, FAIL)) if chance.random() < part else TAKE for _ in records]
+
+    return script
+
+
+WHOLE_AND_QUICK = [fault for fault in Whole if fault.name not in ("DENIED", "MISSING", "TAKEN_AND_SILENT")]
+
+
+@settings(max_examples=25)
+@given(
+    seed=st.integers(0, 2**32),
+    count=st.integers(0, 120),
+    keys=st.integers(1, 30),
+    lanes=st.integers(1, 4),
+    faults=st.lists(st.sampled_from(WHOLE_AND_QUICK), unique=True),
+    part=st.sampled_from([0.0, 0.1, 0.4]),
+)
+def test_through_every_fault_each_record_is_taken_in_the_order_of_its_key(
+    seed: int, count: int, keys: int, lanes: int, faults: list[Whole], part: float
+) -> None:
+    records = records_of(count, keys)
+    settled = Settled()
+    with ScriptedKinesis(seeded(seed, faults, 0.25, part)) as kinesis, connection(kinesis.endpoint_url):
+        hook = KinesisStreamHook("s")
+        tally = send(records, hook, settled, lanes=lanes)
+        assert tally.failure is None
+        assert first_takes(kinesis.taken) == expected(records)
+        assert settled.as_json() == {"below": count, "above": []}
+        assert tally.delivered == count
+        assert tally.changes_delivered == sum(record.changes for record in records)
+        assert tally.requests == len(kinesis.requests)
+
+
+def test_a_record_that_was_acknowledged_is_never_put_again() -> None:
+    records = records_of(200, 24)
+    with ScriptedKinesis(seeded(3, [Whole.THROTTLED, Whole.SERVER_ERROR], 0.2, 0.3)) as kinesis:
+        with connection(kinesis.endpoint_url):
+            tally = send(records, KinesisStreamHook("s"))
+        assert tally.failure is None
+        assert tally.codes[THROTTLE] > 0 < tally.codes[FAIL]
+        acknowledged_in = {arrived.data: arrived.request for arrived in kinesis.taken}
+        assert len(kinesis.taken) == len(records)
+        for number, request in enumerate(kinesis.requests):
+            assert all(acknowledged_in[arrived.data] >= number for arrived in request)
+
+
+def test_after_a_partial_failure_only_the_failed_records_are_put_again() -> None:
+    def script(request: int, records: Sequence[Arrived]) -> Decision:
+        return [THROTTLE if request == 0 and n in (1, 4) else TAKE for n in range(len(records))]
+
+    with ScriptedKinesis(script) as kinesis, connection(kinesis.endpoint_url):
+        tally = send(records_of(8, 8), KinesisStreamHook("s"))
+        puts = Counter(arrived.partition_key for request in kinesis.requests for arrived in request)
+    assert tally.failure is None
+    assert {key for key, count in puts.items() if count > 1} == {"key-1", "key-4"}
+    assert tally.retried == puts.total() - 8
+
+
+def test_an_answer_that_never_comes_leads_to_a_duplicate_not_to_a_loss() -> None:
+    def script(request: int, _records: Sequence[Arrived]) -> Decision:
+        return Whole.TAKEN_AND_SILENT if request == 1 else TAKE
+
+    records = records_of(40, 10)
+    impatient = {"config_kwargs": {"read_timeout": 0.3}}
+    with ScriptedKinesis(script) as kinesis, connection(kinesis.endpoint_url, **impatient):
+        tally = send(records, KinesisStreamHook("s"))
+        silent = len(kinesis.requests[1])
+        assert tally.failure is None
+        assert first_takes(kinesis.taken) == expected(records)
+        assert len(kinesis.taken) == len(records) + silent
+        assert tally.codes == {"ReadTimeoutError": silent}
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (Whole.SERVER_ERROR, "InternalFailure"),
+        (Whole.UNAVAILABLE, "503"),
+        (Whole.THROTTLED, THROTTLE),
+        (Whole.RESET, "ConnectionClosedError"),
+        (Whole.TAKEN_AND_RESET, "ConnectionClosedError"),
+        (Whole.TAKEN_AND_GARBLED, "AnswerUnreadable"),
+        (Whole.TAKEN_AND_SHORT, "AnswerDoesNotMatch"),
+    ],
+)
+def test_a_request_that_fails_whole_is_put_once_by_the_sdk_and_again_by_the_delivery(
+    fault: Whole, code: str
+) -> None:
+    def script(request: int, _records: Sequence[Arrived]) -> Decision:
+        return fault if request == 0 else TAKE
+
+    with ScriptedKinesis(script) as kinesis, connection(kinesis.endpoint_url):
+        tally = send(records_of(4, 4), KinesisStreamHook("s"), lanes=1)
+        assert tally.failure is None
+        # Had the SDK tried again by itself, there would be more requests than puts.
+        assert tally.requests == len(kinesis.requests)
+        assert sum(len(request) for request in kinesis.requests) == 8
+        assert [(c, n) for c, n in tally.codes.items() if not c.startswith("Connection")] == (
+            [] if code.startswith("Connection") else [(code, 4)]
+        )
+        assert tally.codes.total() == 4
+
+
+def test_a_key_throttled_for_ever_ends_and_the_next_attempt_puts_exactly_the_rest() -> None:
+    records = records_of(90, 9)
+
+    def script(_request: int, arrived: Sequence[Arrived]) -> Decision:
+        return [THROTTLE if record.partition_key == "key-4" else TAKE for record in arrived]
+
+    settled = Settled()
+    with ScriptedKinesis(script) as kinesis, connection(kinesis.endpoint_url):
+        hook = KinesisStreamHook("s")
+        tally = send(records, hook, settled)
+        assert isinstance(tally.failure, DeliveryIncomplete)
+        assert "add shards" in str(tally.failure)
+        assert (tally.delivered, tally.rejected) == (80, 1)
+        assert first_takes(kinesis.taken) == expected([r for r in records if r.partition_key != "key-4"])
+
+        seen = len(kinesis.taken)
+        kinesis.script = take_everything
+        assert send(records, hook, Settled.from_json(settled.as_json())).failure is None
+        rest = [r.data for r in records if r.partition_key == "key-4"]
+        assert [arrived.data for arrived in kinesis.taken[seen:]] == rest
+
+
+@pytest.mark.parametrize(
+    ("fault", "parts"),
+    [
+        (Whole.MISSING, ("audience-changes", "eu-west-1", "aws kinesis create-stream")),
+        (Whole.DENIED, ("PutRecords", "kms:GenerateDataKey", "arn:aws:iam::1:user/x")),
+    ],
+)
+def test_what_every_record_would_meet_is_refused_at_once(fault: Whole, parts: tuple[str, ...]) -> None:
+    with ScriptedKinesis(lambda _request, _records: fault) as kinesis, connection(kinesis.endpoint_url):
+        tally = send(records_of(50, 10), KinesisStreamHook("audience-changes"), lanes=1)
+        assert isinstance(tally.failure, DestinationRefused)
+        assert tally.requests == len(kinesis.requests) == 1
+        assert all(part in str(tally.failure) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("KMSThrottlingException", Status.THROTTLED),
+        ("LimitExceededException", Status.THROTTLED),
+        ("ThrottlingException", Status.THROTTLED),
+        ("RequestLimitExceeded", Status.THROTTLED),
+        ("ExpiredTokenException", Status.UNKNOWN),
+        ("SomethingNew", Status.UNKNOWN),
+        ("KMSDisabledException", None),
+        ("KMSOptInRequired", None),
+        ("UnrecognizedClientException", None),
+        ("InvalidSignatureException", None),
+        ("InvalidArgumentException", None),
+        ("ValidationException", None),
+        ("SerializationException", None),
+    ],
+)
+def test_an_error_code_for_a_whole_request_is_told_apart(code: str, status: Status | None) -> None:
+    kinesis = ScriptedKinesis(lambda _request, _records: Whole.DENIED)
+    kinesis.denied_code = code
+    batch = records_of(3, 3)
+    with kinesis, connection(kinesis.endpoint_url):
+        hook = KinesisStreamHook("s")
+        if status is None:
+            with pytest.raises(DestinationRefused, match=code):
+                hook.put(batch)
+        else:
+            assert hook.put(batch) == [(status, code)] * 3
+
+
+def test_an_endpoint_that_is_not_there_is_no_answer() -> None:
+    with ScriptedKinesis() as gone:
+        url = gone.endpoint_url
+    with connection(url):
+        hook = KinesisStreamHook("s")
+        hook.check()
+        assert hook.put(records_of(1, 1)) == [(Status.UNKNOWN, "EndpointConnectionError")]
+
+
+def test_a_record_goes_out_with_its_bytes_key_and_hash_key() -> None:
+    record = Record(0, b'{"a": 1}', "digest-3", 2**127 + 5, 1)
+    with ScriptedKinesis() as kinesis, connection(kinesis.endpoint_url):
+        assert [outcome.status for outcome in KinesisStreamHook("s").put([record])] == [Status.DELIVERED]
+    assert kinesis.taken == [Arrived(0, record.partition_key, record.data, record.hash_key)]
+
+
+def test_looking_at_the_stream_refuses_one_that_is_missing() -> None:
+    with stream(ScriptedKinesis(describe=Whole.MISSING)) as hook:
+        with pytest.raises(
+            DestinationRefused, match=r"audience-changes does not exist in eu-west-1.*create-stream"
+        ):
+            hook.check()
+
+
+@pytest.mark.parametrize(
+    ("summary", "match"),
+    [
+        ({"StreamStatus": "DELETING"}, "DELETING"),
+        ({"StreamStatus": "ACTIVE", "RecordDistributionStrategy": "AUTO"}, "overtake"),
+    ],
+)
+def test_looking_at_the_stream_refuses_one_that_is_no_good(summary: dict[str, str], match: str) -> None:
+    with stream(ScriptedKinesis(describe=summary)) as hook, pytest.raises(DestinationRefused, match=match):
+        hook.check()
+
+
+@pytest.mark.parametrize("describe", [Whole.DENIED, Whole.SERVER_ERROR, Whole.THROTTLED, Whole.RESET])
+def test_a_login_that_may_only_put_is_enough(describe: Whole) -> None:
+    with stream(ScriptedKinesis(describe=describe)) as hook:
+        hook.check()
+        assert hook.put(records_of(1, 1))[0].status is Status.DELIVERED
+
+
+def test_an_unknown_connection_is_refused_before_anything_is_asked() -> None:
+    hook = KinesisStreamHook("s", aws_conn_id="nobody", region_name="eu-west-1")
+    with pytest.raises(ValueError, match=r"aws_conn_id is 'nobody'.*airflow connections add nobody"):
+        hook.check()
+
+
+def test_missing_credentials_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    with ScriptedKinesis() as kinesis:
+        extra = {"endpoint_url": kinesis.endpoint_url, "region_name": "eu-west-1"}
+        monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps({"conn_type": "aws", "extra": extra}))
+        with pytest.raises(DestinationRefused, match="no AWS credentials"):
+            KinesisStreamHook("s").check()
+        assert kinesis.operations == []
+
+
+def test_a_missing_region_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    with pytest.raises(DestinationRefused, match="set region_name"):
+        KinesisStreamHook("s", aws_conn_id=None).check()
+
+
+ARN = "arn:aws:kinesis:ap-south-1:123456789012:stream/audience-changes"
+
+
+def test_an_arn_names_stream_and_region() -> None:
+    hook = KinesisStreamHook(ARN, aws_conn_id=None)
+    assert hook.destination == f"kinesis://ap-south-1/{ARN}"
+    with pytest.raises(ValueError, match="leave one out"):
+        KinesisStreamHook(ARN, region_name="eu-west-1")
+    with pytest.raises(ValueError, match="expected a name or arn"):
+        KinesisStreamHook("arn:aws:firehose:eu-west-1:123456789012:deliverystream/x")
+
+
+def test_the_connection_keeps_its_own_settings_except_retries() -> None:
+    given = {"read_timeout": 7, "retries": {"mode": "adaptive", "max_attempts": 9}, "max_pool_connections": 200}
+    with connection("http://127.0.0.1:9", config_kwargs=given):
+        hook = KinesisStreamHook("s")
+        config = hook.conn.meta.config
+    assert (config.connect_timeout, config.read_timeout, config.max_pool_connections) == (5, 7, 200)
+    assert config.retries["total_max_attempts"] == 1
+    assert hook.conn is hook.conn
+    assert hook.destination == "kinesis://eu-west-1/s"
+
+
+@pytest.mark.parametrize("set_before", [(), ("botocore.endpoint", "urllib3.connectionpool", "botocore")])
+def test_nothing_of_a_record_reaches_a_log_at_debug(
+    set_before: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = b"jane.doe@example.com"
+    record = Record(0, b'{"Email": "' + secret + b'"}', "digest-3", 1, 1)
+    faults = [Whole.SERVER_ERROR, Whole.THROTTLED, Whole.RESET, Whole.TAKEN_AND_GARBLED, [FAIL], TAKE]
+    for name in set_before:
+        logging.getLogger(name).setLevel(logging.DEBUG)
+    caplog.set_level(logging.DEBUG)
+    with ScriptedKinesis(lambda request, _records: faults[request]) as kinesis, connection(kinesis.endpoint_url):
+        tally = send([record], KinesisStreamHook("s"))
+        with pytest.raises(DestinationRefused) as refused:
+            KinesisStreamHook("s").put([Record(0, secret.decode(), "k", 1, 1), Record(1, secret, 7, 1, 1)])  # type: ignore[arg-type]
+    assert tally.failure is None
+    assert tally.requests == len(faults)
+    assert caplog.records, "if nothing is captured this shows nothing"
+    logged = "\n".join(f"{entry.getMessage()} {entry.args} {entry.exc_text}" for entry in caplog.records)
+    logged += str(refused.value)
+    for hidden in (secret, base64.b64encode(record.data)[8:-8], base64.b64encode(secret)[:-4]):
+        assert hidden.decode() not in logged
+    assert not re.search("jane", logged, re.IGNORECASE)
+
+
+def test_the_limits_of_the_door_are_those_of_the_destination() -> None:
+    assert KinesisStreamHook("s").limits == KINESIS_LIMITS

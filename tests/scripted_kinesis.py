@@ -1,0 +1,196 @@
+"""A Kinesis endpoint on this machine that fails as it is told to.
+
+It speaks the JSON protocol of PutRecords and DescribeStreamSummary over real HTTP and asks a script, per request
+and per record, what to do. What it takes it keeps in order. Emulators never take one part of a request and refuse
+another, and this is the one thing that a delivery must be tested against.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import struct
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+
+class Whole(Enum):
+    """What becomes of one whole request; without one, records are decided one by one."""
+
+    SERVER_ERROR = "HTTP 500, nothing taken"
+    UNAVAILABLE = "HTTP 503 with a page that is no JSON, nothing taken"
+    THROTTLED = "HTTP 400, throttled, nothing taken"
+    DENIED = "HTTP 400, access denied"
+    MISSING = "HTTP 400, no such stream"
+    RESET = "the connection is reset, nothing taken"
+    TAKEN_AND_RESET = "everything taken, then the connection is reset"
+    TAKEN_AND_SILENT = "everything taken, and no answer comes"
+    TAKEN_AND_GARBLED = "everything taken, and the answer cannot be read"
+    TAKEN_AND_SHORT = "everything taken, and the answer is one record short"
+
+
+TAKE = ""
+THROTTLE = "ProvisionedThroughputExceededException"
+FAIL = "InternalFailure"
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """One record as it came in one request."""
+
+    request: int
+    partition_key: str
+    data: bytes
+    hash_key: int
+
+
+Decision = Whole | str | Sequence[str]
+Script = Callable[[int, Sequence[Arrived]], Decision]
+"""From the request's number and records to what becomes of them: an error code, one per record, or a Whole."""
+
+
+def take_everything(_request: int, _records: Sequence[Arrived]) -> Decision:
+    """Be a Kinesis without faults."""
+    return TAKE
+
+
+@dataclass
+class ScriptedKinesis:
+    """A context manager; serves while it is open.
+
+    :param script: decides; may be replaced while it serves.
+    :param describe: answer to DescribeStreamSummary, or what becomes of the request.
+    :param denied_code: error code of a denied request; set it to try another.
+    :param silence_seconds: how long a request without an answer is kept waiting at most.
+    """
+
+    script: Script = take_everything
+    describe: dict[str, Any] | Whole = field(default_factory=lambda: {"StreamStatus": "ACTIVE"})
+    denied_code: str = "AccessDeniedException"
+    silence_seconds: float = 5.0
+    taken: list[Arrived] = field(default_factory=list)
+    requests: list[list[Arrived]] = field(default_factory=list)
+    operations: list[str] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        self._lock = threading.Lock()
+        self.closing = threading.Event()
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.kinesis = self
+        serve = {"poll_interval": 0.02}
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs=serve, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    @property
+    def endpoint_url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def decide(self, entries: Sequence[dict[str, str]]) -> Whole | list[dict[str, str]]:
+        """Number a request, keep what the script takes of it, and give the answer's records."""
+        with self._lock:
+            request = len(self.requests)
+            records = [
+                Arrived(
+                    request,
+                    entry["PartitionKey"],
+                    base64.b64decode(entry["Data"]),
+                    int(entry.get("ExplicitHashKey", -1)),
+                )
+                for entry in entries
+            ]
+            self.requests.append(records)
+            decision = self.script(request, records)
+            if isinstance(decision, Whole):
+                if decision.name.startswith("TAKEN"):
+                    self.taken.extend(records)
+                return decision
+            codes = [decision] * len(records) if isinstance(decision, str) else decision
+            self.taken.extend(r for r, code in zip(records, codes, strict=True) if code == TAKE)
+            return [self._result(number, code) for number, code in enumerate(codes)]
+
+    def _result(self, number: int, code: str) -> dict[str, str]:
+        if code == TAKE:
+            return {"SequenceNumber": f"{len(self.requests)}{number:04}", "ShardId": "shardId-000000000000"}
+        return {"ErrorCode": code, "ErrorMessage": "as the script says"}
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    kinesis: ScriptedKinesis
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: clients that give up are part of the script."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    # Two small writes would otherwise wait for each other's acknowledgement.
+    wbufsize = -1
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        operation = self.headers["X-Amz-Target"].partition(".")[2]
+        kinesis = self.server.kinesis
+        kinesis.operations.append(operation)
+        if operation == "DescribeStreamSummary":
+            told = kinesis.describe
+            self._answer(told if isinstance(told, Whole) else {"StreamDescriptionSummary": told})
+            return
+        results = kinesis.decide(body["Records"])
+        if results is Whole.TAKEN_AND_SHORT:
+            results = [kinesis._result(number, TAKE) for number in range(len(body["Records"]) - 1)]
+        if isinstance(results, Whole):
+            self._answer(results)
+        else:
+            failed = sum("ErrorCode" in result for result in results)
+            self._answer({"FailedRecordCount": failed, "Records": results})
+
+    def _answer(self, answer: dict[str, Any] | Whole) -> None:
+        match answer:
+            case Whole.SERVER_ERROR:
+                self._send(500, {"__type": "InternalFailure", "message": "as the script says"})
+            case Whole.UNAVAILABLE:
+                self._send(503, b"<html>busy</html>")
+            case Whole.THROTTLED:
+                self._send(400, {"__type": THROTTLE, "message": "as the script says"})
+            case Whole.DENIED:
+                said = "User: arn:aws:iam::1:user/x is not authorized to perform: kinesis:PutRecords"
+                self._send(400, {"__type": self.server.kinesis.denied_code, "message": said})
+            case Whole.MISSING:
+                self._send(400, {"__type": "ResourceNotFoundException", "message": "as the script says"})
+            case Whole.RESET | Whole.TAKEN_AND_RESET:
+                # With this option a close is a reset, not an orderly end.
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.close_connection = True
+            case Whole.TAKEN_AND_SILENT:
+                self.server.kinesis.closing.wait(self.server.kinesis.silence_seconds)
+                self.close_connection = True
+            case Whole.TAKEN_AND_GARBLED:
+                self._send(200, b'{"Records": [{"Sequ')
+            case dict():
+                self._send(200, answer)
+
+    def _send(self, status: int, answer: dict[str, Any] | bytes) -> None:
+        content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/x-amz-json-1.1")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Say nothing."""

@@ -1,0 +1,220 @@
+"""The consumer ends with the right membership, whatever order the messages come in and however often."""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+from datetime import timedelta
+from pathlib import Path
+from types import MappingProxyType
+from uuid import UUID, uuid5
+
+import pytest
+from hypothesis import HealthCheck, find, given, settings
+from hypothesis import strategies as st
+
+from airflow_kinesis_audience import consumer
+from airflow_kinesis_audience.consumer import AudienceConsumer
+from airflow_kinesis_audience.formats.amplitude import AmplitudeCohort
+from airflow_kinesis_audience.messages import Envelope
+from tests.changes import AS_OF, build_changes, compare
+
+JOBS = UUID(int=7)
+
+
+def message(message_id="m1", *, time="100", member=True, users=("u1",), audience_id="a", **properties):
+    return {
+        "cohort_name": "A",
+        "cohort_id": audience_id,
+        "in_cohort": member,
+        "computed_time": time,
+        "message_id": message_id,
+        "users": [{"user_id": u, **({"user_properties": properties} if properties else {})} for u in users],
+    }
+
+
+def consume(*messages):
+    reader = AudienceConsumer()
+    for one in messages:
+        reader.apply(one)
+    return reader
+
+
+def test_bytes_text_and_objects_are_read_alike():
+    text = json.dumps(message(users=["ü"]))
+    for form in (text, text.encode(), text.encode() + b"\n", json.loads(text), MappingProxyType(json.loads(text))):
+        assert consume(form).members("a") == {"ü"}
+
+
+def test_a_message_id_that_was_seen_is_dropped_and_reported():
+    reader = AudienceConsumer()
+    assert reader.apply(message()) is True
+    assert reader.apply(message()) is False
+    assert reader.apply(message(users=["somebody else"], time="200")) is False
+    assert reader.members("a") == {"u1"}
+
+
+def test_an_older_entry_that_arrives_after_the_exit_does_not_bring_the_user_back():
+    reader = consume(message("m2", time="200", member=False), message("m1", time="100"))
+    assert reader.members("a") == frozenset()
+    assert reader.audiences() == {"a"}
+
+
+def test_times_are_compared_as_numbers():
+    assert consume(message("m1", time="1000"), message("m2", time="999", member=False)).members("a") == {"u1"}
+
+
+def test_audiences_do_not_touch_each_other():
+    reader = consume(message("m1"), message("m2", audience_id="b"), message("m3", time="200", member=False))
+    assert (reader.members("a"), reader.members("b")) == (frozenset(), {"u1"})
+    assert reader.audiences() == {"a", "b"}
+    assert reader.members("never heard of") == frozenset()
+
+
+def test_properties_are_those_told_last_and_gone_with_the_member():
+    newer, older = message("m2", time="200", city="Bern"), message("m1", city="Rome", age=3)
+    assert consume(newer, older).properties("a", "u1") == {"city": "Bern"}
+    assert consume(older, newer).properties("a", "u1") == {"city": "Bern"}
+    assert consume(newer, message("m3", time="300", member=False)).properties("a", "u1") == {}
+    assert consume(message()).properties("a", "nobody") == {}
+
+
+def test_what_is_handed_out_cannot_change_what_is_kept():
+    reader = consume(message(city="Bern"))
+    reader.properties("a", "u1")["city"] = "Rome"
+    assert reader.properties("a", "u1") == {"city": "Bern"}
+
+
+def test_two_statements_of_one_time_end_alike_in_either_order():
+    going, coming, other = message("m1", member=False), message("m2", city="Bern"), message("m3", city="Rome")
+    for one, two in ((going, coming), (coming, other), (going, other)):
+        forth, back = consume(one, two), consume(two, one)
+        assert forth.members("a") == back.members("a") == {"u1"}
+        assert forth.properties("a", "u1") == back.properties("a", "u1")
+
+
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        (b"", "not JSON"),
+        (b"\xff{}", "not JSON"),
+        ('{"cohort_id": "secret"', "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('["secret"]', "JSON list; expected one JSON object"),
+        ("null", "JSON NoneType; expected one JSON object"),
+        ({}, "no known format; expected one of the keys cohort_id"),
+        ({"AudienceId": "secret"}, "no known format"),
+        ({"cohort_id": "secret"}, "lacks in_cohort; expected a bool"),
+        (message() | {"cohort_id": 7}, "cohort_id is a int; expected a str"),
+        (message() | {"in_cohort": "secret"}, "in_cohort is a str; expected a bool"),
+        (message() | {"in_cohort": 1}, "in_cohort is a int; expected a bool"),
+        (message() | {"computed_time": 1685748245}, "computed_time is a int; expected a str"),
+        (message() | {"computed_time": "2026-01-31"}, "computed_time is not a string of Unix epoch seconds"),
+        (message() | {"computed_time": "1e9"}, "computed_time is not"),
+        (message() | {"computed_time": "١٢"}, "computed_time is not"),
+        (message() | {"message_id": None}, "message_id is a NoneType; expected a str"),
+        (message() | {"users": {"user_id": "secret"}}, "users is a dict; expected a list"),
+        (message() | {"users": ["secret"]}, "users holds a str; expected objects"),
+        (message() | {"users": [{"user": "secret"}]}, "lacks user_id"),
+        (message() | {"users": [{"user_id": 7}]}, "user_id is a int; expected a str"),
+        (message() | {"users": [{"user_id": "secret", "user_properties": "x"}]}, "user_properties is a str"),
+    ],
+)
+def test_what_is_no_message_is_refused_without_its_content(broken, says):
+    with pytest.raises(ValueError, match=says) as caught:
+        AudienceConsumer().apply(broken)
+    assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_broken_message_changes_nothing_and_may_come_again_whole():
+    reader = AudienceConsumer()
+    with pytest.raises(ValueError, match="users holds a int"):
+        reader.apply(message() | {"users": [{"user_id": "u1"}, 7]})
+    assert reader.audiences() == frozenset()
+    assert reader.apply(message()) is True
+
+
+def test_the_consumer_needs_nothing_but_the_standard_library():
+    tree = ast.parse(Path(consumer.__file__).read_text())
+    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    assert {name.partition(".")[0] for name in imported} <= {*sys.stdlib_module_names}
+
+
+# From here on: for any history. A history is a line of memberships; its messages are shuffled, some of them twice.
+
+PROPERTIES = st.fixed_dictionaries({"n": st.none() | st.integers(0, 2)})
+MEMBERS = st.dictionaries(st.sampled_from(["u1", "u2", "u3", "ü"]), PROPERTIES, max_size=4)
+HISTORIES = st.lists(st.fixed_dictionaries({"a": MEMBERS, "b": MEMBERS}), min_size=1, max_size=6)
+
+
+def render_history(history, *, max_users):
+    rendered = []
+    for run, (before, after) in enumerate(zip([{}, *history], history, strict=False)):
+        changes = build_changes(compare(before, after), as_of=AS_OF + timedelta(seconds=run), properties=["n"])
+        envelope = Envelope(job=uuid5(JOBS, str(run)), partitions=2, message_bytes=10_000)
+        renderer = AmplitudeCohort(max_users=max_users, user_properties=True)
+        rendered += [one.document for one in renderer(changes, envelope)]
+    return rendered
+
+
+@st.composite
+def shuffled_histories(draw):
+    history = draw(HISTORIES)
+    messages = render_history(history, max_users=draw(st.integers(1, 3)))
+    twice = draw(st.lists(st.sampled_from(messages), max_size=4)) if messages else []
+    return history[-1], draw(st.permutations(messages + twice))
+
+
+def ends_right(reader, membership, messages):
+    for one in messages:
+        reader.apply(one)
+    return all(reader.members(audience_id) == set(members) for audience_id, members in membership.items())
+
+
+class CarelessConsumer:
+    """Believes whatever comes last."""
+
+    def __init__(self):
+        self.seen, self.inside = set(), {}
+
+    def apply(self, text):
+        read = json.loads(text)
+        if read["message_id"] not in self.seen:
+            self.seen.add(read["message_id"])
+            users = {user["user_id"] for user in read["users"]}
+            inside = self.inside.setdefault(read["cohort_id"], set())
+            self.inside[read["cohort_id"]] = inside | users if read["in_cohort"] else inside - users
+
+    def members(self, audience_id):
+        return self.inside.get(audience_id, set())
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@given(shuffled_histories())
+def test_any_order_with_duplicates_ends_with_the_last_membership_and_its_properties(case):
+    membership, messages = case
+    reader = AudienceConsumer()
+    assert ends_right(reader, membership, messages)
+    assert reader.audiences() <= set(membership)
+    for audience_id, members in membership.items():
+        assert {user: reader.properties(audience_id, user) for user in members} == members
+
+
+@given(shuffled_histories())
+def test_forgetting_message_ids_changes_nothing(case):
+    membership, messages = case
+    reader = AudienceConsumer()
+    for one in messages:
+        reader._seen.clear()
+        assert reader.apply(one)
+    assert ends_right(reader, membership, [])
+
+
+def test_a_consumer_that_ignores_the_time_is_caught_by_the_same_histories():
+    membership, messages = find(shuffled_histories(), lambda case: not ends_right(CarelessConsumer(), *case))
+    assert ends_right(AudienceConsumer(), membership, messages)
+    in_order = sorted(messages, key=lambda text: int(json.loads(text)["computed_time"]))
+    assert ends_right(CarelessConsumer(), membership, in_order)

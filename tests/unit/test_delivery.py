@@ -1,0 +1,532 @@
+"""What a delivery promises, against a destination that does to each record what it is told to.
+
+The clock and the sleep are made of numbers, so that hours of waiting cost nothing; the lanes are real threads.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_kinesis_audience.delivery import RetryPolicy, Tally, deliver
+from airflow_kinesis_audience.exceptions import DeliveryIncomplete, DestinationRefused
+from airflow_kinesis_audience.messages import Limits, Outcome, Record, Status
+from airflow_kinesis_audience.settled import Settled
+
+TAKEN = Outcome(Status.DELIVERED)
+SLOW = Outcome(Status.THROTTLED, "ProvisionedThroughputExceededException")
+LOST = Outcome(Status.UNKNOWN, "InternalFailure")
+REFUSED = Outcome(Status.REJECTED, "NeverThis")
+LIMITS = Limits(records_per_request=5, record_bytes=200, request_bytes=400)
+
+
+def record(ordinal: int, key: str = "k", *, size: int = 10) -> Record:
+    return Record(ordinal, ordinal.to_bytes(4, "big").ljust(size, b"."), key, ordinal, ordinal % 3 + 1)
+
+
+def spread(count: int, keys: int) -> list[Record]:
+    return [record(n, f"k{n % keys}") for n in range(count)]
+
+
+@dataclass
+class Destination:
+    """Keeps every put and answers by a rule: from record and how often it was put before, to its outcome."""
+
+    rule: Callable[[Record, int], Outcome] = lambda _record, _before: TAKEN
+    puts: list[list[Record]] = field(default_factory=list)
+    taken: list[Record] = field(default_factory=list)
+    overlaps: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._times: Counter[int] = Counter()
+        self._flying: Counter[str] = Counter()
+
+    def put(self, batch: Sequence[Record]) -> list[Outcome]:
+        with self._lock:
+            self.puts.append(list(batch))
+            self._flying.update(r.partition_key for r in batch)
+            self.overlaps += [key for key, count in self._flying.items() if count > 1]
+        time.sleep(0)
+        with self._lock:
+            outcomes = [self.rule(r, self._times[r.ordinal]) for r in batch]
+            self._times.update(r.ordinal for r in batch)
+            self.taken += [r for r, outcome in zip(batch, outcomes, strict=True) if outcome == TAKEN]
+            self._flying.subtract(r.partition_key for r in batch)
+        return outcomes
+
+    @property
+    def times_put(self) -> Counter[int]:
+        return Counter(r.ordinal for batch in self.puts for r in batch)
+
+
+class Clock:
+    """Stands still, except while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds > 0, "this would be a busy wait"
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def run(
+    records: Iterable[Record],
+    put: Callable[[Sequence[Record]], list[Outcome]],
+    *,
+    settled: Settled | None = None,
+    on_progress: Callable[[Tally], None] = lambda _tally: None,
+    **options: Any,
+) -> Tally:
+    clock = Clock()
+    given = {"limits": LIMITS, "clock": clock, "sleep": clock.sleep, "jitter": lambda: 1.0} | options
+    return deliver(
+        records, put, settled=Settled() if settled is None else settled, on_progress=on_progress, **given
+    )
+
+
+def by_key(records: Iterable[Record]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for r in records:
+        found.setdefault(r.partition_key, []).append(r.ordinal)
+    return found
+
+
+FATES = st.sampled_from([TAKEN, TAKEN, SLOW, LOST])
+RECORDS = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(4, 190)), max_size=60)
+
+
+@settings(max_examples=200)
+@given(
+    RECORDS,
+    st.lists(FATES, min_size=1, max_size=40),
+    st.integers(1, 4),
+    st.integers(1, 30),
+    st.sets(st.integers(0, 60)),
+)
+def test_whatever_fails_each_record_arrives_in_the_order_of_its_key(
+    shapes: list[tuple[str, int]], fates: list[Outcome], lanes: int, window: int, done: set[int]
+) -> None:
+    records = [record(n, key, size=size) for n, (key, size) in enumerate(shapes)]
+    settled = Settled()
+    for ordinal in done:
+        settled.add(ordinal)
+    # Every record gets through in the end, so that giving up is not what is tested here.
+    destination = Destination(
+        lambda r, before: TAKEN if before > 6 else fates[(r.ordinal * 7 + before) % len(fates)]
+    )
+    tally = run(records, destination.put, settled=settled, lanes=lanes, window_records=window)
+
+    missing = [r for r in records if r.ordinal not in done]
+    assert tally.failure is None
+    assert by_key(destination.taken) == by_key(missing)
+    assert len(destination.taken) == len(missing) == tally.delivered
+    assert tally.changes_delivered == sum(r.changes for r in missing)
+    assert tally.bytes_delivered == sum(r.size for r in missing)
+    assert all(r.ordinal in settled for r in records)
+    assert destination.overlaps == []
+    assert tally.requests == len(destination.puts)
+    assert tally.retried == sum(destination.times_put.values()) - len(missing) == tally.codes.total()
+    for batch in destination.puts:
+        assert len({r.partition_key for r in batch}) == len(batch) <= LIMITS.records_per_request
+        assert len(batch) == 1 or sum(r.size for r in batch) <= LIMITS.request_bytes
+
+
+@settings(max_examples=100)
+@given(RECORDS, st.integers(1, 4), st.integers(0, 60), st.sampled_from([REFUSED, LOST, SLOW]))
+def test_the_next_attempt_puts_exactly_what_is_missing(
+    shapes: list[tuple[str, int]], lanes: int, bad: int, outcome: Outcome
+) -> None:
+    records = [record(n, key, size=size) for n, (key, size) in enumerate(shapes)]
+    settled = Settled()
+    first = Destination(lambda r, _before: outcome if r.ordinal == bad else TAKEN)
+    tally = run(records, first.put, settled=settled, lanes=lanes, window_records=20)
+    assert (tally.failure is not None) == (bad < len(records)) == (tally.rejected == 1)
+    assert all((r in first.taken) == (r.ordinal in settled) for r in records)
+
+    second = Destination()
+    assert run(records, second.put, settled=Settled.from_json(settled.as_json()), lanes=lanes).failure is None
+    assert by_key(first.taken + second.taken) == by_key(records)
+    assert sorted(r.ordinal for r in first.taken + second.taken) == [r.ordinal for r in records]
+
+
+def test_a_failed_record_holds_back_only_its_own_key() -> None:
+    clock = Clock()
+    put_at: dict[int, float] = {}
+
+    def rule(r: Record, before: int) -> Outcome:
+        put_at[r.ordinal] = clock.now
+        return SLOW if r.ordinal == 0 and before < 3 else TAKEN
+
+    destination = Destination(rule)
+    run(spread(30, 3), destination.put, clock=clock, sleep=clock.sleep)
+    others = [r.ordinal for r in destination.taken if r.partition_key != "k0"]
+    assert all(put_at[n] == 1_000.0 for n in others)
+    assert min(put_at[n] for n in range(0, 30, 3)) > 1_000.0
+
+
+def test_only_the_failed_records_of_a_batch_are_put_again() -> None:
+    destination = Destination(lambda r, before: LOST if r.ordinal in (1, 3) and before < 2 else TAKEN)
+    run(spread(5, 5), destination.put)
+    assert destination.times_put == {0: 1, 1: 3, 2: 1, 3: 3, 4: 1}
+
+
+def test_progress_is_told_before_anything_more_is_put() -> None:
+    destination = Destination(lambda r, before: SLOW if r.ordinal % 4 == 0 and before == 0 else TAKEN)
+    settled = Settled()
+    answered: list[int] = []
+    untold: list[int] = []
+
+    def put(batch: Sequence[Record]) -> list[Outcome]:
+        if answered:
+            untold.append(len(answered))
+        outcomes = destination.put(batch)
+        answered.append(1)
+        return outcomes
+
+    def on_progress(tally: Tally) -> None:
+        assert len(settled) == tally.delivered == len(destination.taken)
+        answered.clear()
+
+    # With one lane every answer is followed by the next put, so nothing may lie between them but the telling.
+    run(spread(40, 8), put, settled=settled, on_progress=on_progress, lanes=1)
+    assert untold == []
+    assert len(settled) == 40
+
+
+def test_records_are_pulled_only_while_the_window_has_room() -> None:
+    pulled = 0
+    most = 0
+    destination = Destination()
+    settled = Settled()
+
+    def source() -> Iterator[Record]:
+        nonlocal pulled, most
+        for r in spread(300, 7):
+            pulled += 1
+            most = max(most, pulled - len(settled))
+            yield r
+
+    run(source(), destination.put, settled=settled, window_records=12)
+    assert most == 12
+
+
+def test_the_window_is_bounded_in_bytes_too() -> None:
+    pulled: list[Record] = []
+    most = 0
+    settled = Settled()
+
+    def source() -> Iterator[Record]:
+        nonlocal most
+        for n in range(100):
+            pulled.append(record(n, f"k{n % 9}", size=100))
+            yield pulled[-1]
+            most = max(most, sum(r.size for r in pulled if r.ordinal not in settled))
+
+    run(source(), Destination().put, settled=settled, window_bytes=500)
+    assert most <= 500 + pulled[0].size
+
+
+def test_a_record_larger_than_the_window_passes_alone() -> None:
+    destination = Destination()
+    tally = run([record(0, size=5_000), record(1)], destination.put, window_bytes=100)
+    assert tally.failure is None
+    assert [[r.ordinal for r in batch] for batch in destination.puts] == [[0], [1]]
+
+
+def test_batches_are_as_full_as_the_keys_allow() -> None:
+    destination = Destination()
+    run(spread(50, 50), destination.put)
+    assert [len(batch) for batch in destination.puts] == [5] * 10
+
+
+def test_lanes_work_at_the_same_time() -> None:
+    meeting = threading.Barrier(3)
+
+    def put(batch: Sequence[Record]) -> list[Outcome]:
+        meeting.wait(timeout=20)
+        return [TAKEN] * len(batch)
+
+    assert run(spread(15, 15), put, lanes=3).delivered == 15
+
+
+def test_a_throttled_key_waits_longer_each_time_and_never_beyond_the_bound() -> None:
+    clock = Clock()
+    policy = RetryPolicy(attempts=9, first_delay_seconds=1.0, longest_delay_seconds=20.0)
+    run([record(0)], lambda _batch: [SLOW], policy=policy, clock=clock, sleep=clock.sleep)
+    assert clock.slept == [1, 2, 4, 8, 16, 20, 20, 20]
+
+
+def test_a_key_that_was_throttled_goes_on_gently() -> None:
+    clock = Clock()
+    destination = Destination(lambda r, before: SLOW if r.ordinal == 0 and before < 4 else TAKEN)
+    policy = RetryPolicy(first_delay_seconds=1.0)
+    run([record(n) for n in range(4)], destination.put, policy=policy, clock=clock, sleep=clock.sleep)
+    assert clock.slept == [1, 2, 4, 8, 2, 1]
+
+
+def test_a_slow_stream_is_no_reason_to_give_up() -> None:
+    clock = Clock()
+    last = [0.0]
+
+    def one_a_second(_record: Record, _before: int) -> Outcome:
+        if clock.now - last[0] < 1.0:
+            return SLOW
+        last[0] = clock.now
+        return TAKEN
+
+    destination = Destination(one_a_second)
+    jitter = random.Random(7).random
+    tally = run(spread(256, 64), destination.put, clock=clock, sleep=clock.sleep, jitter=jitter, lanes=1)
+    assert tally.failure is None
+    # This is what makes it a test: for some record its turn came later than the number of attempts.
+    assert max(destination.times_put.values()) > RetryPolicy().attempts
+
+
+@pytest.mark.parametrize("outcome", [SLOW, LOST])
+def test_a_record_is_given_up_after_so_many_attempts(outcome: Outcome) -> None:
+    destination = Destination(lambda r, _before: outcome if r.ordinal == 4 else TAKEN)
+    tally = run(spread(20, 4), destination.put, policy=RetryPolicy(attempts=3))
+    assert isinstance(tally.failure, DeliveryIncomplete)
+    assert destination.times_put[4] >= 3
+    assert by_key(destination.taken)["k0"] == [0]
+    assert set(range(20)) - {r.ordinal for r in destination.taken} == {4, 8, 12, 16}
+    assert (tally.rejected, tally.changes_rejected) == (1, record(4).changes)
+
+
+def test_an_unknown_outcome_counts_whatever_else_gets_through() -> None:
+    destination = Destination(lambda r, _before: LOST if r.partition_key == "k0" else TAKEN)
+    run(spread(400, 2), destination.put, policy=RetryPolicy(attempts=3, first_delay_seconds=0.0))
+    assert destination.times_put[0] == 3
+
+
+def test_a_refused_record_is_put_once_and_closes_its_key() -> None:
+    destination = Destination(lambda r, _before: REFUSED if r.ordinal == 0 else TAKEN)
+    tally = run(spread(9, 3), destination.put)
+    assert isinstance(tally.failure, DeliveryIncomplete)
+    assert destination.times_put[0] == 1
+    assert by_key(destination.taken) == {"k1": [1, 4, 7], "k2": [2, 5, 8]}
+
+
+def test_after_a_record_is_given_up_nothing_new_is_pulled() -> None:
+    pulled: list[int] = []
+
+    def source() -> Iterator[Record]:
+        for r in spread(10_000, 4):
+            pulled.append(r.ordinal)
+            yield r
+
+    destination = Destination(lambda r, _before: REFUSED if r.ordinal == 0 else TAKEN)
+    tally = run(source(), destination.put, window_records=8)
+    assert len(pulled) < 100
+    assert tally.delivered == len([n for n in pulled if n % 4])
+
+
+def test_the_failure_says_how_many_why_and_what_to_do() -> None:
+    tally = run(spread(6, 3), Destination(lambda r, _b: SLOW if r.ordinal == 1 else TAKEN).put)
+    said = str(tally.failure)
+    for part in (
+        "1 records with 2 changes",
+        SLOW.code,
+        f"{tally.codes[SLOW.code]} times",
+        "add shards",
+        "next attempt",
+    ):
+        assert part in said
+    assert "k1" not in said
+
+
+def test_it_gives_up_when_nothing_was_acknowledged_for_so_long() -> None:
+    clock = Clock()
+
+    def put(batch: Sequence[Record]) -> list[Outcome]:
+        clock.now += 40
+        return [LOST] * len(batch)
+
+    policy = RetryPolicy(attempts=1_000, stall_seconds=100.0)
+    tally = run(spread(3, 3), put, policy=policy, clock=clock, sleep=clock.sleep, lanes=1)
+    assert isinstance(tally.failure, DeliveryIncomplete)
+    assert "nothing was acknowledged for 100 s" in str(tally.failure)
+    assert (tally.delivered, tally.rejected, tally.changes_rejected) == (0, 3, 6)
+
+
+def test_a_slow_query_for_the_next_records_is_no_stall() -> None:
+    clock = Clock()
+
+    def source() -> Iterator[Record]:
+        for r in spread(20, 4):
+            clock.now += 1_000
+            yield r
+
+    assert run(source(), Destination().put, clock=clock, sleep=clock.sleep).failure is None
+
+
+def test_an_answer_of_the_wrong_length_acknowledges_nothing() -> None:
+    answers = iter([[TAKEN] * 2, [TAKEN] * 4])
+    destination = Destination()
+
+    def put(batch: Sequence[Record]) -> list[Outcome]:
+        short = next(answers, None)
+        return destination.put(batch) if short is None else short
+
+    tally = run(spread(3, 3), put)
+    assert tally.failure is None
+    assert tally.codes["AnswerDoesNotMatch"] >= 3
+    assert len(destination.taken) == 3
+
+
+class Broken(RuntimeError):
+    """Raised in the middle of it all."""
+
+
+@pytest.mark.parametrize("error", [DestinationRefused("no such stream"), Broken("a bug")])
+def test_an_error_of_put_stops_and_keeps_what_was_on_its_way(error: Exception) -> None:
+    destination = Destination()
+    settled = Settled()
+    both_are_out = threading.Barrier(2)
+    told: list[int] = []
+    tallies: list[Tally] = []
+
+    def put(batch: Sequence[Record]) -> list[Outcome]:
+        both_are_out.wait(timeout=20)
+        if batch[0].ordinal == 0:
+            raise error
+        time.sleep(0.1)
+        return destination.put(batch)
+
+    def on_progress(tally: Tally) -> None:
+        told.append(tally.delivered)
+        tallies.append(tally)
+
+    def attempt() -> Tally:
+        return run(spread(40, 10), put, settled=settled, on_progress=on_progress, lanes=2)
+
+    if isinstance(error, DestinationRefused):
+        assert attempt().failure is error
+    else:
+        with pytest.raises(Broken):
+            attempt()
+    assert len(destination.puts) == 1
+    assert told[-1] == len(settled) == 5
+    assert tallies[-1].rejected == 5
+
+
+@pytest.mark.parametrize("error", [Broken, KeyboardInterrupt, SystemExit])
+def test_an_interruption_of_the_source_keeps_what_was_on_its_way(error: type[BaseException]) -> None:
+    destination = Destination()
+    settled = Settled()
+    told: list[int] = []
+    is_out = threading.Event()
+
+    def put(batch: Sequence[Record]) -> list[Outcome]:
+        is_out.set()
+        time.sleep(0.1)
+        return destination.put(batch)
+
+    def source() -> Iterator[Record]:
+        yield from spread(5, 5)
+        is_out.wait(timeout=20)
+        raise error
+
+    with pytest.raises(error):
+        run(source(), put, settled=settled, on_progress=lambda tally: told.append(tally.delivered))
+    assert told[-1] == len(settled) == len(destination.taken) == 5
+
+
+def test_an_interruption_while_it_waits_keeps_what_was_delivered() -> None:
+    settled = Settled()
+    told: list[int] = []
+
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    destination = Destination(lambda r, _before: SLOW if r.ordinal == 0 else TAKEN)
+    with pytest.raises(KeyboardInterrupt):
+        run(
+            spread(9, 3),
+            destination.put,
+            settled=settled,
+            sleep=interrupted,
+            on_progress=lambda tally: told.append(tally.delivered),
+        )
+    assert told[-1] == len(settled) == 6
+
+
+class Terminated(BaseException):
+    """What a scheduler's signal turns into."""
+
+
+def test_a_signal_in_the_middle_of_a_put_waits_for_its_answer() -> None:
+    destination = Destination()
+    settled = Settled()
+    told: list[int] = []
+    answered: list[bool] = []
+
+    def terminate(_number: int, _frame: object) -> None:
+        raise Terminated
+
+    def put(batch: Sequence[Record]) -> list[Outcome]:
+        time.sleep(0.1)  # until the scheduling thread waits
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        time.sleep(0.1)
+        answered.append(True)
+        return destination.put(batch)
+
+    before = signal.signal(signal.SIGUSR1, terminate)
+    try:
+        with pytest.raises(Terminated):
+            run(
+                spread(50, 5),
+                put,
+                settled=settled,
+                on_progress=lambda tally: told.append(tally.delivered),
+                lanes=1,
+            )
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert answered == [True]
+    assert told == [5]
+    assert len(settled) == 5
+
+
+def test_a_checkpoint_that_cannot_be_written_stops_the_delivery() -> None:
+    destination = Destination()
+
+    def on_progress(_tally: Tally) -> None:
+        raise Broken("the ledger is gone")
+
+    with pytest.raises(Broken):
+        run(spread(100, 10), destination.put, on_progress=on_progress, lanes=2)
+    assert len(destination.puts) <= 2
+
+
+def test_nothing_to_deliver_is_a_success() -> None:
+    tally = run([], Destination().put)
+    assert (tally.failure, tally.requests, tally.delivered) == (None, 0, 0)
+
+
+@pytest.mark.parametrize("bad", [{"lanes": 0}, {"window_records": 0}, {"window_bytes": 0}])
+def test_a_bound_of_nothing_is_refused(bad: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        run([], Destination().put, **bad)
+
+
+def test_a_policy_without_an_attempt_is_refused() -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        RetryPolicy(attempts=0)
