@@ -100,16 +100,30 @@ class Ledger:
             rows = self.warehouse.read_rows(self._select())
         except AudienceError as error:
             raise LedgerUnreadable(f"the ledger in schema {self.schema!r} cannot be read: {error}") from None
-        return [
-            Entry(
-                log=log,
-                sequence=int(sequence),
-                event=Event(event),
-                as_of=instant(as_of),
-                detail=json.loads(detail),
-            )
-            for log, sequence, event, as_of, detail in rows
-        ]
+        try:
+            entries = [
+                Entry(
+                    log=log,
+                    sequence=int(sequence),
+                    event=Event(event),
+                    as_of=instant(as_of),
+                    detail=json.loads(detail),
+                )
+                for log, sequence, event, as_of, detail in rows
+            ]
+        except (TypeError, ValueError):
+            raise self.unreadable("a row of it is none that this program writes") from None
+        # Only checkpoints are left out, and none is in the sync's own log.
+        if any(e.sequence != n for n, e in enumerate((e for e in entries if e.log == SYNC_LOG), 1)):
+            raise self.unreadable("rows of it are missing")
+        return entries
+
+    def unreadable(self, found: str) -> LedgerUnreadable:
+        """Make the error of a ledger that is there and makes no sense."""
+        return LedgerUnreadable(
+            f"the ledger of sync {self.sync_id!r} in schema {self.schema!r} cannot be understood: {found}. "
+            "Restore it from a backup; nothing was computed or sent"
+        )
 
     def append(self, log: str, after: int, event: Event, *, as_of: datetime, detail: Mapping[str, Any]) -> Entry:
         """Append the row that follows the row numbered ``after``.

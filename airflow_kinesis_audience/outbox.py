@@ -102,6 +102,8 @@ class Outbox:
                 "them"
             )
         self._seal(as_of)
+        # Attached to a membership that is gone, it could never be told anything.
+        self._read()[0].tables(as_of)
         detail = {
             "on_first_run": on_first_run,
             "destination": self.delivery.destination,
@@ -184,6 +186,13 @@ class Outbox:
         timeline, standing = self._read()
         edge = timeline.find(as_of)
         assert edge is not None  # noqa: S101
+        assert standing.attached is not None  # noqa: S101
+        if as_of < standing.attached:
+            # It tells of users who have left since, and whose leaving this destination was never told.
+            raise HistoryGone(
+                f"{self.delivery.destination} was attached as of {instant_text(standing.attached)} and was never "
+                f"sent the change set as of {instant_text(as_of)}, so it cannot be sent again"
+            )
         if as_of == standing.attached and standing.on_first_run == "enter_all":
             change_set = self._write_snapshot(as_of, keep=False)
             self._send(change_set, resend=True)
@@ -198,6 +207,8 @@ class Outbox:
     def _send(self, change_set: ChangeSet, *, resend: bool) -> None:
         """Send one change set from where its last attempt got to, and write down how far this one gets."""
         _, standing = self._read()
+        if not resend and standing.cursor is not None and change_set.as_of <= standing.cursor:
+            return  # another publisher has delivered it since this one looked
         resumed = {} if resend or standing.sending != change_set.as_of else standing.progress
         if resumed and resumed["rendering"] != self.delivery.rendering:
             raise DeliveryChanged(

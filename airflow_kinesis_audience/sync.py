@@ -11,17 +11,26 @@ import contextlib
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.audience import Source, instant_text
 from airflow_kinesis_audience.diff import select_audience_rows, select_changes, select_counts
-from airflow_kinesis_audience.exceptions import GuardTripped, LedgerConflict, RunSuperseded, SchemaChanged
+from airflow_kinesis_audience.exceptions import (
+    GuardTripped,
+    LedgerConflict,
+    RunSuperseded,
+    SchemaChanged,
+    WarehouseRefused,
+)
 from airflow_kinesis_audience.guards import AudienceCounts, Guards, find_invalid_rows
 from airflow_kinesis_audience.layout import Layout, describe_differences, layout_of
 from airflow_kinesis_audience.ledger import SYNC_LOG, Event, Ledger
 from airflow_kinesis_audience.membership import select_compacted, select_first_base
 from airflow_kinesis_audience.sql import check_query, drop_table, render, table, table_name, write_table
 from airflow_kinesis_audience.timeline import Edge, Timeline, read_standings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SLICE_ROWS = 20_000
 """Rows of a slice: what a publishing task holds at once."""
@@ -99,10 +108,11 @@ class Sync:
             statement = select_changes(self.source, layout, schema, base, changes, as_of)
         event = Event.FIRST if previous is None else Event.CHANGE_SET
         name = self._announce(timeline, "base" if previous is None else "changes", as_of)
-        write_table(
-            self.warehouse, table(schema, name), statement, source_query=query, sliced=previous is not None
-        )
-        audiences = self._count(name, layout, timeline.audiences_table(previous) if previous else None)
+        with self._unless_overtaken(name, as_of):
+            write_table(
+                self.warehouse, table(schema, name), statement, source_query=query, sliced=previous is not None
+            )
+            audiences = self._count(name, layout, timeline.audiences_table(previous) if previous else None)
         try:
             self._guard(audiences)
         except GuardTripped:
@@ -153,15 +163,28 @@ class Sync:
             current = timeline.find(as_of)
             sealed = event is not Event.BASE and current is not None and current.sealed
             if timeline.writer != name or sealed:
-                self._drop([name], as_of)
-                raise LedgerConflict(
-                    f"another run of sync {self.ledger.sync_id!r} has begun since this one did, or a delivery of "
-                    f"{instant_text(as_of)} has; try again: the next attempt goes on from what it wrote. "
-                    "To run one at a time, set max_active_tis_per_dag=1"
-                )
+                raise self._overtaken(name, as_of)
             with contextlib.suppress(LedgerConflict):
                 self.ledger.append(SYNC_LOG, timeline.sequence, event, as_of=as_of, detail=detail)
                 return self._read()
+
+    @contextlib.contextmanager
+    def _unless_overtaken(self, name: str, as_of: datetime) -> Iterator[None]:
+        """Tell a failure over tables that another run cleared away, where a retry helps, from a wrong one."""
+        try:
+            yield
+        except WarehouseRefused:
+            if self._read().writer != name:
+                raise self._overtaken(name, as_of) from None
+            raise
+
+    def _overtaken(self, name: str, as_of: datetime) -> LedgerConflict:
+        self._drop([name], as_of)
+        return LedgerConflict(
+            f"another run of sync {self.ledger.sync_id!r} has begun since this one did, or a delivery of "
+            f"{instant_text(as_of)} has; try again: the next attempt goes on from what it wrote. "
+            "To run one at a time, set max_active_tis_per_dag=1"
+        )
 
     def _count(self, name: str, layout: Layout, before_in: str | None) -> list[AudienceCounts]:
         read = self.warehouse.read_rows
@@ -198,7 +221,8 @@ class Sync:
         name = self._announce(timeline, "base", newest.as_of)
         origin, changes = timeline.tables(newest.as_of)
         statement = select_compacted(newest.layout, self.ledger.schema, origin, changes)
-        write_table(self.warehouse, table(self.ledger.schema, name), statement)
+        with self._unless_overtaken(name, newest.as_of):
+            write_table(self.warehouse, table(self.ledger.schema, name), statement)
         return self._record(name, Event.BASE, newest.as_of, {"table": name})
 
     def _drop_unneeded(self, as_of: datetime) -> None:
@@ -208,7 +232,8 @@ class Sync:
         needed_after = [as_of - self.upkeep.keep_history]
         needed_after += [s.needs_after for s in read_standings(entries) if s.needs_after]
         oldest = next((b for b in reversed(timeline.bases) if b.as_of <= min(needed_after)), None)
-        names = set(timeline.strays)
+        # What another run is writing at this moment looks like a stray, and counts as soon as it is recorded.
+        names = set(timeline.strays - {timeline.writer})
         if oldest is not None:
             names |= {e.table for e in timeline.edges if e.as_of <= oldest.as_of and not e.dropped}
             names |= {b.table for b in timeline.bases if b.as_of < oldest.as_of}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.audience import instant, instant_text
-from airflow_kinesis_audience.exceptions import HistoryGone
+from airflow_kinesis_audience.exceptions import HistoryGone, LedgerUnreadable
 from airflow_kinesis_audience.layout import Layout
 from airflow_kinesis_audience.ledger import SYNC_LOG, Entry, Event
 
@@ -105,12 +105,18 @@ class Timeline:
 
     @classmethod
     def from_entries(cls, entries: Iterable[Entry]) -> Timeline:
-        """Add up the rows of a sync's own log."""
+        """Add up the rows of a sync's own log.
+
+        :raises LedgerUnreadable: if a row does not fit those before it.
+        """
         drawn = _Drawing()
         for entry in entries:
             if entry.log == SYNC_LOG:
                 drawn.sequence = entry.sequence
-                getattr(drawn, f"add_{entry.event.value}")(entry)
+                try:
+                    getattr(drawn, f"add_{entry.event.value}")(entry)
+                except (AttributeError, KeyError, TypeError, ValueError):
+                    raise _misunderstood(entry) from None
         return cls(
             edges=tuple(drawn.edges[at] for at in sorted(drawn.edges)),
             bases=tuple(sorted(drawn.bases, key=lambda b: b.as_of)),
@@ -204,8 +210,18 @@ class Standing:
         standing = cls(log=log)
         for entry in entries:
             if entry.log == log:
-                standing = replace(_advance(standing, entry), sequence=entry.sequence)
+                try:
+                    standing = replace(_advance(standing, entry), sequence=entry.sequence)
+                except (AttributeError, KeyError, TypeError):
+                    raise _misunderstood(entry) from None
         return standing
+
+
+def _misunderstood(entry: Entry) -> LedgerUnreadable:
+    return LedgerUnreadable(
+        f"row {entry.sequence} of the ledger's log {entry.log!r}, {entry.event.value} as of "
+        f"{instant_text(entry.as_of)}, does not fit the rows before it: restore the ledger from a backup"
+    )
 
 
 def _advance(standing: Standing, entry: Entry) -> Standing:

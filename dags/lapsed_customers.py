@@ -23,7 +23,7 @@ SELECT
     customer_id,
     email,
     sum(dollar_value) AS spent,
-    (DATE '{{ data_interval_end | ds }}' - max(purchased_on)) / 30 AS months_away
+    CAST(floor((DATE '{{ data_interval_end | ds }}' - max(purchased_on)) / 30.0) AS integer) AS months_away
 FROM marts.purchases JOIN marts.customers USING (customer_id)
 WHERE purchased_on < DATE '{{ data_interval_end | ds }}'
 GROUP BY customer_id, email
@@ -41,7 +41,7 @@ with DAG(
     default_args={"retries": 3, "retry_delay": timedelta(minutes=2)},
     doc_md=__doc__,
     tags=["audience"],
-):
+) as dag:
     changes = AudienceDiffOperator(
         task_id="diff",
         warehouse_conn_id="warehouse",

@@ -34,6 +34,14 @@ class Whole(Enum):
     TAKEN_AND_SHORT = "everything taken, and the answer is one record short"
 
 
+@dataclass(frozen=True)
+class Raw:
+    """Exactly this answer, with nothing taken."""
+
+    status: int
+    body: bytes
+
+
 TAKE = ""
 THROTTLE = "ProvisionedThroughputExceededException"
 FAIL = "InternalFailure"
@@ -49,9 +57,25 @@ class Arrived:
     hash_key: int
 
 
-Decision = Whole | str | Sequence[str]
+def error(code: str, message: str = "as the script says", *, status: int = 400) -> Raw:
+    """Make the answer to a request that fails whole."""
+    return Raw(status, json.dumps({"__type": code, "message": message}).encode())
+
+
+_ANSWERS = {
+    Whole.SERVER_ERROR: error(FAIL, status=500),
+    Whole.UNAVAILABLE: Raw(503, b"<html>busy</html>"),
+    Whole.THROTTLED: error(THROTTLE),
+    Whole.DENIED: error(
+        "AccessDeniedException", "User: arn:aws:iam::1:user/x is not authorized to perform: kinesis:PutRecords"
+    ),
+    Whole.MISSING: error("ResourceNotFoundException"),
+    Whole.TAKEN_AND_GARBLED: Raw(200, b'{"Records": [{"Sequ'),
+}
+
+Decision = Whole | Raw | str | Sequence[str]
 Script = Callable[[int, Sequence[Arrived]], Decision]
-"""From the request's number and records to what becomes of them: an error code, one per record, or a Whole."""
+"""From a request's number and records to what becomes of them: an error code, one per record, or an answer."""
 
 
 def take_everything(_request: int, _records: Sequence[Arrived]) -> Decision:
@@ -65,13 +89,11 @@ class ScriptedKinesis:
 
     :param script: decides; may be replaced while it serves.
     :param describe: answer to DescribeStreamSummary, or what becomes of the request.
-    :param denied_code: error code of a denied request; set it to try another.
     :param silence_seconds: how long a request without an answer is kept waiting at most.
     """
 
     script: Script = take_everything
-    describe: dict[str, Any] | Whole = field(default_factory=lambda: {"StreamStatus": "ACTIVE"})
-    denied_code: str = "AccessDeniedException"
+    describe: dict[str, Any] | Whole | Raw = field(default_factory=lambda: {"StreamStatus": "ACTIVE"})
     silence_seconds: float = 5.0
     taken: list[Arrived] = field(default_factory=list)
     requests: list[list[Arrived]] = field(default_factory=list)
@@ -97,7 +119,7 @@ class ScriptedKinesis:
     def endpoint_url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
-    def decide(self, entries: Sequence[dict[str, str]]) -> Whole | list[dict[str, str]]:
+    def decide(self, entries: Sequence[dict[str, str]]) -> Whole | Raw | list[dict[str, str]]:
         """Number a request, keep what the script takes of it, and give the answer's records."""
         with self._lock:
             request = len(self.requests)
@@ -112,6 +134,8 @@ class ScriptedKinesis:
             ]
             self.requests.append(records)
             decision = self.script(request, records)
+            if isinstance(decision, Raw):
+                return decision
             if isinstance(decision, Whole):
                 if decision.name.startswith("TAKEN"):
                     self.taken.extend(records)
@@ -148,30 +172,19 @@ class _Handler(BaseHTTPRequestHandler):
         kinesis.operations.append(operation)
         if operation == "DescribeStreamSummary":
             told = kinesis.describe
-            self._answer(told if isinstance(told, Whole) else {"StreamDescriptionSummary": told})
+            self._answer(told if isinstance(told, Whole | Raw) else {"StreamDescriptionSummary": told})
             return
         results = kinesis.decide(body["Records"])
         if results is Whole.TAKEN_AND_SHORT:
             results = [kinesis._result(number, TAKE) for number in range(len(body["Records"]) - 1)]
-        if isinstance(results, Whole):
+        if isinstance(results, Whole | Raw):
             self._answer(results)
         else:
             failed = sum("ErrorCode" in result for result in results)
             self._answer({"FailedRecordCount": failed, "Records": results})
 
-    def _answer(self, answer: dict[str, Any] | Whole) -> None:
+    def _answer(self, answer: dict[str, Any] | Whole | Raw) -> None:
         match answer:
-            case Whole.SERVER_ERROR:
-                self._send(500, {"__type": "InternalFailure", "message": "as the script says"})
-            case Whole.UNAVAILABLE:
-                self._send(503, b"<html>busy</html>")
-            case Whole.THROTTLED:
-                self._send(400, {"__type": THROTTLE, "message": "as the script says"})
-            case Whole.DENIED:
-                said = "User: arn:aws:iam::1:user/x is not authorized to perform: kinesis:PutRecords"
-                self._send(400, {"__type": self.server.kinesis.denied_code, "message": said})
-            case Whole.MISSING:
-                self._send(400, {"__type": "ResourceNotFoundException", "message": "as the script says"})
             case Whole.RESET | Whole.TAKEN_AND_RESET:
                 # With this option a close is a reset, not an orderly end.
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -179,18 +192,19 @@ class _Handler(BaseHTTPRequestHandler):
             case Whole.TAKEN_AND_SILENT:
                 self.server.kinesis.closing.wait(self.server.kinesis.silence_seconds)
                 self.close_connection = True
-            case Whole.TAKEN_AND_GARBLED:
-                self._send(200, b'{"Records": [{"Sequ')
+            case Whole():
+                self._send(_ANSWERS[answer])
+            case Raw():
+                self._send(answer)
             case dict():
-                self._send(200, answer)
+                self._send(Raw(200, json.dumps(answer).encode()))
 
-    def _send(self, status: int, answer: dict[str, Any] | bytes) -> None:
-        content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-        self.send_response(status)
+    def _send(self, answer: Raw) -> None:
+        self.send_response(answer.status)
         self.send_header("Content-Type", "application/x-amz-json-1.1")
-        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()
-        self.wfile.write(content)
+        self.wfile.write(answer.body)
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Say nothing."""

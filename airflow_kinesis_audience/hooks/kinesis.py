@@ -73,8 +73,10 @@ _NO_CREDENTIALS = (
     sdk.SSOError,
     sdk.TokenRetrievalError,
 )
+_UNREADABLE = (ResponseParserError, AttributeError, TypeError, ValueError)
+"""What the SDK's parser dies of when an answer is not a JSON object, as a proxy's page may be."""
+_FAILED = (sdk.ClientError, sdk.BotoCoreError, *_UNREADABLE)
 _NO_ANSWER = (
-    ResponseParserError,
     sdk.ConnectionError,
     sdk.CredentialRetrievalError,
     sdk.HTTPClientError,
@@ -127,14 +129,14 @@ class KinesisStreamHook(AwsBaseHook):
         client = self._client_once()
         try:
             answer = client.describe_stream_summary(**self._address)
-        except (sdk.ClientError, sdk.BotoCoreError, ResponseParserError) as error:
+        except _FAILED as error:
             if _DENIED.fullmatch(_code(error)) and _operation(error) == "DescribeStreamSummary":
                 self.log.info("The login may not look at the stream, which is fine if it may put records to it")
                 return
             outcome = self._outcome_of(error)
             self.log.info("The stream could not be looked at (%s); the first put will tell", outcome.code)
             return
-        self._require_ready(answer.get("StreamDescriptionSummary", {}))
+        self._require_ready(answer.get("StreamDescriptionSummary") or {})
 
     def put(self, batch: Sequence[Record]) -> list[Outcome]:
         """Put records in one request; safe to call from several threads.
@@ -150,12 +152,12 @@ class KinesisStreamHook(AwsBaseHook):
         ]
         try:
             answer = client.put_records(Records=entries, **self._address)
-        except (sdk.ClientError, sdk.BotoCoreError, ResponseParserError) as error:
+        except _FAILED as error:
             return [self._outcome_of(error)] * len(batch)
         results = answer.get("Records")
         if results is None:
             return [Outcome(Status.UNKNOWN, "AnswerUnreadable")] * len(batch)
-        return [_outcome(result) for result in results]
+        return [_outcome(result or {}) for result in results]
 
     def _client_once(self) -> Any:
         with self._building:
@@ -177,7 +179,7 @@ class KinesisStreamHook(AwsBaseHook):
                 f"there is no valid AWS region for stream {self.stream_name}; set region_name, here or in the "
                 f"extra of connection {self.aws_conn_id}"
             ) from None
-        except (sdk.ClientError, sdk.BotoCoreError, ResponseParserError) as error:
+        except (sdk.ClientError, sdk.BotoCoreError) as error:
             outcome = self._outcome_of(error)
             raise DeliveryIncomplete(
                 f"nothing was put: the credentials of connection {self.aws_conn_id} could not be had from AWS "
@@ -223,7 +225,7 @@ class KinesisStreamHook(AwsBaseHook):
                 # Not chained: the SDK's own text may quote the request.
                 raise DestinationRefused(sentence) from None
             return Outcome(Status.UNKNOWN, code)
-        if isinstance(error, _NO_ANSWER):
+        if isinstance(error, _NO_ANSWER) or not isinstance(error, sdk.BotoCoreError):
             return Outcome(Status.UNKNOWN, code)
         if isinstance(error, _NO_CREDENTIALS):
             raise DestinationRefused(
@@ -271,7 +273,8 @@ def _outcome(result: Mapping[str, Any]) -> Outcome:
 def _code(error: Exception) -> str:
     if isinstance(error, sdk.ClientError):
         return str(error.response.get("Error", {}).get("Code") or "NoCode")
-    return type(error).__name__
+    is_sdk = isinstance(error, sdk.BotoCoreError)
+    return type(error).__name__ if is_sdk else "AnswerUnreadable"
 
 
 def _operation(error: Exception) -> str:

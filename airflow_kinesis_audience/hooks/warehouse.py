@@ -23,8 +23,15 @@ if TYPE_CHECKING:
 LOCK_WAIT_SECONDS = 60.0
 """How long to wait for a DuckDB file that another process has open for writing."""
 
+_DUCKDB_BOUNDS = {"memory_limit": "192MB", "threads": 2}
+"""What DuckDB may take of a worker unless the connection's extra says it; by itself it takes 80 % of the memory.
+
+It does the rest on disk: 30 million members were compared so. Each thread needs memory of its own, hence both.
+"""
+
 _POSTGRES_TEMPORARY = ("08", "40", "53", "55", "57", "58")
-_POSTGRES_WITH_VALUES = ("22", "23")
+_POSTGRES_WITHOUT_VALUES = ("0A", "21", "25", "3D", "3F", "42")
+"""Classes of errors whose first line speaks of the statement; others, such as a function's own, can quote rows."""
 
 
 class SqlWarehouse:
@@ -147,10 +154,13 @@ class DuckDbWarehouse(SqlWarehouse):
         name = type(error).__name__
         if name in ("BinderException", "CatalogException", "ParserException", "SyntaxException"):
             return WarehouseRefused(f"DuckDB cannot run the statement: {_first_line(error)}")
-        if name in ("IOException", "OutOfMemoryException", "InterruptException", "TransactionException"):
+        if name == "OutOfMemoryException":
             return WarehouseUnavailable(
-                f"DuckDB failed with {name}; see its memory_limit, temp_directory and disk"
+                "DuckDB ran out of memory; set a higher memory_limit or fewer threads in the connection's extra, "
+                'such as {"memory_limit": "1GB", "threads": 2}'
             )
+        if name in ("IOException", "InterruptException", "TransactionException"):
+            return WarehouseUnavailable(f"DuckDB failed with {name}; see its temp_directory and disk")
         return WarehouseRefused(
             f"DuckDB refused the statement with {name}, on a value that is not shown here; run the query by itself"
         )
@@ -173,7 +183,7 @@ class PostgresWarehouse(SqlWarehouse):
         """Read a large result through a cursor on the server, ``rows`` rows at a time."""
         import pyarrow as pa
 
-        with contextlib.closing(self._connect()) as connection, self._translated():
+        with self._translated(), contextlib.closing(self._connect()) as connection:
             # A server-side cursor lives in a transaction, so not on the connection that commits each statement.
             _plain_rows(connection)
             with contextlib.closing(connection.cursor(name="airflow_kinesis_audience")) as cursor:
@@ -201,12 +211,12 @@ class PostgresWarehouse(SqlWarehouse):
             return WarehouseUnavailable(
                 f"PostgreSQL is not available ({type(error).__name__} {state}); check host, port, login and load"
             )
-        if state.startswith(_POSTGRES_WITH_VALUES):
-            return WarehouseRefused(
-                f"PostgreSQL refused a value with {type(error).__name__} ({state}), not shown here; "
-                "run the query by itself"
-            )
-        return WarehouseRefused(f"PostgreSQL cannot run the statement ({state}): {_first_line(error)}")
+        if state.startswith(_POSTGRES_WITHOUT_VALUES):
+            return WarehouseRefused(f"PostgreSQL cannot run the statement ({state}): {_first_line(error)}")
+        return WarehouseRefused(
+            f"PostgreSQL refused the statement with {type(error).__name__} ({state}), on a value that is not "
+            "shown here; run the query by itself"
+        )
 
 
 _DOORS: dict[str, type[SqlWarehouse]] = {"duckdb": DuckDbWarehouse, "postgres": PostgresWarehouse}
@@ -218,29 +228,48 @@ def open_warehouse(conn_id: str) -> SqlWarehouse:
     :param conn_id: id of a connection whose hook is a ``DbApiHook``.
     :raises ValueError: if there is no such connection or its type is not supported; a retry does not help.
     """
-    from airflow.providers.common.compat.sdk import AirflowException
-    from airflow.providers.common.sql.hooks.sql import DbApiHook
+    from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException
     from airflow.sdk import BaseHook
 
     try:
-        hook = BaseHook.get_hook(conn_id)
-    except AirflowException as error:
+        connection = BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
         raise ValueError(
-            f"warehouse_conn_id is {conn_id!r}, and Airflow has no usable connection of that id "
-            f"({type(error).__name__}); create one, for example: airflow connections add {conn_id} --conn-uri ..."
+            f"warehouse_conn_id is {conn_id!r}, and Airflow has no connection of that id; create it, for example: "
+            f"airflow connections add {conn_id} --conn-uri ..."
         ) from None
-    kind = getattr(hook, "conn_type", "")
-    if not isinstance(hook, DbApiHook) or kind not in _DOORS:
+    kind = connection.conn_type
+    if kind not in _DOORS:
+        raise ValueError(f"warehouse connection {conn_id!r} is of type {kind}; supported are {', '.join(_DOORS)}")
+    try:
+        hook = BaseHook.get_hook(conn_id)
+    except (AirflowException, ImportError):
         raise ValueError(
-            f"warehouse connection {conn_id!r} is of type {kind or type(hook).__name__}; "
-            f"supported are {', '.join(_DOORS)}"
-        )
-    if kind == "duckdb" and (hook.get_connection(conn_id).host or ":memory:") == ":memory:":
+            f"warehouse connection {conn_id!r} is of type {kind}, whose hook is not installed here; "
+            f"pip install airflow-kinesis-audience[{kind}]"
+        ) from None
+    connect = _duckdb_within_bounds(conn_id, hook) if kind == "duckdb" else hook.get_conn
+    return _DOORS[kind](connect, DIALECTS[kind])
+
+
+def _duckdb_within_bounds(conn_id: str, hook: Any) -> Callable[[], Any]:
+    if hook.get_database() == ":memory:":
         raise ValueError(
             f"warehouse connection {conn_id!r} is a DuckDB in memory, which forgets who was told what; "
             "set its host to a file's path"
         )
-    return _DOORS[kind](hook.get_conn, DIALECTS[kind])
+    given = hook.get_connect_config()
+    if any(name in given for name in _DUCKDB_BOUNDS):
+        connect: Callable[[], Any] = hook.get_conn
+        return connect
+
+    def connect_bounded() -> Any:
+        connection = hook.get_conn()
+        for name, value in _DUCKDB_BOUNDS.items():
+            connection.execute(f"SET {name} = '{value}'")
+        return connection
+
+    return connect_bounded
 
 
 def as_frame(batch: pa.RecordBatch) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What a delivery promises, through the real hook and the real SDK, against an endpoint that fails as it is told to.
+"""What a delivery promises, through the real hook and the real SDK, against an endpoint that fails as it is told.
 
 A record may be taken more than once, where an answer was lost; the first of each is what consumers go by. The
 script decides by request and record, so that every kind of fault meets every kind of batch.
@@ -10,7 +10,6 @@ import base64
 import json
 import logging
 import random
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,9 +24,20 @@ from airflow_kinesis_audience.exceptions import DeliveryIncomplete, DestinationR
 from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_audience.messages import KINESIS_LIMITS, Limits, Record, Status
 from airflow_kinesis_audience.settled import Settled
-from tests.scripted_kinesis import FAIL, TAKE, THROTTLE, Arrived, Decision, ScriptedKinesis, Whole, take_everything
+from tests.scripted_kinesis import (
+    FAIL,
+    TAKE,
+    THROTTLE,
+    Arrived,
+    Decision,
+    Raw,
+    ScriptedKinesis,
+    Whole,
+    error,
+    take_everything,
+)
 
-QUICK = RetryPolicy(attempts=20, stall_seconds=60.0, first_delay_seconds=0.001, longest_delay_seconds=0.02)
+QUICK = RetryPolicy(attempts=60, stall_seconds=60.0, first_delay_seconds=0.001, longest_delay_seconds=0.02)
 LIMITS = Limits(records_per_request=8, record_bytes=1_000, request_bytes=2_000)
 
 
@@ -98,7 +108,7 @@ def seeded(seed: int, faults: Sequence[Whole], whole: float, part: float) -> Cal
 WHOLE_AND_QUICK = [fault for fault in Whole if fault.name not in ("DENIED", "MISSING", "TAKEN_AND_SILENT")]
 
 
-@settings(max_examples=25)
+@settings(max_examples=settings.default.max_examples // 4)
 @given(
     seed=st.integers(0, 2**32),
     count=st.integers(0, 120),
@@ -249,16 +259,49 @@ def test_what_every_record_would_meet_is_refused_at_once(fault: Whole, parts: tu
     ],
 )
 def test_an_error_code_for_a_whole_request_is_told_apart(code: str, status: Status | None) -> None:
-    kinesis = ScriptedKinesis(lambda _request, _records: Whole.DENIED)
-    kinesis.denied_code = code
     batch = records_of(3, 3)
-    with kinesis, connection(kinesis.endpoint_url):
+    with ScriptedKinesis(lambda _request, _records: error(code)) as kinesis, connection(kinesis.endpoint_url):
         hook = KinesisStreamHook("s")
         if status is None:
             with pytest.raises(DestinationRefused, match=code):
                 hook.put(batch)
         else:
             assert hook.put(batch) == [(status, code)] * 3
+
+
+def test_a_server_s_error_is_never_a_refusal_whatever_it_is_called() -> None:
+    answer = error("ValidationException", status=500)
+    with ScriptedKinesis(lambda _request, _records: answer) as kinesis, connection(kinesis.endpoint_url):
+        assert KinesisStreamHook("s").put(records_of(2, 2)) == [(Status.UNKNOWN, "ValidationException")] * 2
+
+
+BODIES = [
+    b"",
+    b"[]",
+    b"null",
+    b"5",
+    b'"x"',
+    b"<html>",
+    b"\xff\xfe",
+    b'{"Records": 5}',
+    b'{"Records": null}',
+    b'{"Records": [null]}',
+    b'{"Records": [{}]}',
+    b'{"Records": [{"SequenceNumber": ""}]}',
+]
+
+
+@pytest.mark.parametrize("status", [200, 413, 502])
+def test_what_is_no_acknowledgement_is_never_taken_for_one(status: int) -> None:
+    with ScriptedKinesis() as kinesis, connection(kinesis.endpoint_url):
+        hook = KinesisStreamHook("s")
+        for body in BODIES:
+            answer = kinesis.describe = Raw(status, body)
+            kinesis.script = lambda _request, _records, answer=answer: answer
+            hook.check()
+            outcomes = hook.put(records_of(1, 1))
+            assert [outcome.status for outcome in outcomes] == [Status.UNKNOWN], body
+            assert outcomes[0].code
 
 
 def test_an_endpoint_that_is_not_there_is_no_answer() -> None:
@@ -278,11 +321,11 @@ def test_a_record_goes_out_with_its_bytes_key_and_hash_key() -> None:
 
 
 def test_looking_at_the_stream_refuses_one_that_is_missing() -> None:
-    with stream(ScriptedKinesis(describe=Whole.MISSING)) as hook:
-        with pytest.raises(
-            DestinationRefused, match=r"audience-changes does not exist in eu-west-1.*create-stream"
-        ):
-            hook.check()
+    with (
+        stream(ScriptedKinesis(describe=Whole.MISSING)) as hook,
+        pytest.raises(DestinationRefused, match=r"audience-changes does not exist in eu-west-1.*create-stream"),
+    ):
+        hook.check()
 
 
 @pytest.mark.parametrize(
@@ -350,28 +393,59 @@ def test_the_connection_keeps_its_own_settings_except_retries() -> None:
     assert hook.destination == "kinesis://eu-west-1/s"
 
 
-@pytest.mark.parametrize("set_before", [(), ("botocore.endpoint", "urllib3.connectionpool", "botocore")])
-def test_nothing_of_a_record_reaches_a_log_at_debug(
-    set_before: tuple[str, ...], caplog: pytest.LogCaptureFixture
-) -> None:
-    secret = b"jane.doe@example.com"
-    record = Record(0, b'{"Email": "' + secret + b'"}', "digest-3", 1, 1)
+SECRET = b"jane.doe@example.com"
+
+
+@pytest.fixture
+def loggers_at_debug() -> Iterator[None]:
+    """Undo what an earlier client set, and have every logger print all it can."""
+    known = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict)]
+    before = [(logger, logger.level) for logger in (logging.root, *known)]
+    for logger, _ in before:
+        logger.setLevel(logging.DEBUG)
+    yield
+    for logger, level in before:
+        logger.setLevel(level)
+
+
+def everything_logged_by_a_put(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> str:
+    record = Record(0, b'{"Email": "' + SECRET + b'"}', "digest-3", 1, 1)
     faults = [Whole.SERVER_ERROR, Whole.THROTTLED, Whole.RESET, Whole.TAKEN_AND_GARBLED, [FAIL], TAKE]
-    for name in set_before:
-        logging.getLogger(name).setLevel(logging.DEBUG)
-    caplog.set_level(logging.DEBUG)
     with ScriptedKinesis(lambda request, _records: faults[request]) as kinesis, connection(kinesis.endpoint_url):
-        tally = send([record], KinesisStreamHook("s"))
+        hook = KinesisStreamHook("s")
+        hook.check()
+        tally = send([record], hook)
+        assert (tally.failure, tally.requests) == (None, len(faults))
+        not_bytes: Any = [SECRET]
         with pytest.raises(DestinationRefused) as refused:
-            KinesisStreamHook("s").put([Record(0, secret.decode(), "k", 1, 1), Record(1, secret, 7, 1, 1)])  # type: ignore[arg-type]
-    assert tally.failure is None
-    assert tally.requests == len(faults)
-    assert caplog.records, "if nothing is captured this shows nothing"
-    logged = "\n".join(f"{entry.getMessage()} {entry.args} {entry.exc_text}" for entry in caplog.records)
-    logged += str(refused.value)
-    for hidden in (secret, base64.b64encode(record.data)[8:-8], base64.b64encode(secret)[:-4]):
-        assert hidden.decode() not in logged
-    assert not re.search("jane", logged, re.IGNORECASE)
+            hook.put([Record(1, not_bytes, "k", 1, 1)])
+    logging.getLogger("last").debug("the capture works")
+    printed = capfd.readouterr()
+    logged = [f"{entry.getMessage()} {entry.args} {entry.exc_text}" for entry in caplog.records]
+    return "\n".join([*logged, printed.out, printed.err, *map(str, (refused.value, tally))])
+
+
+def gives_away(text: str) -> bool:
+    # Of three alignments in base64 one shows, whatever stands before.
+    encoded = [base64.b64encode(b"." * n + SECRET)[4:-4].decode() for n in range(3)]
+    return any(part in text for part in (SECRET.decode(), *encoded))
+
+
+@pytest.mark.usefixtures("loggers_at_debug")
+def test_nothing_of_a_record_reaches_a_log_at_debug(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    logged = everything_logged_by_a_put(caplog, capfd)
+    assert "the capture works" in logged
+    assert not gives_away(logged)
+
+
+@pytest.mark.usefixtures("loggers_at_debug")
+def test_without_the_hook_s_care_the_sdk_would_log_the_records(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_kinesis_audience.hooks.kinesis.keep_requests_out_of_logs", lambda: None)
+    assert gives_away(everything_logged_by_a_put(caplog, capfd))
 
 
 def test_the_limits_of_the_door_are_those_of_the_destination() -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_kinesis_audience.delivery import RetryPolicy, Tally, deliver
@@ -112,7 +112,6 @@ FATES = st.sampled_from([TAKEN, TAKEN, SLOW, LOST])
 RECORDS = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(4, 190)), max_size=60)
 
 
-@settings(max_examples=200)
 @given(
     RECORDS,
     st.lists(FATES, min_size=1, max_size=40),
@@ -148,7 +147,6 @@ def test_whatever_fails_each_record_arrives_in_the_order_of_its_key(
         assert len(batch) == 1 or sum(r.size for r in batch) <= LIMITS.request_bytes
 
 
-@settings(max_examples=100)
 @given(RECORDS, st.integers(1, 4), st.integers(0, 60), st.sampled_from([REFUSED, LOST, SLOW]))
 def test_the_next_attempt_puts_exactly_what_is_missing(
     shapes: list[tuple[str, int]], lanes: int, bad: int, outcome: Outcome

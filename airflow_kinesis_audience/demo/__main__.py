@@ -1,0 +1,274 @@
+"""A real audience, day by day: purchases in DuckDB, a DAG in Airflow, a stream, and a consumer that is checked.
+
+    python -m airflow_kinesis_audience.demo [--days 21] [--start 1997-09-01] [--keep DIRECTORY] [--json FILE]
+
+It ends with exit code 0 only if the consumer believes exactly what the warehouse says. All it writes is in one
+directory, which is removed again unless it is asked for or something failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import re
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from airflow_kinesis_audience.demo import cdnow, local_airflow, local_kinesis, read_back
+from airflow_kinesis_audience.demo.show import Screen, only_screen
+
+_LOG = "airflow.log"
+_LOG_TAIL = 12
+_RAISED = re.compile(r"\w+(\.\w+)+: ")
+"""The last line of a traceback in Airflow's log: an exception of a package, and what it says."""
+_NEEDED = {"duckdb": "duckdb", "moto": "moto[kinesis,server]", "pytz": "pytz"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """What the command line asks for; ``keep`` and ``json`` may be left out."""
+
+    days: Sequence[date]
+    keep: Path | None
+    json: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """One day's run: what the publishing task returned, and how long the run took."""
+
+    day: date
+    summary: Mapping[str, Any]
+    seconds: float
+
+
+def main() -> int:
+    """Run the demo and return its exit code."""
+    wanted = read_arguments()
+    stop = local_airflow.Stop()
+    stop.listen()
+    home = make_directory(wanted.keep)
+    keep = wanted.keep is not None
+    try:
+        with only_screen(home / _LOG) as screen:
+            equal = run(wanted, home, screen, stop)
+    except local_airflow.Stopped:
+        return stop.exit_code
+    except Exception as failure:
+        keep = True
+        tell_failure(failure, home / _LOG)
+        return 1
+    else:
+        keep = keep or not equal
+        return 0 if equal else 1
+    finally:
+        if not keep:
+            shutil.rmtree(home, ignore_errors=True)
+        elif not wanted.keep:
+            print(f"The warehouse and Airflow's log are left in {home}", file=sys.stderr)
+
+
+def read_arguments(arguments: Sequence[str] | None = None) -> Wanted:
+    """Read the command line; ends the program if it asks for what cannot be."""
+    parser = argparse.ArgumentParser(
+        prog="demo", description="Run the example DAG on real purchases, day by day, against a local Kinesis."
+    )
+    parser.add_argument("--days", type=int, default=21, metavar="N", help="how many days (default: 21)")
+    parser.add_argument(
+        "--start",
+        type=read_day,
+        default=date(1997, 9, 1),
+        metavar="DAY",
+        help="the first day (default: 1997-09-01)",
+    )
+    parser.add_argument(
+        "--keep", "--directory", type=Path, metavar="DIRECTORY", help="keep the warehouse and the log there"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write counts per day and the consumer's members there"
+    )
+    given = parser.parse_args(arguments)
+    if given.days < 1:
+        parser.error(f"--days is {given.days}; expected 1 or more")
+    if not cdnow.FIRST_LAPSE <= given.start <= cdnow.LAST_DAY - timedelta(days=given.days - 1):
+        parser.error(
+            f"{given.days} days from {given.start} are not within {cdnow.FIRST_LAPSE} to {cdnow.LAST_DAY}, "
+            "which is what the purchases tell of; choose another --start or fewer --days"
+        )
+    if given.keep and given.keep.exists() and (not given.keep.is_dir() or any(given.keep.iterdir())):
+        parser.error(f"{given.keep} exists and is no empty directory; name a new one")
+    missing = [package for module, package in _NEEDED.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        parser.error(f"not installed: {', '.join(missing)}. Try: pip install 'airflow-kinesis-audience[demo]'")
+    days = [given.start + timedelta(days=n) for n in range(given.days)]
+    return Wanted(days=days, keep=given.keep, json=given.json)
+
+
+def read_day(text: str) -> date:
+    """Read a day of the command line."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no day; expected for example 1997-09-01") from None
+
+
+def make_directory(keep: Path | None) -> Path:
+    """Make the directory that holds everything the demo writes."""
+    if keep is None:
+        return Path(tempfile.mkdtemp(prefix="audience-demo-"))
+    keep.mkdir(parents=True, exist_ok=True)
+    return keep.resolve()
+
+
+def run(wanted: Wanted, home: Path, screen: Screen, stop: local_airflow.Stop) -> bool:
+    """Run the whole way, and tell whether the consumer ended up with the warehouse's members."""
+    warehouse = home / "warehouse.duckdb"
+    screen.title("A real audience, day by day, from a warehouse through Airflow to Kinesis")
+    with local_kinesis.local_kinesis() as kinesis:
+        prepare(home, warehouse, kinesis, screen)
+        ran = run_days(wanted.days, local_airflow.DailyRuns(home / "airflow", stop), screen)
+        screen.passing("reading the stream back")
+        stored = kinesis.read_all()
+    belief = read_back.believe(stored)
+    true = cdnow.read_lapsed(warehouse, wanted.days[-1])
+    verdict = read_back.compare(belief.members, true)
+    show_sample(stored, screen)
+    show_summary(ran, stored, screen)
+    show_verdict(belief, len(true), verdict, screen)
+    if wanted.keep:
+        screen.line(f"  Warehouse, state and Airflow's log ({_LOG}) are in {home}")
+        screen.line()
+    if wanted.json:
+        write_json(wanted.json, ran, belief, verdict)
+    return verdict.equal
+
+
+def prepare(home: Path, warehouse: Path, kinesis: local_kinesis.LocalKinesis, screen: Screen) -> None:
+    """Fill the warehouse while Airflow sets up its database."""
+    started = time.monotonic()
+    screen.passing("loading the purchases, and setting up an Airflow")
+    connections = {
+        "warehouse": {"conn_type": "duckdb", "host": str(warehouse)},
+        "aws_default": kinesis.connection,
+    }
+    local_airflow.set_up(home / "airflow", connections)
+    with (home / _LOG).open("ab") as log, local_airflow.migrated(log):
+        purchases = cdnow.read_purchases()
+        cdnow.write_warehouse(warehouse, purchases)
+    customers = len({p.customer_id for p in purchases})
+    screen.fact(
+        "warehouse", f"DuckDB {version('duckdb')}, {len(purchases):,} purchases of {customers:,} people (CDNOW)"
+    )
+    screen.fact("audience", "bought before, but nothing in the last 90 days; as of midnight UTC of each day")
+    screen.fact(
+        "Airflow",
+        f"{version('apache-airflow-core')}, runs dags/{local_airflow.DAG_FILE}; "
+        f"ready after {time.monotonic() - started:.0f} s",
+    )
+    screen.fact(
+        "Kinesis", f"moto {version('moto')} at {kinesis.endpoint_url}, a stream of {local_kinesis.SHARDS} shards"
+    )
+    screen.line()
+
+
+def run_days(days: Sequence[date], runs: local_airflow.DailyRuns, screen: Screen) -> list[Ran]:
+    """Run the DAG for each day, a row each."""
+    ran = []
+    screen.table_head()
+    for number, day in enumerate(days, start=1):
+        screen.passing(f"{day}  running, {number} of {len(days)}")
+        started = time.monotonic()
+        summary = runs.run(day)
+        ran.append(Ran(day, summary, time.monotonic() - started))
+        screen.table_row(day, summary, ran[-1].seconds)
+    screen.line()
+    return ran
+
+
+def show_sample(stored: Sequence[local_kinesis.Stored], screen: Screen) -> None:
+    """Show one record."""
+    if not stored:
+        return
+    record, message = read_back.choose_sample(stored)
+    shard = int(record.shard_id.rpartition("-")[2]) + 1
+    screen.line(f"  One of the records, in shard {shard}, partition key {record.partition_key}:")
+    screen.message(message)
+    screen.line()
+
+
+def show_summary(ran: Sequence[Ran], stored: Sequence[local_kinesis.Stored], screen: Screen) -> None:
+    """Say what was done in all."""
+    total = {name: sum(r.summary[name] for r in ran) for name in _ADDED}
+    seconds = [r.seconds for r in ran]
+    later = f", then {sum(seconds[1:]) / len(seconds[1:]):.2f} s each" if len(seconds) > 1 else ""
+    shards = read_back.count_by_shard(stored)
+    screen.fact("runs", f"{len(ran)}; the first took {seconds[0]:.1f} s{later}")
+    screen.fact(
+        "changes",
+        f"{total['entered']:,} entered, {total['exited']:,} exited, {total['updated']:,} updated; "
+        f"{total['delivered']:,} acknowledged, {total['rejected']:,} rejected",
+    )
+    screen.fact(
+        "sent", f"{total['messages']:,} messages in {total['records']:,} records, {total['bytes'] / 1e6:.2f} MB"
+    )
+    screen.fact(
+        "spread",
+        f"{len({record.partition_key for record in stored})} partition keys, on {len(shards)} of "
+        f"{local_kinesis.SHARDS} shards: {', '.join(f'{n:,}' for _, n in sorted(shards.items()))} records",
+    )
+
+
+def show_verdict(belief: read_back.Belief, true: int, verdict: read_back.Verdict, screen: Screen) -> None:
+    """Say whether the consumer is right."""
+    screen.fact(
+        "consumer",
+        f"read {belief.messages:,} messages, and applied them in a shuffled order, {belief.again:,} of them twice",
+    )
+    screen.fact("members", f"{len(belief.members):,} to the consumer, {true:,} in the warehouse")
+    screen.line()
+    if verdict.equal:
+        screen.line(f"  {screen.paint('exactly equal', 'green')}: every member, and every property of each")
+    else:
+        screen.line(
+            f"  {screen.paint('NOT EQUAL', 'red')}: the consumer lacks {verdict.missing:,} members, has "
+            f"{verdict.invented:,} who are none, and other properties for {verdict.stale:,}"
+        )
+    screen.line()
+
+
+def write_json(path: Path, ran: Sequence[Ran], belief: read_back.Belief, verdict: read_back.Verdict) -> None:
+    """Write what was found for another program to read."""
+    days = [
+        {"as_of": str(r.day), "members": r.summary["members"]} | {n: r.summary[n] for n in _ADDED} for r in ran
+    ]
+    found = {"days": days, "consumer_members": sorted(belief.members), "equal": verdict.equal}
+    path.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def tell_failure(failure: Exception, log: Path) -> None:
+    """Say what failed: a run in a sentence and with what the log says, anything else as Python does."""
+    if not isinstance(failure, local_airflow.RunFailed):
+        traceback.print_exception(failure)
+        return
+    lines = log.read_text(errors="replace").splitlines()
+    raised = [line for line in lines if _RAISED.match(line)][-1:]
+    print("", *(raised or lines[-_LOG_TAIL:]), sep="\n", file=sys.stderr)
+    print(f"\n{failure}. All of Airflow's log is in {log}", file=sys.stderr)
+
+
+_ADDED = ("entered", "exited", "updated", "messages", "records", "bytes", "delivered", "omitted", "rejected")
+"""Counts of a run that add up over days."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

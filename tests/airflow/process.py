@@ -1,0 +1,120 @@
+"""``python -m tests.airflow.process``: the Airflow process that ``running.py`` talks to.
+
+It is told DAG files, one JSON document a line on its standard input, runs each as ``dag.test`` does, and says what
+became of it on the file descriptor that it was given. Standard output and error are the tasks'.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+
+def serve(answers: int) -> None:
+    """Run what is asked for until nothing more is."""
+    with os.fdopen(answers, "w") as told:
+        for line in sys.stdin:
+            order = json.loads(line)
+            before = dict(os.environ)
+            os.environ.update(order["environment"])
+            try:
+                answer = run(order)
+            except Exception as error:
+                answer = {"error": f"{type(error).__name__}: {error}"}
+            os.environ.clear()
+            os.environ.update(before)
+            told.write(json.dumps(answer) + "\n")
+            told.flush()
+
+
+def run(order: Mapping[str, Any]) -> dict[str, Any]:
+    """Run the DAG of a file once."""
+    from airflow.sdk.definitions import dag as definitions
+
+    path = Path(order["file"])
+    dates = {n: order[n] and datetime.fromisoformat(order[n]) for n in ("logical_date", "run_after")}
+    in_this_process = definitions._run_task
+    if order["supervised"]:
+        definitions._run_task = run_supervised
+    started = time.monotonic()
+    try:
+        finished = load(path).dag.test(**dates)
+    finally:
+        definitions._run_task = in_this_process
+    return {
+        "state": str(finished.state),
+        "tasks": {
+            task.task_id: {
+                "state": str(task.state),
+                "tries": task.try_number,
+                "seconds": task.duration,
+                "xcom": read_xcoms(finished.dag_id, finished.run_id, task.task_id),
+            }
+            for task in finished.get_task_instances()
+        },
+        "peak_mib": peak_mib(),
+        "seconds": time.monotonic() - started,
+    }
+
+
+def load(path: Path) -> Any:
+    """Import a DAG file."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_supervised(*, ti: Any, task: Any, run_triggerer: bool) -> None:
+    """Run a task as a worker does; takes the place of what ``dag.test`` does, in this process, for speed."""
+    from airflow.executors.workloads import BundleInfo
+    from airflow.executors.workloads.task import TaskInstanceDTO
+    from airflow.sdk.execution_time.supervisor import InProcessTestSupervisor, supervise_task
+    from airflow.utils.state import TaskInstanceState
+
+    ti.set_state(TaskInstanceState.QUEUED)
+    supervise_task(
+        ti=TaskInstanceDTO.model_validate(ti, from_attributes=True),
+        bundle_info=BundleInfo(name="dags-folder"),
+        dag_rel_path=Path(task.dag.fileloc).name,
+        token="",
+        client=InProcessTestSupervisor._api_client(task.dag),
+        log_path=f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.try_number}.log",
+    )
+    ti.refresh_from_db()
+
+
+def read_xcoms(dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
+    """Read a task's XComs by key."""
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    query = select(XComModel.key, XComModel.value).where(
+        XComModel.dag_id == dag_id, XComModel.run_id == run_id, XComModel.task_id == task_id
+    )
+    with create_session() as session:
+        rows: Sequence[Any] = session.execute(query).all()
+    return {key: json.loads(value) if isinstance(value, str) else value for key, value in rows}
+
+
+def peak_mib() -> float:
+    """Return the most memory that this process has held since it started its program."""
+    # Not getrusage: that begins at what the parent held when it started this process.
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("/proc/self/status has no VmHWM")
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))

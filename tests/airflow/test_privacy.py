@@ -1,0 +1,213 @@
+"""No user id, identity or property value leaves by another way than the stream, whatever goes wrong.
+
+Every value of the source holds a word that is found nowhere else. What runs leave behind, whether they succeed or
+fail, is searched for it, with every logger at DEBUG: all that is printed, the tasks' log files, and the metadata
+database, with its XComs and rendered templates. The word may be written as it is, in hexadecimal or in base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.airflow.running import DIFF, Airflow, Run, aws, day, deployed
+from tests.scripted_kinesis import FAIL, TAKE, Arrived, ScriptedKinesis, Whole
+
+if TYPE_CHECKING:
+    from tests.airflow.conftest import Warehouse
+
+pytestmark = pytest.mark.slow
+
+WORD = "nightingale"
+MEMBERS = [(f"{WORD}-{n}", f"{WORD}{n}@x.example", f"{WORD} {n}") for n in range(20)]
+PUBLISH = {"stream_name": "changes", "format_options": {"user_properties": True, "max_users": 2}}
+
+
+def _forms(word: str) -> list[str]:
+    """List how a word may be written: plainly, in hexadecimal, and in base64 at any of its three offsets."""
+    encoded = word.encode()
+    forms = [word, encoded.hex()]
+    for offset in range(3):
+        whole = base64.b64encode(b"\0" * offset + encoded)
+        # Without the characters that depend on what stands before and after.
+        forms.append(whole[4 if offset else 0 : -4].decode())
+    return [form.lower() for form in forms]
+
+
+FORMS = _forms(WORD)
+
+
+def places_with_the_word(texts: Mapping[str, str]) -> list[str]:
+    """List where the word is, with what stands around it."""
+    found = []
+    for place, text in texts.items():
+        lowered = text.lower()
+        at = next((lowered.find(form) for form in FORMS if form in lowered), None)
+        if at is not None:
+            found.append(f"{place}: ...{text[max(0, at - 300) : at + 100]}...")
+    return found
+
+
+class Watched:
+    """An Airflow of which everything that it writes is searched, once.
+
+    :param supervised: whether tasks run as on a worker, or in one process as in ``airflow dags test``.
+    """
+
+    def __init__(self, airflow: Airflow, home: Path, *, supervised: bool) -> None:
+        self.airflow, self.home, self.supervised = airflow, home, supervised
+        self._searched: set[tuple[str, str]] = set()
+        self.new_texts()
+
+    def run(
+        self,
+        warehouse: Warehouse,
+        kinesis: ScriptedKinesis,
+        *,
+        number: int = 1,
+        diff: Mapping[str, Any] | None = None,
+        publish: Mapping[str, Any] | None = None,
+    ) -> Run:
+        with deployed(
+            self.airflow,
+            warehouse.connection,
+            aws(kinesis.endpoint_url),
+            {**DIFF, **(diff or {})},
+            {**PUBLISH, **(publish or {})},
+        ) as dag:
+            return dag.run(day(number), supervised=self.supervised)
+
+    def new_texts(self) -> dict[str, str]:
+        """Return all lines that were written outside the warehouse and the stream since the last call."""
+        places = {str(path): path.read_text() for path in (self.home / "logs").rglob("*.log")}
+        with sqlite3.connect(f"file:{self.home / 'airflow.db'}?mode=ro", uri=True) as metadata:
+            places["metadata database"] = "\n".join(metadata.iterdump())
+        places["output"] = self.airflow.output()
+        new = {}
+        for place, text in places.items():
+            lines = {(place, line) for line in text.splitlines()} - self._searched
+            self._searched |= lines
+            new[place] = "\n".join(line for _, line in lines)
+        return new
+
+    def assert_says_nothing(self) -> None:
+        texts = self.new_texts()
+        assert not places_with_the_word(texts)
+        # Some versions of Airflow hide what begins like a token, as base64 of JSON does: luck is not enough.
+        assert not any("OperationModel(name=PutRecords)" in text for text in texts.values())
+        # What was searched is what the tasks wrote, down to the last detail.
+        metadata = texts.pop("metadata database")
+        assert "rendered_task_instance_fields" in metadata
+        assert any("debug" in text and "AudienceDiffOperator" in text for text in texts.values())
+
+
+@pytest.fixture(scope="module", params=["on a worker", "in one process"])
+def watched(request: pytest.FixtureRequest, airflow_db: Path) -> Iterator[Watched]:
+    with Airflow(airflow_db, {"AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG"}) as airflow:
+        yield Watched(airflow, airflow_db, supervised=request.param == "on a worker")
+
+
+@pytest.fixture
+def kinesis() -> Iterator[ScriptedKinesis]:
+    with ScriptedKinesis() as kinesis:
+        yield kinesis
+
+
+def test_the_word_is_found_however_it_is_written() -> None:
+    for before in ("", "a", "ab", "abc"):
+        text = f"{before}{WORD} and more".encode()
+        for written in (text.decode(), text.hex(), base64.b64encode(text).decode(), WORD.upper()):
+            assert places_with_the_word({"here": written})
+    assert not places_with_the_word({"here": "a lark " * 100})
+
+
+def test_a_run_that_succeeds_says_nothing_private(
+    watched: Watched, warehouse: Warehouse, kinesis: ScriptedKinesis
+) -> None:
+    warehouse.members(MEMBERS)
+    first = watched.run(warehouse, kinesis)
+    warehouse.members([(user, f"new {email}", city) for user, email, city in MEMBERS[3:]])
+    second = watched.run(warehouse, kinesis, number=2)
+    assert (first.state, second.state) == ("success", "success"), second.log
+    watched.assert_says_nothing()
+    assert any(WORD.encode() in record.data for record in kinesis.taken), "nothing private was there to be said"
+    assert not any(WORD in record.partition_key for record in kinesis.taken)
+
+
+RAISES = (
+    "CREATE FUNCTION check_member(city VARCHAR) RETURNS VARCHAR LANGUAGE plpgsql AS "
+    "$$ BEGIN RAISE EXCEPTION 'no such city: %', city; END $$"
+)
+BAD_SOURCES: Mapping[str, str] = {
+    "a user id that is no number": "SELECT CAST(user_id AS INTEGER) AS user_id, email, city FROM members",
+    "an e-mail that is no number": "SELECT user_id, CAST(email AS INTEGER) AS email, city FROM members",
+    "a city that is no instant": "SELECT user_id, email, CAST(city AS TIMESTAMPTZ) AS city FROM members",
+    "a city that is no interval": "SELECT user_id, email FROM members WHERE CAST(city AS INTERVAL) IS NULL",
+    "more than one row": "SELECT user_id, email, (SELECT city FROM members) AS city FROM members",
+    "a user id twice": "SELECT * FROM members UNION ALL SELECT * FROM members",
+    "a null user id": "SELECT NULL AS user_id, email, city FROM members",
+    "a missing column": "SELECT user_id, email FROM members",
+    "an unclosed quote": "SELECT user_id, email, city || ' FROM members",
+}
+
+
+@pytest.mark.parametrize("bad", BAD_SOURCES)
+def test_a_diff_that_fails_says_nothing_private(
+    watched: Watched, warehouse: Warehouse, kinesis: ScriptedKinesis, bad: str
+) -> None:
+    warehouse.members(MEMBERS)
+    assert watched.run(warehouse, kinesis, diff={"sql": BAD_SOURCES[bad]})["diff"].state == "failed"
+    watched.assert_says_nothing()
+
+
+def test_what_a_function_of_the_warehouse_says_is_not_repeated(
+    watched: Watched, postgres_warehouse: Warehouse, kinesis: ScriptedKinesis
+) -> None:
+    postgres_warehouse.members(MEMBERS)
+    postgres_warehouse.execute(RAISES)
+    query = "SELECT user_id, email, check_member(city) AS city FROM members"
+    assert watched.run(postgres_warehouse, kinesis, diff={"sql": query})["diff"].state == "failed"
+    watched.assert_says_nothing()
+
+
+def after_one_request(decision: Whole | str) -> Any:
+    """Script a stream that takes one request, and then decides so for ever."""
+
+    def script(request: int, records: Sequence[Arrived]) -> Whole | str:
+        return TAKE if request == 0 else decision
+
+    return script
+
+
+@pytest.mark.parametrize("decision", [Whole.DENIED, Whole.MISSING], ids=lambda d: d.name)
+def test_a_delivery_that_is_refused_says_nothing_private(
+    watched: Watched, duckdb_warehouse: Warehouse, kinesis: ScriptedKinesis, decision: Whole
+) -> None:
+    duckdb_warehouse.members(MEMBERS)
+    kinesis.script = after_one_request(decision)
+    run = watched.run(duckdb_warehouse, kinesis)
+    assert run["publish"].state == "failed", run.log
+    watched.assert_says_nothing()
+
+
+def test_a_delivery_that_is_given_up_says_nothing_private(
+    watched: Watched, duckdb_warehouse: Warehouse, kinesis: ScriptedKinesis
+) -> None:
+    duckdb_warehouse.members(MEMBERS)
+    kinesis.script = lambda *_: FAIL
+    assert watched.run(duckdb_warehouse, kinesis)["publish"].state == "failed"
+    watched.assert_says_nothing()
+
+
+def test_a_member_that_fits_into_no_record_is_not_named(
+    watched: Watched, duckdb_warehouse: Warehouse, kinesis: ScriptedKinesis
+) -> None:
+    duckdb_warehouse.members([*MEMBERS, (f"{WORD}-big", "", WORD * 120_000)])
+    run = watched.run(duckdb_warehouse, kinesis)
+    assert run["publish"].state == "failed"
+    watched.assert_says_nothing()

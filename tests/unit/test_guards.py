@@ -1,0 +1,100 @@
+"""Guards see every way in which a source is not to be believed, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_kinesis_audience.guards import AudienceCounts, Guards, find_invalid_rows
+
+users = st.sampled_from("abcdefgh")
+
+
+def counted(before: set[str] | None, rows: list[str | None]) -> AudienceCounts:
+    """Count as a warehouse would: rows of the source, and rows and distinct users per action."""
+    now = Counter(row for row in rows if row is not None)
+    actions = {}
+    if before is None:
+        actions["member"] = (now.total(), len(now))
+    else:
+        entered = {user: n for user, n in now.items() if user not in before}
+        updated = {user: n for user, n in now.items() if user in before and user < "d"}
+        actions["entered"] = (sum(entered.values()), len(entered))
+        actions["updated"] = (sum(updated.values()), len(updated))
+        actions["exited"] = (len(before - set(now)), len(before - set(now)))
+    found = {action: counts for action, counts in actions.items() if counts[0]}
+    previous = None if before is None else len(before)
+    return AudienceCounts.of("a", source=(len(rows), rows.count(None)), actions=found, previous=previous)
+
+
+@given(before=st.none() | st.sets(users), rows=st.lists(st.none() | users))
+def test_the_counts_are_those_of_counting_every_user(before, rows):
+    a = counted(before, rows)
+    now, was = {row for row in rows if row is not None}, before or set()
+    assert a.members == len(now)
+    assert (a.entered, a.exited) == (len(now - was), len(was - now))
+    assert a.invalid_rows == rows.count(None)
+    assert a.duplicate_rows == len([row for row in rows if row is not None]) - len(now)
+    assert a.previous_members == len(was)
+    assert bool(find_invalid_rows([a])) == (a.duplicate_rows > 0 or a.invalid_rows > 0)
+
+
+def test_rows_without_an_audience_are_told_apart_from_those_without_a_user():
+    nobody = AudienceCounts.of(None, source=(1234, 0), actions={}, previous=0)
+    some = AudienceCounts.of("a", source=(3000, 1000), actions={"entered": (2000, 1500)}, previous=0)
+    assert find_invalid_rows([nobody, some]) == [
+        "1,234 rows have no audience id",
+        "audience 'a': 1,000 of 3,000 rows have no user id",
+        "audience 'a': 500 of 3,000 rows repeat a user id",
+    ]
+
+
+def change(before: int, exited: int = 0, entered: int = 0) -> AudienceCounts:
+    """Count a change of an audience without invalid rows."""
+    actions = {"exited": (exited, exited), "entered": (entered, entered)}
+    return AudienceCounts.of("a", source=(before - exited + entered, 0), actions=actions, previous=before)
+
+
+@pytest.mark.parametrize(
+    ("guards", "within", "beyond", "sentence"),
+    [
+        (Guards(), change(1000, 500), change(1000, 501), r"501 of 1,000 members would exit, 50%.*max_exit_ratio"),
+        (Guards(), change(99, 98), change(100, 51), "51 of 100 members"),
+        (Guards(max_exits=10), change(1000, 10), change(1000, 11), "11 of 1,000.*max_exits is 10"),
+        (Guards(max_exits=0), change(5, 0, 9), change(5, 1), "1 of 5.*max_exits is 0"),
+        (Guards(min_members=5), change(5), change(5, 1), "4 members would be left.*min_members is 5"),
+        (Guards(max_change_ratio=0.1), change(100, 5, 5), change(100, 5, 6), "6 would enter and 5 exit.*11%"),
+        (Guards(), change(0), change(5, 5), "5 members before, and no row in the source"),
+        (Guards(), change(0, 0, 10**6), change(1, 1), "1 members before, and no row"),
+    ],
+)
+def test_a_bound_holds_up_to_itself_and_says_the_numbers_beyond(guards, within, beyond, sentence):
+    assert guards.find_breaches([within]) == []
+    [told] = guards.find_breaches([beyond])
+    assert re.search(f"audience 'a': {sentence}", told)
+
+
+def test_every_audience_is_looked_at_by_itself():
+    calm, mass = change(10_000), change(200, 150)
+    assert len(Guards().find_breaches([calm, mass, mass])) == 2
+
+
+def test_an_audience_may_end_where_its_author_says_so():
+    assert Guards(on_empty="exit_all").find_breaches([change(1000, 1000)]) == []
+    assert Guards(on_empty="exit_all", max_exits=9).find_breaches([change(1000, 1000)]) != []
+
+
+def test_no_bound_is_no_bound():
+    assert Guards(max_exit_ratio=None).find_breaches([change(1000, 999)]) == []
+
+
+@pytest.mark.parametrize(
+    "bound", [{"max_exits": -1}, {"max_exit_ratio": float("nan")}, {"min_members": -5}, {"on_empty": "ignore"}]
+)
+def test_a_bound_that_makes_no_sense_is_the_authors_mistake(bound):
+    with pytest.raises(ValueError, match=next(iter(bound))):
+        Guards(**bound)

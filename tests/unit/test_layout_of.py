@@ -1,0 +1,104 @@
+"""The layout tells which source column is what, survives the ledger, and knows when it is another."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from airflow_kinesis_audience.audience import Source
+from airflow_kinesis_audience.layout import Layout, describe_differences, layout_of
+from airflow_kinesis_audience.sql import DIALECTS, Kind
+
+SOURCE = Source(
+    query="SELECT 1",
+    user_id="uid",
+    identities={"email": "Email", "phone no": "Phone"},
+    properties={"city": "address.city", "n" * 70: "long"},
+    audience_id="vips",
+)
+TYPES = {
+    "uid": "BIGINT",
+    "email": "TEXT",
+    "phone no": "BIGINT",
+    "city": "TEXT",
+    "n" * 70: "NUMERIC",
+    "more": "JSON",
+}
+POSTGRES = DIALECTS["postgres"]
+
+
+def found(source: Source = SOURCE, **types: str) -> Layout:
+    return layout_of(source, {**TYPES, **types}, POSTGRES)
+
+
+def test_identities_are_text_whatever_their_type_and_properties_keep_theirs():
+    layout = found()
+    assert [(c.label, c.kind) for c in layout.identities] == [("Email", Kind.TEXT), ("Phone", Kind.TEXT)]
+    assert [(c.label, c.kind) for c in layout.properties] == [("address.city", Kind.TEXT), ("long", Kind.EXACT)]
+
+
+def test_new_and_old_values_have_columns_of_their_own_within_the_limit():
+    names = [name for c in found().columns for name in (c.new, c.old)]
+    assert len(set(names)) == 2 * len(SOURCE.identities | SOURCE.properties)
+    assert max(len(name.encode()) for name in names) <= POSTGRES.identifier_bytes
+
+
+def test_a_layout_is_the_same_after_the_ledger():
+    for dialect in DIALECTS.values():
+        layout = layout_of(SOURCE, TYPES, dialect)
+        assert Layout.from_json(json.loads(json.dumps(layout.as_json()))) == layout
+
+
+def test_a_column_that_the_query_does_not_give_is_named_beside_those_that_it_gives():
+    types = {"uid": "BIGINT", "email": "TEXT"}
+    with pytest.raises(ValueError, match=r"no column 'phone no', 'city', 'n+'; it gives 'uid', 'email'\."):
+        layout_of(SOURCE, types, POSTGRES)
+
+
+def test_one_audience_needs_no_audience_in_its_key():
+    assert found().key == ("user_id",)
+    many = replace(SOURCE, audience_id=None, audience_id_column="more")
+    assert found(many).key == ("audience_id", "user_id")
+
+
+def test_nothing_differs_where_only_order_names_or_other_columns_do():
+    turned = replace(
+        SOURCE,
+        query="SELECT 2",
+        audience_name="Renamed",
+        identities=dict(reversed(SOURCE.identities.items())),
+        properties=dict(reversed(SOURCE.properties.items())),
+    )
+    assert describe_differences(found(), found(turned, more="TEXT")) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "types", "sentences"),
+    [
+        ({"user_id": "more"}, {}, ["user_id was 'uid' and is 'more'"]),
+        ({"audience_id": "b"}, {}, ["audience_id was 'vips' and is 'b'"]),
+        (
+            {"properties": {"city": "address.city"}},
+            {},
+            [f"property 'long' was {'n' * 70} (exact) and is not mapped"],
+        ),
+        ({}, {"city": "BIGINT"}, ["property 'address.city' was city (text) and is city (integer)"]),
+        (
+            {"identities": {"phone no": "Email", "email": "Phone"}},
+            {},
+            [
+                "identity 'Email' was email (text) and is phone no (text)",
+                "identity 'Phone' was phone no (text) and is email (text)",
+            ],
+        ),
+    ],
+)
+def test_each_difference_is_told_with_what_was_and_what_is(change, types, sentences):
+    assert describe_differences(found(), found(replace(SOURCE, **change), **types)) == sentences
+
+
+def test_another_engine_is_a_difference():
+    told = describe_differences(layout_of(SOURCE, TYPES, DIALECTS["duckdb"]), found())
+    assert [sentence.split()[0] for sentence in told] == ["fingerprint"]
