@@ -1,8 +1,9 @@
 """Real warehouses for tests of the state model, and the two doubles that stand around them.
 
-The warehouse is always a real engine: a DuckDB file or a database of the PostgreSQL server. What is doubled is the
-stream, which keeps the bytes that it takes and fails as a script says, and the moment: :class:`Watched` lets a test
-step in before or after any statement, and end a process there as SIGKILL would, with nothing written afterwards.
+The warehouse is always a real engine: a DuckDB file or a database of the PostgreSQL server. What is doubled is
+the stream, which keeps the bytes that it takes and fails as a script says, and the moment: :class:`Watched` lets
+a test step in before or after any statement, and end a process there as SIGKILL would, with nothing written
+afterwards.
 """
 
 from __future__ import annotations
@@ -78,7 +79,14 @@ def warehouse(reopen: Callable[[], SqlWarehouse]) -> SqlWarehouse:
 
 
 class Killed(BaseException):
-    """The process ended here."""
+    """The process ended here.
+
+    :param taken: whether the destination has the request that was on its way.
+    """
+
+    def __init__(self, *, taken: bool = True) -> None:
+        super().__init__()
+        self.taken = taken
 
 
 class Watched:
@@ -143,21 +151,21 @@ class Fate(Enum):
 
     @property
     def outcome(self) -> Outcome:
-        return Outcome(self.value[0] if isinstance(self.value, tuple) else Status.UNKNOWN, "" if self.taken else "Scripted")
+        return Outcome(
+            self.value[0] if isinstance(self.value, tuple) else Status.UNKNOWN, "" if self.taken else "Scripted"
+        )
 
 
 class Stream:
     """Keeps what it takes, in order, and fails as its script says.
 
-    :param script: from the put's number and its records to one fate per record; it may raise, after which the
-        whole put counts as taken: nobody can know.
+    :param script: from the put's number and its records to one fate per record, or raises.
     """
 
     def __init__(self, script: Callable[[int, Sequence[Record]], Sequence[Fate]] | None = None) -> None:
         self.script = script
         self.puts: list[list[Record]] = []
         self.taken: list[Record] = []
-        self.acknowledged: list[Record] = []
         self._lock = threading.Lock()
 
     def put(self, batch: Sequence[Record]) -> list[Outcome]:
@@ -166,14 +174,11 @@ class Stream:
             self.puts.append(list(batch))
             try:
                 fates = self.script(number, batch) if self.script else [Fate.TAKEN] * len(batch)
-            except BaseException:
-                self.taken.extend(batch)
+            except Killed as killed:
+                if killed.taken:
+                    self.taken.extend(batch)
                 raise
-            for record, fate in zip(batch, fates, strict=True):
-                if fate.taken:
-                    self.taken.append(record)
-                if fate is Fate.TAKEN:
-                    self.acknowledged.append(record)
+            self.taken += [record for record, fate in zip(batch, fates, strict=True) if fate.taken]
             return [fate.outcome for fate in fates]
 
     @property
@@ -191,14 +196,14 @@ class Stream:
 
 def small_delivery(name: str = "a", **changed: Any) -> Delivery:
     """Make a delivery of small messages in small batches."""
-    options = changed.pop("options", {"max_users": 3})
+    options = changed.pop("options", {"max_users": 2})
     settings: dict[str, Any] = {
         "destination": f"kinesis://eu-west-1/{name}",
         "connection": "aws_default",
         "message_format": "amplitude_cohort",
         "options": options,
         "renderer": load_renderer("amplitude_cohort", options),
-        "limits": Limits(records_per_request=4, record_bytes=10_000, request_bytes=100_000),
+        "limits": Limits(records_per_request=2, record_bytes=10_000, request_bytes=100_000),
         "partitions": 4,
     }
     return Delivery(**{**settings, **changed})
@@ -224,7 +229,9 @@ class People:
         self.many = many
         self.schema = schema or fresh_schema()
         self.table = f"people_{self.schema}"
-        warehouse.execute(f"CREATE TABLE {self.table} (audience TEXT, title TEXT, uid TEXT, email TEXT, city TEXT)")
+        warehouse.execute(
+            f"CREATE TABLE {self.table} (audience TEXT, title TEXT, uid TEXT, email TEXT, city TEXT)"
+        )
         self.source = Source(
             query=f"SELECT * FROM {self.table}",
             user_id="uid",
@@ -237,7 +244,9 @@ class People:
             ),
         )
 
-    def put(self, *users: str | None, audience: str | None = "vips", title: str = "VIPs", **values: str | None) -> None:
+    def put(
+        self, *users: str | None, audience: str | None = "vips", title: str = "VIPs", **values: str | None
+    ) -> None:
         """Add members, or rows that should be none."""
         rows = [(audience, title, user, values.get("email"), values.get("city")) for user in users]
         insert_rows(self.warehouse, self.table, rows)
@@ -325,7 +334,11 @@ def read_membership(ledger: Ledger, as_of: datetime) -> dict[tuple[str, str], tu
     needed, members = select_membership(edge.layout, ledger.schema, base, changes)
     sql = render(with_expressions(members, [(n, q, None) for n, q in needed]), ledger.warehouse.dialect)
     first = 4 if edge.layout.fingerprint else 3
-    rows = ledger.warehouse.read_rows(sql) if needed else ledger.warehouse.read_rows(render(members, ledger.warehouse.dialect))
+    rows = (
+        ledger.warehouse.read_rows(sql)
+        if needed
+        else ledger.warehouse.read_rows(render(members, ledger.warehouse.dialect))
+    )
     found = {(row[0], row[1]): (row[2], *row[first:]) for row in rows}
     assert len(found) == len(rows), "a member is there twice"
     return found

@@ -7,7 +7,6 @@ and since when; the warehouse must say the same, compacted or not.
 from __future__ import annotations
 
 import hashlib
-import itertools
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from airflow_kinesis_audience import sync as sync_module
 from airflow_kinesis_audience.audience import Source, instant_text
 from airflow_kinesis_audience.exceptions import WarehouseRefused
 from airflow_kinesis_audience.ledger import Ledger
@@ -32,8 +32,21 @@ from tests.warehouses import (
     read_timeline,
 )
 
-COLUMNS = ('user"id', 'E-mail; --', "%s ? città", "Stadt 'x'")
-USERS = ("u1", "U1", "u1 ", "ü", "u\u0308", "\U0001f469\u200d\U0001f467", "אבג", "o'neil", 'say "hi"', "a;b--", "%s", "\\")
+COLUMNS = ('user"id', "E-mail; --", "%s ? città", "Stadt 'x'")
+USERS = (
+    "u1",
+    "U1",
+    "u1 ",
+    "ü",
+    "u\u0308",
+    "\U0001f469\u200d\U0001f467",
+    "אבג",
+    "o'neil",
+    'say "hi"',
+    "a;b--",
+    "%s",
+    "\\",
+)
 TEXTS = (None, "", " ", "a", "A", "-", "1:a", "é", "e\u0301", "NULL", "it's", "\U0001f600", "a\nb", "{x}")
 AUDIENCES = ("a", "A", "b'; --", "ünï\U0001f600", "c\\d")
 TITLES = ("First", "Se\"cond'", "", "דרגה")
@@ -116,7 +129,7 @@ def expect_changes(before: State, now: State, since: dict[tuple[str, str], str],
             action = "updated"
             updated = "identities" if was.properties == is_.properties else "properties"
             updated = "both" if was.email != is_.email and was.properties != is_.properties else updated
-        bucket = hashlib.md5(user.encode()).hexdigest()[:3]
+        bucket = hashlib.md5(user.encode(), usedforsecurity=False).hexdigest()[:3]
         entered = since.get(key, instant_text(as_of))
         found.append(Change(audience, action, bucket, user, updated, entered, is_ or NOBODY, was or NOBODY))
     return sorted(found, key=lambda c: (c.audience_id, c.action, c.bucket, c.user_id))
@@ -160,7 +173,8 @@ def check_history(warehouse, history, *, many: bool) -> None:
     table = f"source_{schema}"
     user, email, nickname, visits = ('"' + name.replace('"', '""') + '"' for name in COLUMNS)
     warehouse.execute(
-        f"CREATE TABLE {table} (audience TEXT, title TEXT, {user} TEXT, {email} TEXT, {nickname} TEXT, {visits} BIGINT)"
+        f"CREATE TABLE {table} (audience TEXT, title TEXT, {user} TEXT, {email} TEXT, "
+        f"{nickname} TEXT, {visits} BIGINT)"
     )
     only = None if many else AUDIENCES[2]
     ledgers = {share: Ledger(warehouse, schema, f"o'dag.{share}") for share in (0.0, 99.0)}
@@ -177,7 +191,9 @@ def check_history(warehouse, history, *, many: bool) -> None:
         )
         expected = expect_changes(before, state, since, as_of)
         since = {key: since.get(key, instant_text(as_of)) for key in state}
-        here = {a: named[a] or a for a, _ in state} if many else {AUDIENCES[2]: named[AUDIENCES[2]] or AUDIENCES[2]}
+        here = (
+            {a: named[a] or a for a, _ in state} if many else {AUDIENCES[2]: named[AUDIENCES[2]] or AUDIENCES[2]}
+        )
         told = {**titles, **here} if state else titles
         for share, ledger in ledgers.items():
             source = source_of(table, audience_id=only, title=named[AUDIENCES[2]])
@@ -195,8 +211,8 @@ def check_history(warehouse, history, *, many: bool) -> None:
                 (a, u): (since[a, u], p.email, p.nickname, p.visits) for (a, u), p in state.items()
             }
         before, titles = state, {**{a: a for a, _ in state}, **here} if state else {}
-    bases = [b.as_of for b in read_timeline(ledgers[99.0]).bases]
-    assert bases == [day(0)]
+    if all(state for state, _ in history):  # of nobody, any change is a share that is too large
+        assert [b.as_of for b in read_timeline(ledgers[99.0]).bases] == [day(0)]
 
 
 def one_and_many(history, many: bool):
@@ -204,7 +220,9 @@ def one_and_many(history, many: bool):
     if many:
         return history
     only = AUDIENCES[2]
-    return [({k: p for k, p in state.items() if k[0] == only}, named | {only: named[only]}) for state, named in history]
+    return [
+        ({k: p for k, p in state.items() if k[0] == only}, named | {only: named[only]}) for state, named in history
+    ]
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -221,3 +239,272 @@ def test_a_change_set_is_exactly_what_differs_in_duckdb(warehouse, history, many
 @pytest.mark.slow
 def test_a_change_set_is_exactly_what_differs_in_postgresql(warehouse, history, many):
     check_history(warehouse, one_and_many(history, many), many=many)
+
+
+def test_rows_are_numbered_by_audience_action_and_bucket_over_all_slices(warehouse, monkeypatch):
+    monkeypatch.setattr(sync_module, "SLICE_ROWS", 7)
+    people = People(warehouse, many=True)
+    for audience in ("b", "a", "B"):
+        people.put(*(f"u{n}" for n in range(20)), audience=audience, city="Bern")
+    people.run(0)
+    for audience in ("b", "a", "B"):
+        people.take(*(f"u{n}" for n in range(10)), audience=audience)
+        people.put(*(f"n{n}" for n in range(10)), audience=audience)
+    for number in range(10, 20):
+        people.change(f"u{number}", city="Rome")
+    people.run(1)
+    slices = read_changes(people.ledger(), day(1))
+    assert [len(changes) for changes in slices] == [7] * 12 + [6]
+    rows = [row for c in slices for row in zip(c.audience_id, c.action, c.bucket, c.user_id, strict=True)]
+    assert rows == sorted(rows)
+    assert len({user for _, _, _, user in rows}) == 30
+    assert [n for c in slices for n in c.position] == list(range(90))
+
+
+def test_the_same_source_again_gives_an_empty_change_set(warehouse):
+    people = People(warehouse)
+    people.put("u1", "u2", email="", city=None)
+    people.run(0)
+    summary = people.run(1)
+    assert [summary[n] for n in ("entered", "exited", "updated", "members")] == [0, 0, 0, 2]
+    assert read_changes(people.ledger(), day(1)) == []
+
+
+def test_an_empty_source_begins_a_line_of_time_and_can_fill_and_empty_again(warehouse):
+    people = People(warehouse)
+    found = [people.run(0)]
+    people.put("u1", "u2")
+    found.append(people.run(1))
+    people.clear()
+    found.append(people.run(2))
+    found.append(people.run(3))
+    assert [(s["entered"], s["exited"], s["members"]) for s in found] == [
+        (0, 0, 0),
+        (2, 0, 2),
+        (0, 2, 0),
+        (0, 0, 0),
+    ]
+
+
+def test_who_comes_back_is_a_member_since_then(warehouse):
+    people = People(warehouse)
+    people.put("stays", "returns")
+    people.run(0)
+    people.take("returns")
+    people.run(1)
+    people.put("returns")
+    people.run(2)
+    found = {user: since for (_, user), (since, *_) in read_membership(people.ledger(), day(2)).items()}
+    assert found == {"stays": instant_text(day(0)), "returns": instant_text(day(2))}
+
+
+def test_an_exit_carries_the_values_last_published_and_not_newer_ones(warehouse):
+    people = People(warehouse)
+    people.put("u1", email="old@x", city="Rome")
+    people.run(0)
+    people.change("u1", email="new@x", city=None)
+    people.run(1)
+    people.take("u1")
+    people.run(2)
+    [changes] = read_changes(people.ledger(), day(2))
+    assert (changes.action, changes.old_identities, changes.old_properties) == (
+        ["exited"],
+        {"Email": ["new@x"]},
+        {"city": [None]},
+    )
+    assert (changes.new_identities, changes.new_properties) == ({"Email": [None]}, {"city": [None]})
+
+
+TYPED = {
+    "big": ("BIGINT", Kind.INTEGER, [2**53 + 1, None, -(2**63), 2**63 - 1]),
+    "small": ("SMALLINT", Kind.INTEGER, [1, None, -32768, 32767]),
+    "price": (
+        "DECIMAL(38, 9)",
+        Kind.EXACT,
+        ["12345678901234567890123456789.123456789", None, "0.000000000", "-1.500000000"],
+    ),
+    "flag": ("BOOLEAN", Kind.BOOLEAN, [True, None, False, True]),
+    "score": ("DOUBLE PRECISION", Kind.FLOAT, [0.1, None, -1e-308, 1.7976931348623157e308]),
+    "born": ("DATE", Kind.DATE, [date(1, 1, 1), None, date(2024, 2, 29), date(9999, 12, 31)]),
+    "seen": (
+        "TIMESTAMP WITH TIME ZONE",
+        Kind.TIMESTAMP,
+        [
+            datetime(2026, 10, 25, 0, 30, 0, 123456, tzinfo=UTC),
+            None,
+            datetime(2026, 10, 25, 1, 30, tzinfo=UTC),
+            datetime(1900, 1, 1, tzinfo=UTC),
+        ],
+    ),
+    "token": (
+        "UUID",
+        Kind.EXACT,
+        ["00000000-0000-0000-0000-000000000001", None, *["ffffffff-ffff-ffff-ffff-ffffffffffff"] * 2],
+    ),
+    "note": ("VARCHAR(9)", Kind.TEXT, ["", None, "\U0001f600", "a'b\"c\n"]),
+}
+
+
+def typed_source(warehouse, types: dict[str, str]) -> tuple[str, Source]:
+    table = f"typed_{fresh_schema()}"
+    warehouse.execute(f"CREATE TABLE {table} (uid TEXT, {', '.join(f'{n} {t}' for n, t in types.items())})")
+    return table, Source(
+        query=f"SELECT * FROM {table}",
+        user_id="uid",
+        identities={},
+        properties={n: n for n in types},
+        audience_id="a",
+    )
+
+
+def test_values_come_out_without_loss_and_the_same_on_both_engines(warehouse):
+    table, source = typed_source(warehouse, {name: kind for name, (kind, _, _) in TYPED.items()})
+    ledger = Ledger(warehouse, fresh_schema(), "typed")
+    sync = Sync(ledger, source, guards=LET_ALL_THROUGH)
+    sync.run(day(0))
+    columns = [values for _, _, values in TYPED.values()]
+    insert_rows(warehouse, table, [(f"u{n}", *row) for n, row in enumerate(zip(*columns, strict=True))])
+    sync.run(day(1))
+    warehouse.execute(f"DELETE FROM {table}")
+    sync.run(day(2))
+    for number, side in ((1, "new_properties"), (2, "old_properties")):
+        [changes] = read_changes(ledger, day(number))
+        order = [int(user[1:]) for user in changes.user_id]
+        for name, (_, _, values) in TYPED.items():
+            found = getattr(changes, side)[name]
+            assert (name, found) == (name, [values[n] for n in order])
+            assert {type(v) for v in found} == {type(v) for v in values}
+    kinds = {c.label: c.kind for c in read_timeline(ledger).edges[0].layout.columns}
+    assert kinds == {name: kind for name, (_, kind, _) in TYPED.items()}
+
+
+def test_only_a_difference_in_value_is_a_change_whatever_the_type(warehouse):
+    table, source = typed_source(warehouse, {name: kind for name, (kind, _, _) in TYPED.items()})
+    ledger = Ledger(warehouse, fresh_schema(), "typed")
+    columns = [values for _, _, values in TYPED.values()]
+    insert_rows(warehouse, table, [(f"u{n}", *row) for n, row in enumerate(zip(*columns, strict=True))])
+    sync = Sync(ledger, source, guards=LET_ALL_THROUGH)
+    sync.run(day(0))
+    warehouse.execute("SET TIME ZONE 'America/Havana'")  # a value is not its text in somebody's time zone
+    assert sync.run(day(1))["updated"] == 0
+    for number, name in enumerate(TYPED, 2):
+        warehouse.execute(f"UPDATE {table} SET {name} = NULL WHERE uid = 'u0'")
+        assert (name, sync.run(day(number))["updated"]) == (name, 1)
+
+
+def test_a_float_that_is_no_number_equals_itself(warehouse):
+    table, source = typed_source(warehouse, {"score": "DOUBLE PRECISION"})
+    warehouse.execute(f"INSERT INTO {table} VALUES ('u1', 'NaN'), ('u2', 0.0)")
+    sync = Sync(Ledger(warehouse, fresh_schema(), "typed"), source)
+    sync.run(day(0))
+    warehouse.execute(f"UPDATE {table} SET score = -score")
+    assert sync.run(day(1))["updated"] == 0
+
+
+@pytest.mark.parametrize(
+    ("type_name", "sentence"),
+    [
+        ("TIMESTAMP", "without a time zone.*AT TIME ZONE 'UTC' AS odd"),
+        ("JSON", "no single JSON form.*CAST"),
+        ("INTEGER[]", "no single JSON form.*CAST"),
+        ("INTERVAL", "no single JSON form.*CAST"),
+        ("TIME", "no single JSON form.*CAST"),
+    ],
+)
+def test_a_property_without_one_json_form_is_refused_with_what_to_cast(warehouse, type_name, sentence):
+    _, source = typed_source(warehouse, {"odd": type_name})
+    ledger = Ledger(warehouse, fresh_schema(), "typed")
+    with pytest.raises(ValueError, match=f"'odd'.*{sentence}"):
+        Sync(ledger, source).run(day(0))
+
+
+def run_query(warehouse, query: str):
+    source = Source(query=query, user_id="uid", identities={}, properties={"city": "city"}, audience_id="a")
+    ledger = Ledger(warehouse, fresh_schema(), "asked")
+    Sync(ledger, source).run(day(0))
+    return {user: city for (_, user), (_, city) in read_membership(ledger, day(0)).items()}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT 'u1' AS uid, '100 %s ? :x {y}' AS city WHERE 'abc' LIKE '%b%' AND 7 % 2 = 1",
+        "SELECT 'u1' AS uid, '100 %s ? :x {y}' AS city;",
+        "SELECT 'u1' AS uid, '100 %s ? :x {y}' AS city ; ;\n-- the end; of it",
+        "SELECT 'u1' AS uid, /* ; ( */ '100 %s ? :x {y}' AS city -- no newline after this",
+        "-- first\nWITH source AS (SELECT 'u1' AS uid) SELECT uid, '100 %s ? :x {y}' AS city FROM source",
+        "(SELECT 'u1' AS uid, '100 %s ? :x {y}' AS city UNION ALL SELECT 'u2', ';' WHERE 1 = 0) ORDER BY 1",
+        "SELECT '\U0001f600' AS more, 'u1' AS uid, '100 %s ? :x {y}' AS city -- \U0001f600\n;",
+    ],
+)
+def test_a_query_means_what_its_author_tested(warehouse, query):
+    assert run_query(warehouse, query) == {"u1": "100 %s ? :x {y}"}
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("SELECT 'u1' AS uid, '' AS city; SELECT 2", "more than one statement"),
+        ("SELECT 'u1' AS uid, '' AS city; DROP TABLE x", "more than one statement"),
+        ("DELETE FROM x", "begins with DELETE"),
+        ("SELECT 'u1' AS uid, '' AS city) AS given; DROP TABLE x; --", "more than one statement|parenthesis"),
+        ("SELECT 'u1' AS uid, '' AS city) AS given, (SELECT 1", "parenthesis"),
+        ("SELECT 'u1' AS uid, 'open AS city", "not closed"),
+        ("  ;\n", "empty"),
+        ("SELECT 'u1' AS uid, 'x' AS town", "no column 'city'; it gives 'uid', 'town'"),
+    ],
+)
+def test_a_query_that_is_no_single_select_of_the_columns_is_refused(warehouse, query, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        run_query(warehouse, query)
+
+
+def test_a_wrong_query_is_told_in_the_engines_words_and_leaves_nothing(warehouse):
+    schema = fresh_schema()
+    source = Source(query="SELECT uid FROM nowhere", user_id="uid", identities={}, properties={}, audience_id="a")
+    with pytest.raises(WarehouseRefused, match="nowhere"):
+        Sync(Ledger(warehouse, schema, "asked"), source).run(day(0))
+    counted = f"SELECT count(*) FROM information_schema.tables WHERE table_schema = '{schema}'"
+    assert warehouse.read_rows(counted) == [(0,)]
+
+
+def test_columns_may_be_called_like_the_states_own_or_be_as_long_as_the_engine_allows(warehouse):
+    own = [
+        "fingerprint",
+        "position",
+        "action",
+        "audience_id",
+        "member_since",
+        "gone",
+        "edge",
+        "new_x",
+        "source",
+        "bucket",
+    ]
+    long = ["n" * 62 + "1", "n" * 62 + "2"]
+    names = [*own, *long]
+    table = f"named_{fresh_schema()}"
+    columns = ", ".join(f'"{name}" TEXT' for name in names)
+    warehouse.execute(f"CREATE TABLE {table} (user_id TEXT, {columns})")
+    insert_rows(warehouse, table, [("u1", *names)])
+    source = Source(
+        query=f"SELECT * FROM {table}",
+        user_id="user_id",
+        identities={"user_id": "id", own[0]: own[0]},
+        properties={n: n for n in names[1:]},
+        audience_id="a",
+    )
+    ledger = Ledger(warehouse, fresh_schema(), "named")
+    sync = Sync(ledger, source, guards=LET_ALL_THROUGH)
+    sync.run(day(0))
+    assert read_membership(ledger, day(0)) == {("a", "u1"): (instant_text(day(0)), "u1", *names)}
+    for number, name in enumerate(names, 1):
+        warehouse.execute(f"UPDATE {table} SET \"{name}\" = 'changed'")
+        assert sync.run(day(number))["updated"] == 1
+        [changes] = read_changes(ledger, day(number))
+        new, old = (
+            {**changes.new_identities, **changes.new_properties},
+            {**changes.old_identities, **changes.old_properties},
+        )
+        assert [n for n in new if new[n] != old[n]] == [name]
+        assert (new[name], old[name]) == (["changed"], [name])

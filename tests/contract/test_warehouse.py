@@ -1,0 +1,174 @@
+"""The door to the warehouse keeps its word on both engines: it commits, bounds batches, and quotes no values."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import psycopg
+import pyarrow as pa
+import pytest
+from psycopg.rows import dict_row
+
+from airflow_kinesis_audience.exceptions import AudienceError, WarehouseRefused, WarehouseUnavailable
+from airflow_kinesis_audience.hooks import warehouse as door
+from airflow_kinesis_audience.hooks.warehouse import PostgresWarehouse, as_frame
+from airflow_kinesis_audience.sql import DIALECTS
+from tests.warehouses import insert_rows, open_duckdb, open_postgres
+
+NUMBERS = "SELECT n, CASE WHEN n % 2 = 0 THEN 9007199254740993 END AS big FROM generate_series(1, 25) AS t(n)"
+SCHEMA = pa.schema([("n", pa.int64()), ("big", pa.int64())])
+
+
+def test_every_statement_is_there_for_others_as_soon_as_it_ran(warehouse, reopen):
+    other = reopen()
+    warehouse.execute("CREATE TABLE t (n BIGINT)")
+    other.execute(f"INSERT INTO t VALUES ({other.placeholder})", (1,))
+    assert warehouse.read_rows("SELECT n FROM t") == [(1,)]
+    with pytest.raises(AudienceError):
+        warehouse.execute("INSERT INTO t SELECT CAST('x' || n AS BIGINT) FROM t")
+    warehouse.execute("INSERT INTO t VALUES (2)")
+    assert other.read_rows("SELECT n FROM t ORDER BY n") == [(1,), (2,)]
+
+
+def test_a_large_result_comes_in_bounded_batches_of_the_asked_types(warehouse):
+    batches = list(warehouse.read_batches(f"{NUMBERS} ORDER BY n", SCHEMA, rows=10))
+    assert {batch.schema for batch in batches} == {SCHEMA}
+    assert max(batch.num_rows for batch in batches) <= 10
+    read = pa.Table.from_batches(batches).to_pydict()
+    assert read == {"n": list(range(1, 26)), "big": [None if n % 2 else 2**53 + 1 for n in range(1, 26)]}
+    frame = as_frame(batches[0])
+    assert frame["big"].tolist()[1] == 2**53 + 1
+    assert list(frame.columns) == ["n", "big"]
+
+
+def test_an_empty_result_has_no_batches(warehouse):
+    assert list(warehouse.read_batches(f"SELECT * FROM ({NUMBERS}) AS none_of WHERE n < 0", SCHEMA, rows=10)) == []
+
+
+def test_types_are_read_without_running_the_query(warehouse):
+    warehouse.execute("CREATE TABLE t (word TEXT)")
+    warehouse.execute("INSERT INTO t VALUES ('no number')")
+    query = 'SELECT CAST(word AS BIGINT) AS "Odd ""name", word FROM t -- not a single row of it'
+    found = warehouse.read_types(query)
+    assert list(found) == ['Odd "name', "word"]
+    assert found['Odd "name'].lower() == "bigint"
+    with pytest.raises(AudienceError):
+        warehouse.read_rows(query)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT CAST(word AS BIGINT) FROM t",
+        "SELECT CAST(word AS DATE) FROM t",
+        "INSERT INTO t SELECT word FROM t",
+        "CREATE TABLE other AS SELECT CAST(word AS DOUBLE PRECISION) AS n FROM t",
+    ],
+)
+def test_an_error_never_quotes_a_value_of_a_row(warehouse, statement):
+    warehouse.execute("CREATE TABLE t (word TEXT PRIMARY KEY)")
+    insert_rows(warehouse, "t", [("secret@example.com",)])
+    with pytest.raises(WarehouseRefused, match="run the query by itself") as refused:
+        warehouse.execute(statement)
+    assert "secret" not in str(refused.value)
+    assert refused.value.__cause__ is None
+    assert refused.value.__suppress_context__, "a traceback would print the driver's words"
+
+
+def test_a_wrong_statement_is_told_in_the_engines_words(warehouse):
+    for statement, sentence in (
+        ("SELECT 1 FROM nowhere", "nowhere"),
+        ("SELEC 1", "SELEC"),
+        ("SELECT nothing", "nothing"),
+    ):
+        with pytest.raises(WarehouseRefused, match=sentence):
+            warehouse.execute(statement)
+    assert warehouse.read_rows("SELECT 1") == [(1,)]
+
+
+@pytest.mark.parametrize("reopen", ["postgres"], indirect=True)
+def test_a_missing_grant_is_told_with_what_to_grant(warehouse):
+    warehouse.execute("CREATE TABLE t (n BIGINT)")
+    warehouse.execute("CREATE ROLE nobody_at_all")
+    warehouse.execute("SET ROLE nobody_at_all")
+    try:
+        with pytest.raises(WarehouseRefused, match=r"permission denied.*needs SELECT on the source"):
+            warehouse.read_rows("SELECT n FROM t")
+    finally:
+        warehouse.execute("RESET ROLE")
+        warehouse.execute("DROP ROLE nobody_at_all")
+
+
+@pytest.mark.parametrize("reopen", ["postgres"], indirect=True)
+def test_a_connection_that_breaks_is_worth_a_retry(warehouse, reopen):
+    [(process,)] = warehouse.read_rows("SELECT pg_backend_pid()")
+    reopen().execute(f"SELECT pg_terminate_backend({process})")
+    with pytest.raises(WarehouseUnavailable):
+        warehouse.read_rows("SELECT 1")
+
+
+def test_a_server_that_cannot_be_reached_is_worth_a_retry(postgres_database):
+    addresses = iter([postgres_database])
+    refusing = "postgresql://postgres@127.0.0.1:1/x"
+    with PostgresWarehouse(lambda: psycopg.connect(next(addresses, refusing)), DIALECTS["postgres"]) as warehouse:
+        assert warehouse.read_rows("SELECT 1") == [(1,)]
+        with pytest.raises(WarehouseUnavailable):  # a large result has a connection of its own
+            list(warehouse.read_batches(NUMBERS, SCHEMA, rows=10))
+    with open_postgres(refusing) as warehouse, pytest.raises(WarehouseUnavailable):
+        warehouse.read_rows("SELECT 1")
+
+
+def test_rows_are_read_by_position_whatever_the_connection_asks_for(postgres_database):
+    connect = lambda: psycopg.connect(postgres_database, row_factory=dict_row)  # noqa: E731
+    with PostgresWarehouse(connect, DIALECTS["postgres"]) as warehouse:
+        assert warehouse.read_rows("SELECT 1 AS a, 2 AS a") == [(1, 2)]
+        assert warehouse.read_types("SELECT 1 AS a") == {"a": "integer"}
+        [batch] = warehouse.read_batches(NUMBERS, SCHEMA, rows=100)
+        assert batch.num_rows == 25
+
+
+HOLD = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.readline()"
+
+
+@pytest.fixture
+def held_file(tmp_path):
+    """A DuckDB file that another process has open for writing, and that process."""
+    path = tmp_path / "held.duckdb"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], **pipes) as holder:
+        assert holder.stdout.readline() == "held\n"
+        yield path, holder
+        if not holder.stdin.closed:
+            holder.stdin.close()
+
+
+def test_a_file_that_another_process_holds_is_waited_for(held_file):
+    path, holder = held_file
+    with open_duckdb(path) as warehouse:
+        patience = iter([1.0])
+        pause = time.sleep
+
+        def let_go(seconds: float) -> None:
+            if next(patience, None):
+                holder.stdin.close()
+            pause(seconds)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(door.time, "sleep", let_go)
+            assert warehouse.read_rows("SELECT 1") == [(1,)]
+    assert next(patience, None) is None, "it was held at first"
+
+
+def test_a_file_that_is_held_for_too_long_is_worth_a_retry_and_says_why(held_file, monkeypatch):
+    monkeypatch.setattr(door, "LOCK_WAIT_SECONDS", 0.3)
+    path, _ = held_file
+    with open_duckdb(path) as warehouse, pytest.raises(WarehouseUnavailable, match=r"another process.*one slot"):
+        warehouse.read_rows("SELECT 1")
+
+
+def test_a_file_that_cannot_be_opened_says_what_to_check(tmp_path):
+    missing = tmp_path / "missing" / "x.duckdb"
+    with open_duckdb(missing) as warehouse, pytest.raises(WarehouseUnavailable, match="worker can write to"):
+        warehouse.read_rows("SELECT 1")

@@ -1,0 +1,148 @@
+"""A real process is killed in the middle of a delivery and started again: nothing is lost and little sent twice.
+
+The process publishes a DuckDB file over the real SDK to an endpoint on this machine, which takes everything,
+slowly. What the ledger knew at the kill is read from the file, so that what was in flight can be counted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from airflow_kinesis_audience import sync as sync_module
+from airflow_kinesis_audience.audience import instant_text
+from airflow_kinesis_audience.ledger import Ledger
+from airflow_kinesis_audience.settled import Settled
+from tests.integration.publish_once import BATCH, delivery_to
+from tests.scripted_kinesis import TAKE, Arrived, ScriptedKinesis
+from tests.warehouses import People, Stream, day, members_of, open_duckdb, open_outbox, read_standing
+
+LANES = 4
+SCHEMA = "state"
+SCRIPT = Path(__file__).with_name("publish_once.py")
+WAIT_SECONDS = 120
+
+
+class SlowKinesis(ScriptedKinesis):
+    """An endpoint that takes everything and thinks for a moment before each answer."""
+
+    def decide(self, entries):
+        time.sleep(0.03)
+        return super().decide(entries)
+
+
+@pytest.fixture
+def kinesis():
+    with SlowKinesis(script=lambda _number, _records: TAKE) as serving:
+        yield serving
+
+
+def start(file: Path, kinesis: ScriptedKinesis) -> subprocess.Popen[str]:
+    extra = {"endpoint_url": kinesis.endpoint_url, "region_name": "eu-west-1"}
+    told = {"conn_type": "aws", "login": "testing", "password": "testing", "extra": extra}
+    paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    environment = {
+        **os.environ,
+        "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(told),
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+    }
+    command = [sys.executable, SCRIPT, file, SCHEMA, *(instant_text(day(number)) for number in range(2))]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def kill_after(process: subprocess.Popen[str], kinesis: ScriptedKinesis, requests: int) -> None:
+    """Wait until the endpoint has had some requests, and end the process without notice."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while len(kinesis.requests) < requests:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline, "the process sent too little"
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    process.stderr.close()
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    _, said = process.communicate(timeout=WAIT_SECONDS)
+    assert process.returncode == 0, said
+
+
+def settle(kinesis: ScriptedKinesis) -> None:
+    """Wait until requests that a killed process had sent off are through."""
+    known = -1
+    while known != len(kinesis.requests):
+        known = len(kinesis.requests)
+        time.sleep(0.3)
+
+
+def content(records: list[Arrived]) -> list[tuple[bytes, str, int]]:
+    return [(r.data, r.partition_key, r.hash_key) for r in records]
+
+
+def ids(records: list[Arrived]) -> set[str]:
+    return {json.loads(r.data)["message_id"] for r in records}
+
+
+def write_history(people: People, stream: Stream, destination: str) -> None:
+    """Write two days, of which a consumer had the first from another destination already."""
+    people.put(*(f"u{n}" for n in range(120)), city="Bern")
+    people.run(0)
+    people.take(*(f"u{n}" for n in range(0, 60)))
+    people.put(*(f"v{n}" for n in range(300)), city="Zürich")
+    for number in range(60, 90):
+        people.change(f"u{number}", city="Rome")
+    people.run(1)
+    for number in range(2):
+        open_outbox(people.ledger(), stream, delivery_to(destination)).drain(day(number))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [[3], [25], [5, 30]], ids=["in the first", "in the second", "in both"])
+def test_a_killed_process_is_followed_by_one_that_sends_what_is_missing(tmp_path, kinesis, monkeypatch, kills):
+    monkeypatch.setattr(sync_module, "SLICE_ROWS", 50)
+    destination = "kinesis://eu-west-1/audience-changes"
+    expected = Stream()
+    with open_duckdb(tmp_path / "undisturbed.duckdb") as warehouse:
+        write_history(People(warehouse, schema=SCHEMA), expected, destination)
+    file = tmp_path / "warehouse.duckdb"
+    with open_duckdb(file) as warehouse:
+        people = People(warehouse, schema=SCHEMA)
+        write_history(people, Stream(), "kinesis://eu-west-1/another")
+        members = people.members()
+    known_ids: set[str] = set()
+    for requests in kills:
+        kill_after(start(file, kinesis), kinesis, requests)
+        settle(kinesis)
+        known_ids |= acknowledged_ids(file, expected, destination)
+    first = len(kinesis.taken)
+    assert 0 < len(set(content(kinesis.taken))) < len(expected.taken), "it was killed too late"
+    finish(start(file, kinesis))
+    again = kinesis.taken[first:]
+
+    assert set(content(kinesis.taken)) == {(r.data, r.partition_key, r.hash_key) for r in expected.taken}
+    assert not ids(again) & known_ids, "what was written down as acknowledged is not put again"
+    times = Counter(content(kinesis.taken)).values()
+    assert sum(times) - len(times) <= len(kills) * LANES * BATCH
+    assert len(ids(kinesis.taken)) == len(set(content(kinesis.taken))), "an id has one content for ever"
+    read = Stream()
+    read.taken = list(kinesis.taken)
+    assert members_of(read.consume()) == members
+
+
+def acknowledged_ids(file: Path, expected: Stream, destination: str) -> set[str]:
+    """Read from the ledger which messages a killed process knew to be taken."""
+    with open_duckdb(file) as warehouse:
+        standing = read_standing(Ledger(warehouse, SCHEMA, "dag.diff"), delivery_to(destination))
+    if not standing.progress:
+        return set()
+    settled = Settled.from_json(standing.progress["settled"])
+    when = str(int(standing.sending.timestamp()))
+    told = [json.loads(r.data) for r in expected.taken if r.ordinal in settled]
+    return {m["message_id"] for m in told if m["computed_time"] == when}
