@@ -48,6 +48,8 @@ class Event(StrEnum):
     """The change set in which everybody enters, for this destination alone."""
     SENDING = "sending"
     """An attempt is about to put records of this change set."""
+    UNSENT = "unsent"
+    """That attempt ended, and nothing of it can have been taken: what it was to send may still be changed."""
     CHECKPOINT = "checkpoint"
     DELIVERED = "delivered"
 

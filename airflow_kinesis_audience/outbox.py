@@ -8,6 +8,7 @@ cursor.
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -235,10 +236,14 @@ class Outbox:
                 on_progress=sending.checkpoint,
                 policy=self._policy,
             )
+            if sending.tally.failure is not None:
+                raise sending.tally.failure
+        except Exception:
+            with contextlib.suppress(LedgerConflict):
+                sending.take_back()
+            raise
         finally:
             self.report.add(sending.tally, sending.omitted)
-        if sending.tally.failure is not None:
-            raise sending.tally.failure
         if sending.missing:
             raise DeliveryIncomplete(
                 f"{sending.delivered:,} of {change_set.rows:,} changes as of {instant_text(change_set.as_of)} "

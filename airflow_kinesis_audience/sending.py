@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.delivery import Tally
+from airflow_kinesis_audience.exceptions import DestinationRefused
 from airflow_kinesis_audience.ledger import Event
 from airflow_kinesis_audience.messages import Envelope, Limits, Record, message_job
 from airflow_kinesis_audience.settled import Settled
@@ -141,6 +142,7 @@ class Sending:
         self._change_set = change_set
         self._append = append
         self._watch = watch
+        self._resumed = bool(resumed)
         self._first = int(resumed.get("slice", 0))
         self._before = int(resumed.get("delivered", 0))
         # Per slice begun: the ordinal of its first record, and the changes left out before it.
@@ -186,6 +188,13 @@ class Sending:
         self.write(Event.CHECKPOINT)
         done = self.delivered + self.omitted
         self._watch(Progress(as_of=self._change_set.as_of, done=done, total=self._change_set.rows, tally=tally))
+
+    def take_back(self) -> None:
+        """Write down that nothing can have been taken, if so: the next attempt may then have other options."""
+        refused = isinstance(self.tally.failure, DestinationRefused) and not self.tally.codes
+        untouched = not self.tally.requests or (refused and not self.tally.delivered)
+        if untouched and not self._resumed:
+            self.write(Event.UNSENT)
 
     def write(self, event: Event) -> None:
         """Append a row that tells how far the change set got; a resume reads the last one."""

@@ -235,6 +235,8 @@ def _advance(standing: Standing, entry: Entry) -> Standing:
         return standing
     if entry.event in (Event.SENDING, Event.CHECKPOINT):
         return replace(standing, sending=entry.as_of, progress=entry.detail)
+    if entry.event is Event.UNSENT:
+        return replace(standing, sending=None, progress={})
     return replace(standing, cursor=entry.as_of, sending=None, progress={})
 
 

@@ -24,6 +24,7 @@ from airflow_kinesis_audience.consumer import AudienceConsumer
 from airflow_kinesis_audience.exceptions import (
     DeliveryChanged,
     DeliveryIncomplete,
+    DestinationRefused,
     FirstRunRefused,
     HistoryGone,
     LedgerConflict,
@@ -291,6 +292,30 @@ def test_options_may_change_while_nothing_was_begun(people):
         drain(people, stream, 0, warehouse=watched)
     drain(people, stream, 0, delivery=small_delivery(**CHANGED["options"]))
     assert members_of(stream.consume()) == people.members()
+
+
+def test_options_may_be_put_right_when_nothing_can_have_been_taken(people):
+    week(people, 1)
+    unknown = {"max_users": 2, "user_properties": ["no such property"]}
+    with pytest.raises(ValueError, match="no such property"):
+        drain(people, Stream(), 0, delivery=small_delivery(options=unknown))
+
+    def refuse(number, batch):
+        raise DestinationRefused("no permission")
+
+    with pytest.raises(DestinationRefused):
+        drain(people, Stream(refuse), 0)
+    stream = Stream()
+    drain(people, stream, 0, delivery=small_delivery(**CHANGED["options"]))
+    assert members_of(stream.consume()) == people.members()
+
+
+def test_options_may_not_change_once_one_answer_was_lost(people):
+    week(people, 1)
+    with pytest.raises(DeliveryIncomplete):
+        drain(people, Stream(lambda number, batch: [Fate.LOST] * len(batch)), 0)
+    with pytest.raises(DeliveryChanged):
+        drain(people, Stream(), 0, delivery=small_delivery(**CHANGED["options"]))
 
 
 def test_two_copies_of_one_history_give_the_same_bytes(warehouse, monkeypatch):
