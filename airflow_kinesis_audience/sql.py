@@ -45,7 +45,7 @@ class Dialect:
     :param name: sqlglot's name of the dialect.
     :param identifier_bytes: longest identifier, in bytes of UTF-8.
     :param fingerprint: SQL function from text to a 64-bit integer that never changes between versions of
-        the engine, or none where comparing columns measures faster (findings: PostgreSQL).
+        the engine, or none where comparing columns measures faster, as on PostgreSQL.
     :param after_write: statements to run on a new table, with ``{table}`` in them.
     :param index_slices: statements that make reading a slice of a new table cheap, likewise.
     """
