@@ -123,7 +123,8 @@ class KinesisStreamHook(AwsBaseHook):
     def check(self) -> None:
         """Look whether the stream is there and can take records in order, as far as the login may look.
 
-        :raises DestinationRefused: if it is missing or not ready, or the login is no good; a retry does not help.
+        :raises DestinationRefused: if it is missing or going, or the login is no good; a retry does not help.
+        :raises DeliveryIncomplete: if it is being created; a retry helps.
         :raises ValueError: if there is no connection of that id.
         """
         client = self._client_once()
@@ -201,9 +202,13 @@ class KinesisStreamHook(AwsBaseHook):
 
     def _require_ready(self, found: Mapping[str, Any]) -> None:
         status = found.get("StreamStatus", "ACTIVE")
+        if status == "CREATING":
+            raise DeliveryIncomplete(
+                f"nothing was put: stream {self.stream_name} is being created; the next attempt may find it ACTIVE"
+            )
         if status not in ("ACTIVE", "UPDATING"):
             raise DestinationRefused(
-                f"stream {self.stream_name} is {status}; expected ACTIVE. Wait until it is, or choose another"
+                f"stream {self.stream_name} is {status}; expected ACTIVE. Choose another, or create it anew"
             )
         if found.get("RecordDistributionStrategy") == "AUTO":
             raise DestinationRefused(

@@ -340,6 +340,12 @@ def test_looking_at_the_stream_refuses_one_that_is_no_good(summary: dict[str, st
         hook.check()
 
 
+def test_a_stream_that_is_being_created_is_worth_another_attempt() -> None:
+    creating = ScriptedKinesis(describe={"StreamStatus": "CREATING"})
+    with stream(creating) as hook, pytest.raises(DeliveryIncomplete, match="being created"):
+        hook.check()
+
+
 @pytest.mark.parametrize("describe", [Whole.DENIED, Whole.SERVER_ERROR, Whole.THROTTLED, Whole.RESET])
 def test_a_login_that_may_only_put_is_enough(describe: Whole) -> None:
     with stream(ScriptedKinesis(describe=describe)) as hook:
