@@ -103,15 +103,16 @@ class Outbox:
                 "them"
             )
         self._seal(as_of)
+        timeline, standing = self._read()
         # Attached to a membership that is gone, it could never be told anything.
-        self._read()[0].tables(as_of)
+        timeline.tables(as_of)
         detail = {
             "on_first_run": on_first_run,
             "destination": self.delivery.destination,
             "connection": self.delivery.connection,
             "message_format": self.delivery.message_format,
         }
-        self._append(self._read()[1], Event.ATTACHED, as_of, detail)
+        self._append(standing, Event.ATTACHED, as_of, detail)
         return self._read()[1]
 
     def _seal(self, as_of: datetime) -> Edge:

@@ -18,34 +18,23 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_kinesis_audience.demo.local_airflow import point_airflow_to
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.postgres import Server
 
-for _name in [name for name in os.environ if name.startswith(("AIRFLOW", "AWS_"))]:
-    del os.environ[_name]
 _HOME = Path(tempfile.mkdtemp(prefix="audience-airflow-"))
 _OWNER = os.getpid()
+point_airflow_to(_HOME)
 os.environ.update(
-    AIRFLOW_HOME=str(_HOME),
-    AIRFLOW__CORE__DAGS_FOLDER=str(_HOME / "dags"),
-    AIRFLOW__CORE__LOAD_EXAMPLES="False",
     AIRFLOW__CORE__PARALLELISM="2",
-    AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS="False",
-    AIRFLOW__LOGGING__BASE_LOG_FOLDER=str(_HOME / "logs"),
-    AIRFLOW__USAGE_DATA_COLLECTION__ENABLED="False",
     # an account that exists nowhere, and no asking around for another
     AWS_ACCESS_KEY_ID="testing",
     AWS_SECRET_ACCESS_KEY="testing",
     AWS_DEFAULT_REGION="us-east-1",
-    AWS_CONFIG_FILE=os.devnull,
-    AWS_SHARED_CREDENTIALS_FILE=os.devnull,
-    AWS_EC2_METADATA_DISABLED="true",
-    NO_PROXY="127.0.0.1,localhost",
-    no_proxy="127.0.0.1,localhost",
 )
-(_HOME / "dags").mkdir()
 
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402

@@ -71,8 +71,15 @@ def set_up(home: Path, connections: Mapping[str, Mapping[str, Any]]) -> None:
 
     :param connections: connection id to what the connection is made of.
     """
-    (home / "dags").mkdir(parents=True)
+    point_airflow_to(home)
     shutil.copy(find_dag_file(), home / "dags")
+    for name, connection in connections.items():
+        os.environ[f"AIRFLOW_CONN_{name.upper()}"] = json.dumps(connection)
+
+
+def point_airflow_to(home: Path) -> None:
+    """Make an empty home and point this process to it, away from whatever Airflow or account the user has."""
+    (home / "dags").mkdir(parents=True)
     for name in [name for name in os.environ if name.startswith(("AIRFLOW", "AWS_"))]:
         del os.environ[name]
     os.environ.update(
@@ -90,8 +97,6 @@ def set_up(home: Path, connections: Mapping[str, Mapping[str, Any]]) -> None:
         NO_PROXY="127.0.0.1,localhost",
         no_proxy="127.0.0.1,localhost",
     )
-    for name, connection in connections.items():
-        os.environ[f"AIRFLOW_CONN_{name.upper()}"] = json.dumps(connection)
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from typing import Any
 import duckdb
 import psycopg
 
+from airflow_kinesis_audience.demo.local_airflow import point_airflow_to
 from tests.airflow.running import Airflow, Run, audience_dag, aws, day
 from tests.postgres import HOW_TO_INSTALL, find_programs, running_server
 from tests.scripted_kinesis import ScriptedKinesis
@@ -200,20 +201,8 @@ def _execute_in_postgres(dsn: str, sql: str) -> None:
 
 def prepare_airflow(home: Path) -> None:
     """Point Airflow to an empty home, and the SDK to no account, for the processes that are started later."""
-    (home / "dags").mkdir()
-    for name in [name for name in os.environ if name.startswith(("AIRFLOW", "AWS_"))]:
-        del os.environ[name]
-    os.environ.update(
-        AIRFLOW_HOME=str(home),
-        AIRFLOW__CORE__DAGS_FOLDER=str(home / "dags"),
-        AIRFLOW__CORE__LOAD_EXAMPLES="False",
-        AIRFLOW__USAGE_DATA_COLLECTION__ENABLED="False",
-        AWS_ACCESS_KEY_ID="testing",
-        AWS_SECRET_ACCESS_KEY="testing",
-        AWS_DEFAULT_REGION="us-east-1",
-        AWS_EC2_METADATA_DISABLED="true",
-        NO_PROXY="127.0.0.1,localhost",
-    )
+    point_airflow_to(home)
+    os.environ.update(AWS_ACCESS_KEY_ID="testing", AWS_SECRET_ACCESS_KEY="testing", AWS_DEFAULT_REGION="us-east-1")
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
 
 

@@ -680,12 +680,15 @@ def check_convergence(warehouse, history, compaction_share: float, kept_days: in
     warehouse.execute(f"DROP TABLE {world.people.table}")
 
 
+any_history = given(
+    history=histories, compaction_share=st.sampled_from((0.0, 0.25, 99.0)), kept_days=st.sampled_from((0, 2, 99))
+)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("reopen", ["duckdb"], indirect=True)
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    history=histories, compaction_share=st.sampled_from((0.0, 0.25, 99.0)), kept_days=st.sampled_from((0, 2, 99))
-)
+@any_history
 def test_whatever_happens_a_consumer_ends_with_what_was_published_in_duckdb(
     warehouse, history, compaction_share, kept_days
 ):
@@ -695,9 +698,7 @@ def test_whatever_happens_a_consumer_ends_with_what_was_published_in_duckdb(
 @pytest.mark.slow
 @pytest.mark.parametrize("reopen", ["postgres"], indirect=True)
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    history=histories, compaction_share=st.sampled_from((0.0, 0.25, 99.0)), kept_days=st.sampled_from((0, 2, 99))
-)
+@any_history
 def test_whatever_happens_a_consumer_ends_with_what_was_published_in_postgresql(
     warehouse, history, compaction_share, kept_days
 ):
