@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,11 +46,59 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """What a message says of a whole audience.
+
+    :param event: ``resync_begin``, ``resync_complete`` or ``deleted``.
+    :param members: entries that the resync tells, and ``exits`` likewise.
+    """
+
+    audience_id: str
+    time: int
+    event: str
+    members: int = 0
+    exits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
-    """A message, read: its id, and all that it states."""
+    """A message, read: its id, and all that it states.
+
+    The part of the id before ``::`` is shared by all messages of one change set, or of one resync.
+    """
 
     message_id: str
     statements: Sequence[Statement]
+    notice: Notice | None = None
+
+    @property
+    def job(self) -> str:
+        """What all messages that were sent together have in common."""
+        return self.message_id.partition("::")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Resync:
+    """How far a resync of one audience has arrived.
+
+    :param members: entries that it tells in all, and ``exits`` likewise.
+    :param arrived_members: entries of it that have arrived, and ``arrived_exits`` likewise.
+    :param ended: whether its last message is there, which the sender puts when all else is acknowledged.
+    """
+
+    audience_id: str
+    time: int
+    members: int
+    exits: int
+    arrived_members: int
+    arrived_exits: int
+    ended: bool
+
+    @property
+    def complete(self) -> bool:
+        """Tell whether everything that was told has arrived."""
+        arrived = (self.arrived_members, self.arrived_exits)
+        return self.ended and arrived == (self.members, self.exits)
 
 
 class AudienceConsumer:
@@ -70,6 +119,9 @@ class AudienceConsumer:
     def __init__(self) -> None:
         self._seen: set[str] = set()
         self._stated: dict[str, dict[str, Statement]] = {}
+        self._deleted: dict[str, int] = {}
+        self._arrived: Counter[tuple[str, str, bool]] = Counter()
+        self._notices: dict[tuple[str, str], dict[str, Notice]] = {}
 
     def apply(self, message: bytes | str | Mapping[str, Any]) -> bool:
         """Apply a message as a whole, or not at all.
@@ -87,7 +139,18 @@ class AudienceConsumer:
             known = users.get(statement.user_id)
             if known is None or statement.beats(known):
                 users[statement.user_id] = statement
+            self._arrived[reading.job, statement.audience_id, statement.member] += 1
+        if reading.notice is not None:
+            self._apply_notice(reading.job, reading.notice)
         return True
+
+    def _apply_notice(self, job: str, notice: Notice) -> None:
+        if notice.event == "deleted":
+            self._deleted[notice.audience_id] = max(
+                notice.time, self._deleted.get(notice.audience_id, notice.time)
+            )
+        else:
+            self._notices.setdefault((job, notice.audience_id), {})[notice.event] = notice
 
     def audiences(self) -> frozenset[str]:
         """Return the ids of all audiences that were spoken of, also of those that everybody has left."""
@@ -96,12 +159,35 @@ class AudienceConsumer:
     def members(self, audience_id: str) -> frozenset[str]:
         """Return the user ids of an audience's members; none for an audience that was never spoken of."""
         users = self._stated.get(audience_id, {})
-        return frozenset(user_id for user_id, statement in users.items() if statement.member)
+        return frozenset(user_id for user_id, statement in users.items() if self._stands(statement))
 
     def properties(self, audience_id: str, user_id: str) -> Mapping[str, Any]:
         """Return a member's properties as last told; empty if none were told or the user is no member."""
         statement = self._stated.get(audience_id, {}).get(user_id)
-        return dict(statement.properties) if statement and statement.member else {}
+        return dict(statement.properties) if statement and self._stands(statement) else {}
+
+    def resyncs(self) -> list[Resync]:
+        """List the resyncs of which a first or a last message has arrived, oldest first."""
+        found = []
+        for (job, audience_id), notices in self._notices.items():
+            told = next(iter(notices.values()))
+            found.append(
+                Resync(
+                    audience_id=audience_id,
+                    time=told.time,
+                    members=told.members,
+                    exits=told.exits,
+                    arrived_members=self._arrived[job, audience_id, True],
+                    arrived_exits=self._arrived[job, audience_id, False],
+                    ended="resync_complete" in notices,
+                )
+            )
+        return sorted(found, key=lambda r: (r.time, r.audience_id))
+
+    def _stands(self, statement: Statement) -> bool:
+        """Tell whether a user is a member by a statement: what was said until an audience was deleted is void."""
+        deleted = self._deleted.get(statement.audience_id)
+        return statement.member and (deleted is None or statement.time > deleted)
 
 
 def read_message(message: bytes | str | Mapping[str, Any]) -> Reading:
@@ -139,7 +225,14 @@ def read_amplitude_cohort(message: Mapping[str, Any]) -> Reading:
         properties = dict(_expect(user, "user_properties", Mapping)) if "user_properties" in user else {}
         user_id = _expect(user, "user_id", str)
         statements.append(Statement(audience_id, user_id, int(time), member, properties))
-    return Reading(_expect(message, "message_id", str), statements)
+    notice = None
+    if "lifecycle" in message:
+        told = _expect(message, "lifecycle", Mapping)
+        counts = [told.get(n, 0) for n in ("members", "exits")]
+        if not all(isinstance(count, int) for count in counts):
+            raise ValueError("lifecycle has members or exits that are no numbers")
+        notice = Notice(audience_id, int(time), _expect(told, "event", str), *counts)
+    return Reading(_expect(message, "message_id", str), statements, notice)
 
 
 READERS: Mapping[str, Callable[[Mapping[str, Any]], Reading]] = {

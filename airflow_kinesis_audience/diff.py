@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 from airflow_kinesis_audience.audience import Action, Source, Updated, instant_text
 from airflow_kinesis_audience.membership import (
     AUDIENCE,
+    Tables,
     audience_rows,
     member_columns,
     padded,
-    select_audiences,
     select_membership,
-    source_columns,
     with_expressions,
 )
-from airflow_kinesis_audience.sql import SOURCE_PLACEHOLDER, column, table, text
+from airflow_kinesis_audience.source import is_member, select_audiences, select_source
+from airflow_kinesis_audience.sql import column, table, text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,51 +48,32 @@ def change_columns(layout: Layout) -> tuple[str, ...]:
     )
 
 
-def select_changes(
-    source: Source, layout: Layout, schema: str, base: str, changes: Sequence[str], as_of: datetime
-) -> exp.Query:
-    """Build a change set: from the membership of ``base`` and ``changes`` to the source as of now.
+def select_changes(source: Source, tables: Tables, as_of: datetime, *, once: bool = False) -> exp.Query:
+    """Build a change set: from a membership to the source as of now.
 
-    :param schema: the schema of the state.
-    :param changes: names of the change sets' tables after the base, ascending.
+    :param tables: of the membership, in the layout of the source.
+    :param once: leave out all but the first row of each user.
     """
     from sqlglot import exp
 
-    needed, members = select_membership(layout, schema, base, changes)
-    read = source_columns(source, layout).from_(table(None, SOURCE_PLACEHOLDER).as_("given", quoted=True))
+    layout = tables.layout
+    needed, members = select_membership(tables)
+    compare = _by_fingerprint if layout.fingerprint else _by_columns
     named: list[Named] = [
-        ("source", read, True),
+        ("source", select_source(source, layout, once=once), True),
         *((name, query, None) for name, query in needed),
         ("previous", members, False),
-        *(_by_fingerprint(layout) if layout.fingerprint else _by_columns(layout)),
+        *compare(layout, _current(layout, once=once)),
         ("compared", _classify(layout, as_of), None),
-        ("audiences", select_audiences(), None),
+        ("audiences", select_audiences(once=once), None),
     ]
     names = change_columns(layout)
-    rows = _numbered(layout, names, table(None, "compared"))
+    rows = numbered(names, table(None, "compared"))
     query = exp.union(rows, audience_rows(table(None, "audiences"), names), distinct=False)
     return with_expressions(query, named)
 
 
-def select_snapshot(layout: Layout, schema: str, base: str, changes: Sequence[str]) -> exp.Query:
-    """Build the change set in which every member of a membership enters: for a destination that knows nobody."""
-    from sqlglot import exp
-
-    needed, members = select_membership(layout, schema, base, changes)
-    names = change_columns(layout)
-    given: dict[str, exp.Expr] = {n: column(n, "members") for n in member_columns(layout)}
-    given |= {c.old: exp.null() for c in layout.columns}
-    given |= {"action": text(Action.ENTERED.value), "updated": exp.cast(exp.null(), "TEXT")}
-    entering = exp.select(*(e.as_(n, quoted=True) for n, e in given.items())).from_(table(None, "members"))
-    rows = _numbered(layout, names, table(None, "entering"))
-    audiences = audience_rows(table(schema, changes[-1] if changes else base), names)
-    query = exp.union(rows, audiences.where(column("action").eq(AUDIENCE)), distinct=False)
-    return with_expressions(
-        query, [*((n, q, None) for n, q in needed), ("members", members, False), ("entering", entering, None)]
-    )
-
-
-def select_counts(layout: Layout, schema: str, name: str) -> exp.Query:
+def select_counts(schema: str, name: str) -> exp.Query:
     """Build the counts per audience and action of a base's members or a change set's rows.
 
     Columns: audience_id, action, rows, distinct users.
@@ -143,15 +124,15 @@ def _differs(layout: Layout, columns: Sequence[Column], new: str, old: str, old_
     )
 
 
-def _current(layout: Layout) -> exp.Subquery:
-    """Build the rows of the source that name a user and an audience; the others are counted, not compared."""
+def _current(layout: Layout, *, once: bool) -> exp.Subquery:
+    """Build the rows of the source that are members."""
     from sqlglot import exp
 
     wanted = [n for n in member_columns(layout) if n != "member_since"]
     return (
         exp.select(*(column(n) for n in wanted))
         .from_(table(None, "source"))
-        .where(column("user_id").is_(exp.null()).not_(), column("audience_id").is_(exp.null()).not_())
+        .where(is_member(once=once))
         .subquery("current")
     )
 
@@ -168,7 +149,7 @@ def _presence(absent_side: str, name: str) -> exp.Expr:
     return column("user_id", absent_side).is_(exp.null()).as_(name, quoted=True)
 
 
-def _by_columns(layout: Layout) -> list[Named]:
+def _by_columns(layout: Layout, current: exp.Subquery) -> list[Named]:
     """Build ``differing`` with one join that compares every column."""
     from sqlglot import exp
 
@@ -182,7 +163,7 @@ def _by_columns(layout: Layout) -> list[Named]:
             *(column(c.new, "current").as_(c.new, quoted=True) for c in layout.columns),
             *(column(c.new, "previous").as_(c.old, quoted=True) for c in layout.columns),
         )
-        .from_(_current(layout))
+        .from_(current)
         .join(table(None, "previous"), on=_matching(layout, "current", "previous"), join_type="full outer")
         .where(
             exp.or_(
@@ -195,7 +176,7 @@ def _by_columns(layout: Layout) -> list[Named]:
     return [("differing", query, None)]
 
 
-def _by_fingerprint(layout: Layout) -> list[Named]:
+def _by_fingerprint(layout: Layout, current: exp.Subquery) -> list[Named]:
     """Build ``differing`` with a join of keys and fingerprints, then a look-up of what the old values were."""
     from sqlglot import exp
 
@@ -211,7 +192,7 @@ def _by_fingerprint(layout: Layout) -> list[Named]:
             _presence("previous", "fresh"),
             *(column(c.new, "current").as_(c.new, quoted=True) for c in layout.columns),
         )
-        .from_(_current(layout))
+        .from_(current)
         .join(narrow.subquery("previous"), on=_matching(layout, "current", "previous"), join_type="full outer")
         .where(
             exp.or_(
@@ -274,7 +255,7 @@ def _classify(layout: Layout, as_of: datetime) -> exp.Select:
     )
 
 
-def _numbered(layout: Layout, names: Sequence[str], origin: exp.Table) -> exp.Select:
+def numbered(names: Sequence[str], origin: exp.Table) -> exp.Select:
     """Number the rows in the order of audience, action, bucket and user; a user's bucket never changes."""
     from sqlglot import exp
 

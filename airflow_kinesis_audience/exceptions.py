@@ -1,6 +1,6 @@
 """What can go wrong, sorted by the one thing a scheduler must know: whether trying again can help.
 
-Operators turn ``retry_helps = False`` into ``AirflowFailException`` in one place (``operators/run.py``).
+Operators turn ``retry_helps = False`` into ``AirflowFailException`` in one place (``operators/outcome.py``).
 A message says what was found, what was expected and what to do next, and never holds a user id, an
 identity or a property value. What an author wrote wrong (an argument, a column name) is a ``ValueError``.
 """
@@ -70,6 +70,18 @@ class GuardTripped(AudienceError):
 
 class SchemaChanged(AudienceError):
     """The mapping or a column's type is no longer what the published membership was written with."""
+
+    retry_helps = False
+
+
+class ReleaseRefused(AudienceError):
+    """What a person let through is not what is held any more."""
+
+    retry_helps = False
+
+
+class AudienceDeleted(AudienceError):
+    """The sync, or an audience of this id, was deleted, and nobody said to begin anew."""
 
     retry_helps = False
 

@@ -1,7 +1,8 @@
-"""What stops a change set before it counts.
+"""What stops a change set before it counts, and who may let one through.
 
-Pure: counts in, sentences out. A guard sees the numbers of a change set that is written but not yet recorded;
-what it stops was never there, so the baseline stays where it was.
+Pure: counts in, breaches out. A guard sees the numbers of a change set that is written but not yet recorded;
+what it stops was never there, so the baseline stays where it was. What is let through is let through once: it
+belongs to the change set whose numbers were seen.
 """
 
 from __future__ import annotations
@@ -12,7 +13,41 @@ from typing import TYPE_CHECKING
 from airflow_kinesis_audience.audience import Action
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """One bound that a change set breaks.
+
+    :param audience_id: the audience that breaks it, or none where it is the sync as a whole.
+    :param sentence: what was found and which bound that is.
+    """
+
+    audience_id: str | None
+    sentence: str
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """Whose breaches one run may pass with.
+
+    :param everything: all of them.
+    :param audiences: those of these audiences.
+    """
+
+    everything: bool = False
+    audiences: Collection[str] = ()
+
+    def covers(self, breach: Breach) -> bool:
+        """Tell whether a breach is let through."""
+        return self.everything or (breach.audience_id is not None and breach.audience_id in self.audiences)
+
+
+NO_PERMISSION = Permission()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +105,11 @@ class AudienceCounts:
             updated=actions.get(Action.UPDATED, (0, 0))[1],
         )
 
+    @property
+    def dropped_rows(self) -> int:
+        """Rows of the source that are left out where the policy is to drop what is invalid."""
+        return self.source_rows - self.members
+
 
 RATIO_FROM_MEMBERS = 100
 """Below so many previous members a ratio says nothing."""
@@ -77,7 +117,7 @@ RATIO_FROM_MEMBERS = 100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Guards:
-    """Bounds within which a change set is believed, for each audience by itself.
+    """Bounds within which a change set is believed, for each audience by itself, and what disorder means.
 
     :param max_exit_ratio: exits as a share of the previous members, from 100 members on.
     :param max_exits: exits, as a number.
@@ -85,6 +125,10 @@ class Guards:
     :param min_members: members after the change.
     :param on_empty: what an audience without a single row in the source means: ``fail``, because not observed is
         not empty, or ``exit_all``.
+    :param on_invalid_rows: what a row without a user id, or beyond the first of its user, means: ``fail``, or
+        ``drop`` it and count it.
+    :param on_schema_change: what another mapping, or another type of a mapped column, means: ``fail``, or
+        ``update`` the members whose values are others by it. A changed key always fails.
     """
 
     max_exit_ratio: float | None = 0.5
@@ -92,56 +136,64 @@ class Guards:
     max_change_ratio: float | None = None
     min_members: int | None = None
     on_empty: str = "fail"
+    on_invalid_rows: str = "fail"
+    on_schema_change: str = "fail"
 
     def __post_init__(self) -> None:
-        if self.on_empty not in ("fail", "exit_all"):
-            raise ValueError(f"on_empty is {self.on_empty!r}; expected fail or exit_all")
+        for policy, other in (
+            ("on_empty", "exit_all"),
+            ("on_invalid_rows", "drop"),
+            ("on_schema_change", "update"),
+        ):
+            if getattr(self, policy) not in ("fail", other):
+                raise ValueError(f"{policy} is {getattr(self, policy)!r}; expected fail or {other}")
         for name in ("max_exit_ratio", "max_exits", "max_change_ratio", "min_members"):
             bound = getattr(self, name)
             if bound is not None and not bound >= 0:
                 raise ValueError(f"{name} is {bound!r}; expected a number from 0 on, or None for no bound")
 
-    def find_breaches(self, audiences: Iterable[AudienceCounts]) -> list[str]:
-        """Say which bounds a change set breaks: a sentence per bound and audience, with the numbers."""
-        return [sentence for a in audiences if a.audience_id is not None for sentence in self._breaches(a)]
+    def find_breaches(self, audiences: Iterable[AudienceCounts]) -> list[Breach]:
+        """Find which bounds a change set breaks: one breach per bound and audience, with the numbers."""
+        return [
+            Breach(a.audience_id, f"audience {a.audience_id!r}: {sentence}")
+            for a in audiences
+            if a.audience_id is not None
+            for sentence in self._breaches(a)
+        ]
 
     def _breaches(self, a: AudienceCounts) -> Iterator[str]:
-        name, before = f"audience {a.audience_id!r}", a.previous_members
+        before = a.previous_members
         if before and not a.source_rows and self.on_empty == "fail":
-            yield f"{name}: {before:,} members before, and no row in the source (on_empty is fail)"
+            yield f"{before:,} members before, and no row in the source (on_empty is fail)"
             return
         if self.max_exits is not None and a.exited > self.max_exits:
-            yield f"{name}: {a.exited:,} of {before:,} members would exit (max_exits is {self.max_exits:,})"
+            yield f"{a.exited:,} of {before:,} members would exit (max_exits is {self.max_exits:,})"
         if self.min_members is not None and a.members < self.min_members:
-            yield f"{name}: {a.members:,} members would be left (min_members is {self.min_members:,})"
+            yield f"{a.members:,} members would be left (min_members is {self.min_members:,})"
         if before < RATIO_FROM_MEMBERS or (not a.source_rows and self.on_empty == "exit_all"):
             return
         if self.max_exit_ratio is not None and a.exited > self.max_exit_ratio * before:
             yield (
-                f"{name}: {a.exited:,} of {before:,} members would exit, {a.exited / before:.0%} "
+                f"{a.exited:,} of {before:,} members would exit, {a.exited / before:.0%} "
                 f"(max_exit_ratio is {self.max_exit_ratio:.0%})"
             )
         changed = a.entered + a.exited
         if self.max_change_ratio is not None and changed > self.max_change_ratio * before:
             yield (
-                f"{name}: {a.entered:,} would enter and {a.exited:,} exit of {before:,} members, "
+                f"{a.entered:,} would enter and {a.exited:,} exit of {before:,} members, "
                 f"{changed / before:.0%} (max_change_ratio is {self.max_change_ratio:.0%})"
             )
 
 
-def find_invalid_rows(audiences: Iterable[AudienceCounts]) -> list[str]:
-    """Say what of the source cannot be told apart or named: a sentence per kind and audience."""
+def find_invalid_rows(audiences: Iterable[AudienceCounts]) -> list[Breach]:
+    """Find what of the source cannot be told apart or named: one breach per kind and audience."""
     found = []
     for a in audiences:
         if a.audience_id is None:
-            found.append(f"{a.source_rows:,} rows have no audience id")
+            found.append(Breach(None, f"{a.source_rows:,} rows have no audience id (on_invalid_rows is fail)"))
             continue
-        if a.invalid_rows:
-            found.append(
-                f"audience {a.audience_id!r}: {a.invalid_rows:,} of {a.source_rows:,} rows have no user id"
-            )
-        if a.duplicate_rows:
-            found.append(
-                f"audience {a.audience_id!r}: {a.duplicate_rows:,} of {a.source_rows:,} rows repeat a user id"
-            )
+        for rows, what in ((a.invalid_rows, "have no user id"), (a.duplicate_rows, "repeat a user id")):
+            if rows:
+                sentence = f"{rows:,} of {a.source_rows:,} rows {what} (on_invalid_rows is fail)"
+                found.append(Breach(a.audience_id, f"audience {a.audience_id!r}: {sentence}"))
     return found

@@ -42,9 +42,10 @@ class Column:
 class Layout:
     """How a sync's state tables are made; kept in the ledger, so that publishing needs no mapping again.
 
-    :param key: the source columns of the key, and the audience id where there is only one.
-    :param columns: the compared columns, identities first.
+    :param user_id: the source column of the user id, and the other two the audience or its column.
+    :param columns: the compared columns, identities first, each role by its labels.
     :param fingerprint: the SQL function of the fingerprint, or none where columns are compared.
+    :param key_types: what the values of the key's columns are, by column: 7 and 7.0 are two users as text.
     """
 
     user_id: str
@@ -52,6 +53,7 @@ class Layout:
     audience_id_column: str | None
     columns: tuple[Column, ...]
     fingerprint: str | None
+    key_types: Mapping[str, str]
 
     @property
     def identities(self) -> tuple[Column, ...]:
@@ -68,6 +70,10 @@ class Layout:
         """The state columns that tell members apart; one is enough where there is one audience."""
         return ("user_id",) if self.audience_id is not None else ("audience_id", "user_id")
 
+    def matches(self, other: Layout) -> bool:
+        """Tell whether rows of the one can be read as rows of the other."""
+        return not describe_differences(self, other)
+
     def as_json(self) -> dict[str, Any]:
         """Give the layout as JSON values."""
         return asdict(self)
@@ -76,7 +82,7 @@ class Layout:
     def from_json(cls, value: Mapping[str, Any]) -> Layout:
         """Read what :meth:`as_json` gave."""
         columns = tuple(Column(**{**c, "kind": Kind(c["kind"])}) for c in value["columns"])
-        return cls(**{**value, "columns": columns})
+        return cls(**{"key_types": {}, **value, "columns": columns})
 
 
 def layout_of(source: Source, types: Mapping[str, str], dialect: Dialect) -> Layout:
@@ -90,9 +96,10 @@ def layout_of(source: Source, types: Mapping[str, str], dialect: Dialect) -> Lay
             f"the query gives no column {', '.join(map(repr, missing))}; "
             f"it gives {', '.join(map(repr, types)) or 'none'}. Correct the mapping or the query"
         )
+    # By label, so that the order in which a mapping was written down decides nothing, not even the fingerprint.
     columns = [
         Column(source=name, state=state_column(name, dialect), label=label, role="identity", kind=Kind.TEXT)
-        for name, label in source.identities.items()
+        for name, label in sorted(source.identities.items(), key=_label)
     ]
     columns += [
         Column(
@@ -102,24 +109,37 @@ def layout_of(source: Source, types: Mapping[str, str], dialect: Dialect) -> Lay
             role="property",
             kind=kind_of(types[name], name, dialect),
         )
-        for name, label in source.properties.items()
+        for name, label in sorted(source.properties.items(), key=_label)
     ]
+    keys = [c for c in (source.user_id, source.audience_id_column) if c is not None]
     return Layout(
         user_id=source.user_id,
         audience_id=source.audience_id,
         audience_id_column=source.audience_id_column,
         columns=tuple(columns),
         fingerprint=dialect.fingerprint,
+        key_types={c: _key_type(types[c], c, dialect) for c in keys},
     )
 
 
-def describe_differences(published: Layout, asked: Layout) -> list[str]:
-    """Say what of the mapping is not as it was: a sentence per difference, none where nothing matters."""
+def describe_key_differences(published: Layout, asked: Layout) -> list[str]:
+    """Say what of the key is not as it was: a sentence per difference, none if users are told apart as before."""
     differences = [
         f"{name} was {getattr(published, name)!r} and is {getattr(asked, name)!r}"
-        for name in ("user_id", "audience_id", "audience_id_column", "fingerprint")
+        for name in ("user_id", "audience_id", "audience_id_column")
         if getattr(published, name) != getattr(asked, name)
     ]
+    for name, was in published.key_types.items():
+        if (is_ := asked.key_types.get(name, was)) != was:
+            differences.append(f"the values of {name!r} were of kind {was} and are of kind {is_}")
+    return differences
+
+
+def describe_differences(published: Layout, asked: Layout) -> list[str]:
+    """Say what of the compared columns is not as it was: a sentence per difference, none where nothing matters."""
+    differences = []
+    if published.fingerprint != asked.fingerprint:
+        differences.append(f"fingerprint was {published.fingerprint!r} and is {asked.fingerprint!r}")
     before = {(c.role, c.label): f"{c.source} ({c.kind})" for c in published.columns}
     now = {(c.role, c.label): f"{c.source} ({c.kind})" for c in asked.columns}
     for key in sorted({*before, *now}):
@@ -127,3 +147,14 @@ def describe_differences(published: Layout, asked: Layout) -> list[str]:
         if was != is_:
             differences.append(f"{key[0]} {key[1]!r} was {was} and is {is_}")
     return differences
+
+
+def _label(mapped: tuple[str, str]) -> str:
+    return mapped[1]
+
+
+def _key_type(type_name: str, column_name: str, dialect: Dialect) -> str:
+    try:
+        return kind_of(type_name, column_name, dialect).value
+    except ValueError:  # any type can be a key, since keys are read as text
+        return type_name.lower()

@@ -29,7 +29,7 @@ _COLUMNS = ("sync_id", "log", "sequence", "event", "as_of", "detail", "recorded_
 
 
 class Event(StrEnum):
-    """What a row says. The first six are written to a sync's own log, the others to a delivery's."""
+    """What a row says. The first eight are written to a sync's own log, the others to a delivery's."""
 
     STARTED = "started"
     """A table of this name is about to be written."""
@@ -40,7 +40,11 @@ class Event(StrEnum):
     """A base made by compaction."""
     SEALED = "sealed"
     """A delivery has begun to rely on this change set: it is immutable from here on."""
+    HELD = "held"
+    """A change set that a guard stopped and a person may release; until then it does not exist."""
     DROPPED = "dropped"
+    CLOSED = "closed"
+    """The sync's audiences are deleted: no change set is computed any more."""
 
     ATTACHED = "attached"
     """A destination begins here, knowing nobody (``enter_all``) or everybody (``baseline``)."""
@@ -52,17 +56,23 @@ class Event(StrEnum):
     """That attempt ended, and nothing of it can have been taken: what it was to send may still be changed."""
     CHECKPOINT = "checkpoint"
     DELIVERED = "delivered"
+    DETACHED = "detached"
+    """The delivery is at its end, and needs nothing any more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One row of the ledger."""
+    """One row of the ledger.
+
+    :param recorded_at: when it was written, by the clock of the worker that wrote it; it decides nothing.
+    """
 
     log: str
     sequence: int
     event: Event
     as_of: datetime
     detail: Mapping[str, Any]
+    recorded_at: str = ""
 
 
 class Ledger:
@@ -110,8 +120,9 @@ class Ledger:
                     event=Event(event),
                     as_of=instant(as_of),
                     detail=json.loads(detail),
+                    recorded_at=recorded_at,
                 )
-                for log, sequence, event, as_of, detail in rows
+                for log, sequence, event, as_of, detail, recorded_at in rows
             ]
         except (TypeError, ValueError):
             raise self.unreadable("a row of it is none that this program writes") from None
@@ -158,6 +169,19 @@ class Ledger:
                 ) from None
         return entry
 
+    def read_closed_audiences(self) -> dict[str, datetime]:
+        """Read which audiences of any sync of the schema were deleted, and as of which instant last."""
+        from sqlglot import exp
+
+        query = (
+            exp.select(column("as_of"), column("detail"))
+            .from_(table(self.schema, LEDGER_TABLE))
+            .where(column("event").eq(Event.CLOSED.value))
+            .order_by(column("as_of"))
+        )
+        rows = self.warehouse.read_rows(render(query, self.warehouse.dialect))
+        return {a: instant(as_of) for as_of, detail in rows for a in json.loads(detail)["audiences"]}
+
     def _table(self) -> str:
         return table(self.schema, LEDGER_TABLE).sql(dialect=self.warehouse.dialect.name, identify=True)
 
@@ -171,7 +195,7 @@ class Ledger:
             .where(*(column(n, "later").eq(column(n, "row")) for n in ("sync_id", "log")))
         )
         query = (
-            exp.select(*(column(n, "row") for n in ("log", "sequence", "event", "as_of", "detail")))
+            exp.select(*(column(n, "row") for n in ("log", "sequence", "event", "as_of", "detail", "recorded_at")))
             .from_(own.as_("row", quoted=True))
             .where(
                 column("sync_id", "row").eq(self.sync_id),
@@ -222,3 +246,11 @@ class Ledger:
             sqlglot.transpile(s, read="duckdb", write=self.warehouse.dialect.name, identify=True)[0]
             for s in statements
         ]
+
+
+def misunderstood(entry: Entry) -> LedgerUnreadable:
+    """Make the error of a row that does not fit those before it."""
+    return LedgerUnreadable(
+        f"row {entry.sequence} of the ledger's log {entry.log!r}, {entry.event.value} as of "
+        f"{instant_text(entry.as_of)}, does not fit the rows before it: restore the ledger from a backup"
+    )

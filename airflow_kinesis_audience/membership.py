@@ -1,16 +1,17 @@
 """SQL of the membership at an instant: the newest base at or before it, plus the change sets after it.
 
 It builds statements and runs none. Bases, change sets and snapshots share one row layout, so that any of them is
-read the same way: rows of members or changes, and one ``audience`` row per audience. No table is ever
-written to again after it was created.
+read the same way: rows of members or changes, and one ``audience`` row per audience. A base remembers who has
+left, too, with the identities that were last sent. No table is ever written to again after it was created.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_audience.audience import Action, Source, instant_text
-from airflow_kinesis_audience.sql import SOURCE_PLACEHOLDER, Kind, column, table, text
+from airflow_kinesis_audience.audience import Action, instant_text
+from airflow_kinesis_audience.sql import Kind, column, table, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,17 +22,40 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.layout import Layout
 
 MEMBER = "member"
+LEFT = "left"
 AUDIENCE = "audience"
-"""``action`` of the rows that are no change: a member of a base, and what is known of an audience."""
+"""``action`` of rows that are no change: in a base who is a member and who has left, and what an audience is."""
 
 
-def fingerprint_of(layout: Layout) -> exp.Expr:
-    """Build the fingerprint over the compared columns of the source: lengths keep NULL, '' and joins apart."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tables:
+    """The state tables that make up a membership, all of one layout.
+
+    :param base: name of the base's table.
+    :param changes: name and instant of each change set's table after the base, ascending.
+    """
+
+    schema: str
+    layout: Layout
+    base: str
+    changes: Sequence[tuple[str, str]] = ()
+
+    @property
+    def newest(self) -> str:
+        """The table that tells of the audiences as of the membership's instant."""
+        return self.changes[-1][0] if self.changes else self.base
+
+
+def fingerprint_of(layout: Layout, *, state: bool = False) -> exp.Expr:
+    """Build the fingerprint over the compared columns: lengths keep NULL, '' and joins apart.
+
+    :param state: take the columns of a state table, not those of the source.
+    """
     from sqlglot import exp
 
     parts: list[exp.Expr] = []
     for c in layout.columns:
-        value = exp.cast(column(c.source), "TEXT")
+        value = exp.cast(column(c.new if state else c.source), "TEXT")
         length = exp.cast(exp.Length(this=value.copy()), "TEXT")
         known = exp.DPipe(this=exp.DPipe(this=length, expression=exp.Literal.string(":")), expression=value)
         parts.append(exp.func("COALESCE", known, exp.Literal.string("-")))
@@ -47,59 +71,104 @@ def member_columns(layout: Layout) -> tuple[str, ...]:
     return ("audience_id", "user_id", "member_since", *narrow, *(c.new for c in layout.columns))
 
 
-def select_membership(
-    layout: Layout, schema: str, base: str, changes: Sequence[str]
-) -> tuple[list[tuple[str, exp.Query]], exp.Query]:
+def select_membership(tables: Tables) -> tuple[list[tuple[str, exp.Query]], exp.Query]:
     """Build the membership: base members without a later change, and the newest change of all others.
 
-    :param base: name of the base's table.
-    :param changes: names of the change sets' tables after the base, ascending.
     :returns: common table expressions that it needs, and the query of :func:`member_columns`.
     """
     from sqlglot import exp
 
-    names = member_columns(layout)
-    members = (
-        exp.select(*(column(n, "base") for n in names))
-        .from_(table(schema, base).as_("base", quoted=True))
-        .where(column("action", "base").eq(MEMBER))
-    )
-    if not changes:
+    names = member_columns(tables.layout)
+    members = _base_rows(tables, names).where(column("action", "base").eq(MEMBER))
+    if not tables.changes:
         return [], members
+    changed = (
+        exp.select(*(column(n, "ranked") for n in names))
+        .from_(table(None, "ranked"))
+        .where(column("recency", "ranked").eq(1), column("action", "ranked").neq(Action.EXITED.value))
+    )
+    ranked = _rank_changes(tables, {n: column(n) for n in names})
+    return [("ranked", ranked)], exp.union(_unchanged(members, tables), changed, distinct=False)
+
+
+def select_known(tables: Tables) -> tuple[list[tuple[str, exp.Query]], exp.Query]:
+    """Build the membership and all who have left, with what was last sent of them.
+
+    :returns: common table expressions that it needs, and the query of ``action`` (``member`` or ``left``),
+        :func:`member_columns` and ``left_at``.
+    """
+    from sqlglot import exp
+
+    layout = tables.layout
+    names = ("action", *member_columns(layout), "left_at")
+    known = _base_rows(tables, names).where(column("action", "base").isin(MEMBER, LEFT))
+    if not tables.changes:
+        return [], known
+    gone = column("action").eq(Action.EXITED.value)
+    given: dict[str, exp.Expr] = {n: column(n) for n in member_columns(layout)}
+    given |= {c.new: exp.case().when(gone, column(c.old)).else_(column(c.new)) for c in layout.columns}
+    gone = column("action", "ranked").eq(Action.EXITED.value)
+    found: dict[str, exp.Expr] = {n: column(n, "ranked") for n in member_columns(layout)}
+    found["action"] = exp.case().when(gone, text(LEFT)).else_(text(MEMBER))
+    found["left_at"] = exp.case().when(gone, column("changed_at", "ranked"))
+    changed = padded(found, names).from_(table(None, "ranked")).where(column("recency", "ranked").eq(1))
+    return [("ranked", _rank_changes(tables, given))], exp.union(
+        _unchanged(known, tables), changed, distinct=False
+    )
+
+
+def select_audience_ids(tables: Tables) -> exp.Query:
+    """Build the ids of all audiences that anybody is in, or is known to have left."""
+    from sqlglot import exp
+
+    needed, known = select_known(tables)
+    query = exp.select(column("audience_id")).distinct().from_(table(None, "known"))
+    return with_expressions(query, [*((n, q, None) for n, q in needed), ("known", known, None)])
+
+
+def _base_rows(tables: Tables, names: Sequence[str]) -> exp.Select:
+    from sqlglot import exp
+
+    return exp.select(*(column(n, "base") for n in names)).from_(
+        table(tables.schema, tables.base).as_("base", quoted=True)
+    )
+
+
+def _rank_changes(tables: Tables, given: Mapping[str, exp.Expr]) -> exp.Select:
+    """Build the changes of all change sets, the newest of each member first."""
+    from sqlglot import exp
+
     edges: exp.Query | None = None
-    for number, name in enumerate(changes):
+    for name, as_of in tables.changes:
         edge = (
             exp.select(
-                exp.Literal.number(number).as_("edge", quoted=True),
+                text(as_of).as_("changed_at", quoted=True),
                 column("action"),
-                *(column(n) for n in names),
+                *(e.copy().as_(n, quoted=True) for n, e in given.items()),
             )
-            .from_(table(schema, name))
+            .from_(table(tables.schema, name))
             .where(column("action").neq(AUDIENCE))
         )
         edges = edge if edges is None else exp.union(edges, edge, distinct=False, copy=False)
     assert edges is not None  # noqa: S101
     newest = exp.Window(
         this=exp.RowNumber(),
-        partition_by=[column(k) for k in layout.key],
-        order=exp.Order(expressions=[exp.Ordered(this=column("edge"), desc=True)]),
+        partition_by=[column(k) for k in tables.layout.key],
+        order=exp.Order(expressions=[exp.Ordered(this=column("changed_at"), desc=True)]),
     )
-    ranked = exp.select(exp.Star(), newest.as_("recency", quoted=True)).from_(edges.subquery("edges", copy=False))
-    unchanged = members.where(
-        exp.not_(
-            exp.Exists(
-                this=exp.select(exp.Literal.number(1))
-                .from_(table(None, "ranked"))
-                .where(*(column(k, "ranked").eq(column(k, "base")) for k in layout.key))
-            )
-        )
-    )
-    changed = (
-        exp.select(*(column(n, "ranked") for n in names))
+    ranked = exp.select(exp.Star(), newest.as_("recency", quoted=True))
+    return ranked.from_(edges.subquery("edges", copy=False))
+
+
+def _unchanged(rows: exp.Select, tables: Tables) -> exp.Select:
+    from sqlglot import exp
+
+    later = (
+        exp.select(exp.Literal.number(1))
         .from_(table(None, "ranked"))
-        .where(column("recency", "ranked").eq(1), column("action", "ranked").neq(Action.EXITED.value))
+        .where(*(column(k, "ranked").eq(column(k, "base")) for k in tables.layout.key))
     )
-    return [("ranked", ranked)], exp.union(unchanged, changed, distinct=False)
+    return rows.where(exp.not_(exp.Exists(this=later)))
 
 
 def with_expressions(query: exp.Query, named: Sequence[tuple[str, exp.Query, bool | None]]) -> exp.Query:
@@ -118,60 +187,9 @@ def with_expressions(query: exp.Query, named: Sequence[tuple[str, exp.Query, boo
     return query
 
 
-def source_columns(source: Source, layout: Layout) -> exp.Select:
-    """Build the reading of the source: keys and identities as text, the compared columns, the fingerprint.
-
-    An empty user id counts as none: nobody could be told of it.
-    """
-    from sqlglot import exp
-
-    def key_text(name: str) -> exp.Expr:
-        return exp.func("NULLIF", exp.cast(column(name), "TEXT"), exp.Literal.string(""))
-
-    audience: exp.Expr
-    name: exp.Expr
-    if source.audience_id_column is not None:
-        audience = key_text(source.audience_id_column)
-        named_by = source.audience_name_column or source.audience_id_column
-        name = exp.cast(column(named_by), "TEXT")
-    else:
-        audience = text(source.audience_id or "")
-        name = text(source.audience_name or source.audience_id or "")
-    compared = [
-        (exp.cast(column(c.source), "TEXT") if c.kind is Kind.TEXT else column(c.source)).as_(c.new, quoted=True)
-        for c in layout.columns
-    ]
-    narrow = [fingerprint_of(layout).as_("fingerprint", quoted=True)] if layout.fingerprint else []
-    return exp.select(
-        audience.as_("audience_id", quoted=True),
-        name.as_("audience_name", quoted=True),
-        key_text(source.user_id).as_("user_id", quoted=True),
-        *narrow,
-        *compared,
-    )
-
-
-def select_audiences() -> exp.Select:
-    """Build what is to be known of each audience from the one reading of the source: its name and its rows."""
-    from sqlglot import exp
-
-    return (
-        exp.select(
-            column("audience_id"),
-            exp.Max(this=column("audience_name")).as_("audience_name", quoted=True),
-            exp.Count(this=exp.Star()).as_("source_rows", quoted=True),
-            exp.Sub(this=exp.Count(this=exp.Star()), expression=exp.Count(this=column("user_id"))).as_(
-                "invalid_rows", quoted=True
-            ),
-        )
-        .from_(table(None, "source"))
-        .group_by(column("audience_id"))
-    )
-
-
 def base_columns(layout: Layout) -> tuple[str, ...]:
     """List the columns of a base."""
-    return ("action", *member_columns(layout), "audience_name", "source_rows", "invalid_rows")
+    return ("action", *member_columns(layout), "left_at", "audience_name", "source_rows", "invalid_rows")
 
 
 def padded(given: Mapping[str, exp.Expr], names: Sequence[str]) -> exp.Select:
@@ -181,38 +199,57 @@ def padded(given: Mapping[str, exp.Expr], names: Sequence[str]) -> exp.Select:
     return exp.select(*(given.get(n, exp.null()).as_(n, quoted=True) for n in names))
 
 
-def select_first_base(source: Source, layout: Layout, as_of: datetime) -> exp.Query:
-    """Build the base of a first run, straight from the source."""
-    from sqlglot import exp
-
-    names = base_columns(layout)
-    given: dict[str, exp.Expr] = {n: column(n) for n in member_columns(layout)}
-    members = (
-        padded({**given, "action": text(MEMBER), "member_since": text(instant_text(as_of))}, names)
-        .from_(table(None, "source"))
-        .where(column("user_id").is_(exp.null()).not_(), column("audience_id").is_(exp.null()).not_())
-    )
-    read = source_columns(source, layout).from_(table(None, SOURCE_PLACEHOLDER).as_("given", quoted=True))
-    query = exp.union(members, audience_rows(table(None, "audiences"), names), distinct=False)
-    return with_expressions(query, [("source", read, True), ("audiences", select_audiences(), None)])
-
-
 def audience_rows(origin: exp.Table, names: Sequence[str]) -> exp.Select:
     """Build the rows that tell of audiences, from a table or an expression that has them."""
     kept = ("audience_id", "audience_name", "source_rows", "invalid_rows")
     return padded({"action": text(AUDIENCE), **{n: column(n) for n in kept}}, names).from_(origin)
 
 
-def select_compacted(layout: Layout, schema: str, base: str, changes: Sequence[str]) -> exp.Query:
-    """Build the base at the newest of ``changes``: the same members as base and change sets together."""
+def select_base(
+    tables: Tables,
+    layout: Layout,
+    *,
+    types: Mapping[str, exp.DataType] | None = None,
+    left_after: datetime | None = None,
+) -> exp.Query:
+    """Build the base with what base and change sets tell together, in the layout that is asked for.
+
+    A column that is new, or of another kind, holds NULL: the next change set then finds the members who have it.
+
+    :param types: of the source's columns, in the engine's words; needed where the layout is another.
+    :param left_after: who left before this instant is forgotten.
+    """
     from sqlglot import exp
 
     names = base_columns(layout)
-    needed, members = select_membership(layout, schema, base, changes)
-    given: dict[str, exp.Expr] = {n: column(n) for n in member_columns(layout)}
-    rows = padded({**given, "action": text(MEMBER)}, names).from_(table(None, "members"))
-    audiences = audience_rows(table(schema, changes[-1] if changes else base), names).where(
-        column("action").eq(AUDIENCE)
-    )
-    query = exp.union(rows, audiences, distinct=False)
-    return with_expressions(query, [*((n, q, None) for n, q in needed), ("members", members, False)])
+    needed, known = select_known(tables)
+    given: dict[str, exp.Expr] = {n: column(n) for n in ("action", *member_columns(tables.layout), "left_at")}
+    if not layout.matches(tables.layout):
+        given |= _translated(tables.layout, layout, types or {})
+    rows = exp.select(*(e.as_(n, quoted=True) for n, e in given.items())).from_(table(None, "known"))
+    if left_after is not None:
+        late = exp.GT(this=column("left_at"), expression=text(instant_text(left_after)))
+        rows = rows.where(exp.or_(column("action").eq(MEMBER), late))
+    named: list[tuple[str, exp.Query, bool | None]] = [(n, q, None) for n, q in needed]
+    named += [("known", known, False), ("kept", rows, None)]
+    kept: dict[str, exp.Expr] = {
+        n: column(n) for n in names if n in ("action", "left_at", *member_columns(layout))
+    }
+    if layout.fingerprint and not layout.matches(tables.layout):
+        kept["fingerprint"] = fingerprint_of(layout, state=True)
+    audiences = audience_rows(table(tables.schema, tables.newest), names).where(column("action").eq(AUDIENCE))
+    query = exp.union(padded(kept, names).from_(table(None, "kept")), audiences, distinct=False)
+    return with_expressions(query, named)
+
+
+def _translated(before: Layout, now: Layout, types: Mapping[str, exp.DataType]) -> dict[str, exp.Expr]:
+    """Map each column to what was sent under its label, or to NULL of its type."""
+    from sqlglot import exp
+
+    sent = {(c.role, c.label, c.kind): c.new for c in before.columns}
+    given: dict[str, exp.Expr] = {}
+    for c in now.columns:
+        known = sent.get((c.role, c.label, c.kind))
+        missing = exp.cast(exp.null(), "TEXT" if c.kind is Kind.TEXT else types[c.source])
+        given[c.new] = missing if known is None else column(known)
+    return given

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
 
 T = TypeVar("T")
 
@@ -59,6 +60,35 @@ class Envelope:
     job: uuid.UUID
     partitions: int
     message_bytes: int
+
+
+class Lifecycle(StrEnum):
+    """What happens to a whole audience."""
+
+    RESYNC_BEGIN = "resync_begin"
+    """Everything that is true is about to be told again."""
+    RESYNC_COMPLETE = "resync_complete"
+    """All of it was acknowledged by the destination before this was put."""
+    DELETED = "deleted"
+    """The audience is no more: whatever was said of it until then is void."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Notice:
+    """What one message about a whole audience is to say.
+
+    :param number: of the audience among those that are told of, from 0.
+    :param time: the instant that the message speaks for.
+    :param members: entries that the resync tells, and ``exits`` likewise: what a consumer checks its count by.
+    """
+
+    kind: Lifecycle
+    number: int
+    time: datetime
+    audience_id: str
+    audience_name: str
+    members: int = 0
+    exits: int = 0
 
 
 @dataclass(frozen=True, slots=True)

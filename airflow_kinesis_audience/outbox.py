@@ -9,14 +9,13 @@ cursor.
 from __future__ import annotations
 
 import contextlib
-import uuid
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_kinesis_audience.audience import instant_text
 from airflow_kinesis_audience.delivery import RetryPolicy, deliver
-from airflow_kinesis_audience.diff import select_snapshot
+from airflow_kinesis_audience.delivery_log import DeliveryLog
 from airflow_kinesis_audience.exceptions import (
+    AudienceDeleted,
     DeliveryChanged,
     DeliveryIncomplete,
     FirstRunRefused,
@@ -24,16 +23,20 @@ from airflow_kinesis_audience.exceptions import (
     LedgerConflict,
 )
 from airflow_kinesis_audience.ledger import SYNC_LOG, Event, Ledger
+from airflow_kinesis_audience.messages import Record
 from airflow_kinesis_audience.sending import Delivery, Progress, Report, Sending
-from airflow_kinesis_audience.slices import ChangeSet
-from airflow_kinesis_audience.sql import drop_table, table, table_name, write_table
-from airflow_kinesis_audience.timeline import Edge, Standing, Timeline
+from airflow_kinesis_audience.settled import Settled
+from airflow_kinesis_audience.slices import ChangeSet, change_set_of
+from airflow_kinesis_audience.snapshot import drop_snapshot, write_snapshot
+from airflow_kinesis_audience.sql import drop_table, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from airflow_kinesis_audience.messages import Outcome, Record
+    from airflow_kinesis_audience.messages import Message, Outcome
+    from airflow_kinesis_audience.standing import Standing
+    from airflow_kinesis_audience.timeline import Edge
 
 OnFirstRun = Literal["enter_all", "baseline", "fail"]
 
@@ -59,6 +62,7 @@ class Outbox:
         self.ledger = ledger
         self.warehouse = ledger.warehouse
         self.delivery = delivery
+        self.log = DeliveryLog(ledger, delivery)
         self.report = Report()
         self._put = put
         self._policy = policy or RetryPolicy()
@@ -72,28 +76,30 @@ class Outbox:
         :raises DeliveryIncomplete: if records were not acknowledged; the next attempt sends exactly those.
         :raises DeliveryChanged: if a half-sent change set would now give other bytes.
         """
-        timeline, standing = self._read()
+        timeline, standing = self.log.read()
+        if timeline.held is not None and timeline.held.as_of == as_of and timeline.find(as_of) is None:
+            raise HistoryGone(
+                f"the change set of sync {self.ledger.sync_id!r} as of {instant_text(as_of)} is held by a guard "
+                "and was not approved; nothing was sent"
+            )
         if timeline.find(as_of) is None:
             raise HistoryGone(
                 f"sync {self.ledger.sync_id!r} has no change set as of {instant_text(as_of)}; "
                 "run its diff task first"
             )
         if standing.attached is None:
+            if timeline.closed is not None:
+                raise AudienceDeleted(
+                    f"sync {self.ledger.sync_id!r} was deleted as of {instant_text(timeline.closed)}, and "
+                    f"{self.delivery.destination} is not attached to it any more; nothing was sent"
+                )
             standing = self._attach(as_of, on_first_run)
         already = standing.cursor is not None and as_of <= standing.cursor
         for change_set in self._pending(standing, as_of):
-            self._send(change_set, resend=False)
-        self._drop_snapshot()
+            self.send(change_set)
+        drop_snapshot(self.log)
         if already and resend:
             self._send_again(as_of)
-
-    def _read(self) -> tuple[Timeline, Standing]:
-        entries = self.ledger.read()
-        return Timeline.from_entries(entries), Standing.from_entries(self.delivery.log, entries)
-
-    def _append(self, standing: Standing, event: Event, as_of: datetime, detail: Mapping[str, Any]) -> Standing:
-        entry = self.ledger.append(self.delivery.log, standing.sequence, event, as_of=as_of, detail=detail)
-        return replace(standing, sequence=entry.sequence)
 
     def _attach(self, as_of: datetime, on_first_run: OnFirstRun) -> Standing:
         if on_first_run == "fail":
@@ -103,22 +109,15 @@ class Outbox:
                 "them"
             )
         self._seal(as_of)
-        timeline, standing = self._read()
+        timeline, standing = self.log.read()
         # Attached to a membership that is gone, it could never be told anything.
-        timeline.tables(as_of)
-        detail = {
-            "on_first_run": on_first_run,
-            "destination": self.delivery.destination,
-            "connection": self.delivery.connection,
-            "message_format": self.delivery.message_format,
-        }
-        self._append(standing, Event.ATTACHED, as_of, detail)
-        return self._read()[1]
+        timeline.tables(self.ledger.schema, as_of)
+        return self.log.attach(standing, as_of, on_first_run)
 
     def _seal(self, as_of: datetime) -> Edge:
         """Make a change set immutable: from here on a delivery relies on it."""
         while True:
-            timeline, _ = self._read()
+            timeline, _ = self.log.read()
             edge = timeline.find(as_of)
             assert edge is not None  # noqa: S101
             if edge.sealed:
@@ -131,61 +130,13 @@ class Outbox:
     def _pending(self, standing: Standing, as_of: datetime) -> Iterator[ChangeSet]:
         assert standing.attached is not None  # noqa: S101
         if standing.cursor is None:
-            yield self._write_snapshot(standing.attached)
-        timeline, _ = self._read()
+            yield write_snapshot(self.log, standing.attached)
+        timeline, _ = self.log.read()
         for edge in timeline.after(standing.cursor or standing.attached, as_of):
-            yield self._change_set(timeline, self._seal(edge.as_of))
-
-    def _change_set(self, timeline: Timeline, edge: Edge) -> ChangeSet:
-        before = timeline.find(edge.previous_as_of) if edge.previous_as_of else None
-        return ChangeSet(
-            sync_id=self.ledger.sync_id,
-            as_of=edge.as_of,
-            previous_as_of=edge.previous_as_of,
-            schema=self.ledger.schema,
-            table=edge.table,
-            rows=edge.rows,
-            slice_rows=edge.slice_rows,
-            layout=edge.layout,
-            names_from=timeline.audiences_table(before) if before else None,
-        )
-
-    def _write_snapshot(self, as_of: datetime, *, keep: bool = True) -> ChangeSet:
-        """Write the change set in which everybody enters, or find the one that an earlier attempt wrote."""
-        timeline, standing = self._read()
-        edge = timeline.find(as_of)
-        assert edge is not None  # noqa: S101
-        name = table_name("snapshot", self.ledger.sync_id, as_of, uuid.uuid4().hex[:6])
-        known = standing.snapshot or {}
-        if keep and known.get("written"):
-            name = known["table"]
-        else:
-            if keep:
-                if known:
-                    drop_table(self.warehouse, table(self.ledger.schema, known["table"]))
-                standing = self._append(standing, Event.SNAPSHOT, as_of, {"table": name})
-            base, changes = timeline.tables(as_of)
-            query = select_snapshot(edge.layout, self.ledger.schema, base, changes)
-            write_table(self.warehouse, table(self.ledger.schema, name), query, sliced=True)
-            if keep:
-                self._append(standing, Event.SNAPSHOT, as_of, {"table": name, "written": True})
-        return replace(
-            self._change_set(timeline, edge),
-            previous_as_of=None,
-            table=name,
-            rows=edge.counts["members"],
-            names_from=None,
-        )
-
-    def _drop_snapshot(self) -> None:
-        _, standing = self._read()
-        if standing.cursor is not None and standing.snapshot:
-            drop_table(self.warehouse, table(self.ledger.schema, standing.snapshot["table"]))
-            assert standing.attached is not None  # noqa: S101
-            self._append(standing, Event.SNAPSHOT, standing.attached, {})
+            yield change_set_of(self.ledger, timeline, self._seal(edge.as_of))
 
     def _send_again(self, as_of: datetime) -> None:
-        timeline, standing = self._read()
+        timeline, standing = self.log.read()
         edge = timeline.find(as_of)
         assert edge is not None  # noqa: S101
         assert standing.attached is not None  # noqa: S101
@@ -196,19 +147,37 @@ class Outbox:
                 f"sent the change set as of {instant_text(as_of)}, so it cannot be sent again"
             )
         if as_of == standing.attached and standing.on_first_run == "enter_all":
-            change_set = self._write_snapshot(as_of, keep=False)
-            self._send(change_set, resend=True)
+            change_set = write_snapshot(self.log, as_of, keep=False)
+            self.send(change_set, resend=True)
             drop_table(self.warehouse, table(self.ledger.schema, change_set.table))
         elif edge.previous_as_of is None or edge.dropped:
             raise HistoryGone(
                 f"the change set as of {instant_text(as_of)} is not kept, so it cannot be sent again"
             )
         else:
-            self._send(self._change_set(timeline, edge), resend=True)
+            self.send(change_set_of(self.ledger, timeline, edge), resend=True)
 
-    def _send(self, change_set: ChangeSet, *, resend: bool) -> None:
+    def tell(self, messages: Sequence[Message]) -> None:
+        """Put messages that carry no change, and wait until all are acknowledged."""
+        records = [
+            Record(n, m.document + self.delivery.record_end, m.partition, m.hash_key, m.changes)
+            for n, m in enumerate(messages)
+        ]
+        tally = deliver(
+            iter(records),
+            self._put,
+            limits=self.delivery.limits,
+            settled=Settled(),
+            on_progress=lambda _: None,
+            policy=self._policy,
+        )
+        self.report.add(tally, 0)
+        if tally.failure is not None:
+            raise tally.failure
+
+    def send(self, change_set: ChangeSet, *, resend: bool = False) -> None:
         """Send one change set from where its last attempt got to, and write down how far this one gets."""
-        _, standing = self._read()
+        _, standing = self.log.read()
         if not resend and standing.cursor is not None and change_set.as_of <= standing.cursor:
             return  # another publisher has delivered it since this one looked
         resumed = {} if resend or standing.sending != change_set.as_of else standing.progress
@@ -262,6 +231,6 @@ class Outbox:
 
         def append(event: Event, detail: Mapping[str, Any]) -> None:
             nonlocal standing
-            standing = self._append(standing, event, as_of, {**detail, **mark})
+            standing = self.log.append(standing, event, as_of, {**detail, **mark})
 
         return append

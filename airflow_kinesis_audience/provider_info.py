@@ -30,8 +30,12 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": _KINESIS,
                 "python-modules": [
+                    f"{_PACKAGE}.operators.approve",
+                    f"{_PACKAGE}.operators.delete",
+                    f"{_PACKAGE}.operators.destination",
                     f"{_PACKAGE}.operators.diff",
                     f"{_PACKAGE}.operators.publish",
+                    f"{_PACKAGE}.operators.resync",
                 ],
             },
         ],

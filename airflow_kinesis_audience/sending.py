@@ -41,6 +41,7 @@ class Delivery:
     :param limits: of the destination.
     :param record_end: what ends a record there.
     :param partitions: partitions per audience, a power of two up to 4,096.
+    :param resync: name of the resync that this is, if it is one: a delivery of its own, that comes to an end.
     """
 
     destination: str
@@ -51,6 +52,7 @@ class Delivery:
     limits: Limits
     record_end: bytes = b""
     partitions: int = 16
+    resync: str = ""
 
     def __post_init__(self) -> None:
         if not 1 <= self.partitions <= 4096 or self.partitions & (self.partitions - 1):
@@ -59,7 +61,8 @@ class Delivery:
     @property
     def log(self) -> str:
         """The delivery's id: it never holds what may change without being another delivery."""
-        return uuid.uuid5(_DELIVERIES, json.dumps([self.destination, self.connection, self.message_format])).hex
+        named = [self.destination, self.connection, self.message_format]
+        return uuid.uuid5(_DELIVERIES, json.dumps(named + [self.resync] * bool(self.resync))).hex
 
     @property
     def message_bytes(self) -> int:
@@ -69,6 +72,7 @@ class Delivery:
     @property
     def rendering(self) -> str:
         """Everything that decides the bytes of a change set's records, as one text."""
+        resync = {"resync": self.resync} if self.resync else {}
         return json.dumps(
             {
                 "format": self.message_format,
@@ -77,9 +81,25 @@ class Delivery:
                 "partitions": self.partitions,
                 "message_bytes": self.message_bytes,
                 "record_end": self.record_end.decode(),
+                **resync,
             },
             sort_keys=True,
             default=repr,
+        )
+
+    def envelope(self, sync_id: str, edge: tuple[str, str]) -> Envelope:
+        """Make what a format needs to render what leads from one instant to another, both as text."""
+        before, after = edge
+        return Envelope(
+            job=message_job(
+                sync_id=sync_id,
+                previous_as_of=before,
+                as_of=after,
+                destination=self.destination,
+                rendering=self.rendering,
+            ),
+            partitions=self.partitions,
+            message_bytes=self.message_bytes,
         )
 
 
@@ -161,7 +181,7 @@ class Sending:
         """Render the records, slice by slice, from the first slice that is not done."""
         if self._first >= self._change_set.slices:
             return
-        envelope = self._envelope()
+        envelope = self._delivery.envelope(self._change_set.sync_id, self._change_set.edge)
         names = read_audience_names(self._warehouse, self._change_set)
         ordinal, _ = self._starts[self._first]
         for number in range(self._first, self._change_set.slices):
@@ -213,18 +233,4 @@ class Sending:
                 "delivered": self.delivered,
                 "settled": self.settled.as_json(),
             },
-        )
-
-    def _envelope(self) -> Envelope:
-        before, after = self._change_set.edge
-        return Envelope(
-            job=message_job(
-                sync_id=self._change_set.sync_id,
-                previous_as_of=before,
-                as_of=after,
-                destination=self._delivery.destination,
-                rendering=self._delivery.rendering,
-            ),
-            partitions=self._delivery.partitions,
-            message_bytes=self._delivery.message_bytes,
         )

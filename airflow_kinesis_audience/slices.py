@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.audience import Changes, instant_text
 from airflow_kinesis_audience.diff import select_audience_rows
-from airflow_kinesis_audience.membership import AUDIENCE
+from airflow_kinesis_audience.membership import AUDIENCE, with_expressions
 from airflow_kinesis_audience.sql import Kind, Warehouse, column, render, table
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from sqlglot import exp
 
     from airflow_kinesis_audience.layout import Layout
+    from airflow_kinesis_audience.ledger import Ledger
+    from airflow_kinesis_audience.timeline import Edge, Timeline
 
 _OWN = ("position", "action", "updated", "bucket", "audience_id", "user_id", "member_since")
 
@@ -56,6 +58,22 @@ class ChangeSet:
         return instant_text(self.previous_as_of) if self.previous_as_of else "", instant_text(self.as_of)
 
 
+def change_set_of(ledger: Ledger, timeline: Timeline, edge: Edge) -> ChangeSet:
+    """Make what is to be read of an edge."""
+    before = timeline.find(edge.previous_as_of) if edge.previous_as_of else None
+    return ChangeSet(
+        sync_id=ledger.sync_id,
+        as_of=edge.as_of,
+        previous_as_of=edge.previous_as_of,
+        schema=ledger.schema,
+        table=edge.table,
+        rows=edge.rows,
+        slice_rows=edge.slice_rows,
+        layout=edge.layout,
+        names_from=timeline.audiences_table(before) if before else None,
+    )
+
+
 def read_audience_names(warehouse: Warehouse, change_set: ChangeSet) -> dict[str, str]:
     """Read the names of all audiences in a change set, by id; an id without a name is its own."""
     names: dict[str, str] = {}
@@ -67,16 +85,22 @@ def read_audience_names(warehouse: Warehouse, change_set: ChangeSet) -> dict[str
 
 
 def read_slice(
-    warehouse: Warehouse, change_set: ChangeSet, number: int, audience_names: Mapping[str, str]
+    warehouse: Warehouse,
+    change_set: ChangeSet,
+    number: int,
+    audience_names: Mapping[str, str],
+    *,
+    told: exp.Query | None = None,
 ) -> Changes:
     """Read a slice whole, ``slice_rows`` rows at most.
 
     :param number: from 0.
+    :param told: read the rows of this query, not those of the change set's table.
     """
     import pyarrow as pa
 
     schema = _schema(change_set.layout)
-    query = render(_select(change_set, number), warehouse.dialect)
+    query = render(_select(change_set, number, told), warehouse.dialect)
     batches = list(warehouse.read_batches(query, schema, rows=change_set.slice_rows))
     read: dict[str, list[Any]] = pa.Table.from_batches(batches, schema=schema).to_pydict()
     own: dict[str, Any] = {n: read[n] for n in _OWN}
@@ -116,19 +140,20 @@ def _schema(layout: Layout) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _select(change_set: ChangeSet, number: int) -> exp.Query:
+def _select(change_set: ChangeSet, number: int, told: exp.Query | None) -> exp.Query:
     from sqlglot import exp
 
     def value(name: str, kind: Kind) -> exp.Expr:
         return exp.cast(column(name), "TEXT") if kind is Kind.EXACT else column(name)
 
     start = number * change_set.slice_rows
-    return (
+    origin = table(change_set.schema, change_set.table) if told is None else table(None, "told")
+    query = (
         exp.select(
             *(column(n) for n in _OWN),
             *(value(n, c.kind).as_(n, quoted=True) for c in change_set.layout.columns for n in (c.new, c.old)),
         )
-        .from_(table(change_set.schema, change_set.table))
+        .from_(origin)
         .where(
             column("action").neq(AUDIENCE),
             exp.GTE(this=column("position"), expression=exp.Literal.number(start)),
@@ -136,3 +161,4 @@ def _select(change_set: ChangeSet, number: int) -> exp.Query:
         )
         .order_by(column("position"))
     )
+    return query if told is None else with_expressions(query, [("told", told.copy(), None)])

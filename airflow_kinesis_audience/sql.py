@@ -181,15 +181,38 @@ def drop_table(warehouse: Warehouse, target: exp.Table) -> None:
     warehouse.execute(f"DROP TABLE IF EXISTS {name}")
 
 
+def write_view(warehouse: Warehouse, target: exp.Table, query: exp.Query) -> None:
+    """Create a view, in the place of the one of that name."""
+    from sqlglot import exp
+
+    statement = exp.Create(this=target, kind="VIEW", expression=query, replace=True)
+    warehouse.execute(render(statement, warehouse.dialect))
+
+
+def drop_view(warehouse: Warehouse, target: exp.Table) -> None:
+    """Drop a view if it is there."""
+    name = target.sql(dialect=warehouse.dialect.name, identify=True)
+    warehouse.execute(f"DROP VIEW IF EXISTS {name}")
+
+
+def view_name(sync_id: str) -> str:
+    """Name the view over a sync's change sets."""
+    return f"history_{_slug(sync_id)}"
+
+
 def table_name(what: str, sync_id: str, as_of: datetime, token: str) -> str:
     """Name a new state table after its sync and instant, in at most 60 bytes of ASCII.
 
     :param token: six characters that no other attempt has, so that none writes into another's table.
     """
-    slug = re.sub(r"[^a-z0-9]+", "_", sync_id.lower()).strip("_")[:19]
-    digest = hashlib.blake2b(sync_id.encode(), digest_size=4).hexdigest()
     when = re.sub(r"[^0-9T]", "", instant_text(as_of)).replace("T", "_")
-    return f"{what}_{slug}_{digest}_{when}_{token}"
+    return f"{what}_{_slug(sync_id)}_{when}_{token}"
+
+
+def _slug(sync_id: str) -> str:
+    """Shorten a sync's name to at most 28 ASCII characters that no other sync has."""
+    digest = hashlib.blake2b(sync_id.encode(), digest_size=4).hexdigest()
+    return f"{re.sub(r'[^a-z0-9]+', '_', sync_id.lower()).strip('_')[:19]}_{digest}"
 
 
 def state_column(source_column: str, dialect: Dialect) -> str:
@@ -214,6 +237,13 @@ _KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(("DECIMAL", "BIGDECIMAL", "INT128", "UBIGINT", "UINT128", "UUID"), Kind.EXACT),
 }
 _NAIVE = ("TIMESTAMP", "TIMESTAMPNTZ", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "DATETIME")
+
+
+def data_type(type_name: str, dialect: Dialect) -> exp.DataType:
+    """Build a type from the engine's name of it; a type that is not known is passed on as it is called."""
+    from sqlglot import exp
+
+    return exp.DataType.build(type_name, dialect=dialect.name, udt=True)
 
 
 def kind_of(type_name: str, column_name: str, dialect: Dialect) -> Kind:

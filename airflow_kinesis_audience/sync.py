@@ -1,57 +1,67 @@
 """One run of a sync: read the source, find what differs, look at it, record it.
 
-The next change set is always taken from the newest membership in the ledger. A table is announced before it is
-written and counts only once it is recorded; whatever happens in between leaves the baseline where it was. A
-change set is computed again only while no delivery relies on it.
+The next change set is always taken from the newest membership in the ledger. A table counts only once it is
+recorded; whatever happens before leaves the baseline where it was. A change set is computed again only while no
+delivery relies on it and nobody has let it through. What a guard stops is dropped, or held for a person to
+release.
 """
 
 from __future__ import annotations
 
-import contextlib
-import uuid
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.audience import Source, instant_text
 from airflow_kinesis_audience.diff import select_audience_rows, select_changes, select_counts
-from airflow_kinesis_audience.exceptions import (
-    GuardTripped,
-    LedgerConflict,
-    RunSuperseded,
-    SchemaChanged,
-    WarehouseRefused,
+from airflow_kinesis_audience.exceptions import AudienceDeleted, GuardTripped, SchemaChanged
+from airflow_kinesis_audience.guards import (
+    NO_PERMISSION,
+    AudienceCounts,
+    Breach,
+    Guards,
+    Permission,
+    find_invalid_rows,
 )
-from airflow_kinesis_audience.guards import AudienceCounts, Guards, find_invalid_rows
-from airflow_kinesis_audience.layout import Layout, describe_differences, layout_of
-from airflow_kinesis_audience.ledger import SYNC_LOG, Event, Ledger
-from airflow_kinesis_audience.membership import select_compacted, select_first_base
-from airflow_kinesis_audience.sql import check_query, drop_table, render, table, table_name, write_table
-from airflow_kinesis_audience.timeline import Edge, Timeline, read_standings
+from airflow_kinesis_audience.layout import Layout, describe_differences, describe_key_differences, layout_of
+from airflow_kinesis_audience.ledger import Event, Ledger
+from airflow_kinesis_audience.recording import Recorder
+from airflow_kinesis_audience.source import select_first_base
+from airflow_kinesis_audience.sql import check_query, drop_table, render, table, write_table
+from airflow_kinesis_audience.standing import find_attached
+from airflow_kinesis_audience.upkeep import Upkeep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from airflow_kinesis_audience.timeline import Edge, Timeline
 
 SLICE_ROWS = 20_000
 """Rows of a slice: what a publishing task holds at once."""
 
-MOST_EDGES = 48
-"""Change sets since the last base, after which a new base is written whatever their size."""
-
 FEW_AUDIENCES = 20
 """Up to so many audiences a summary tells of each."""
 
+_COUNTED = ("entered", "exited", "updated", "members")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Upkeep:
-    """When old state is folded up, and when it goes.
+class _Step:
+    """What a run is about to do: from which membership to which instant, in which layout."""
 
-    :param compaction_share: changes since the last base, as a share of the members, that make a new base.
-    :param keep_history: how long a membership can be asked for.
-    """
+    timeline: Timeline
+    previous: Edge | None
+    layout: Layout
+    query: str
+    as_of: datetime
 
-    compaction_share: float = 0.25
-    keep_history: timedelta = timedelta(days=90)
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Written:
+    """What a written table tells."""
+
+    counts: Sequence[AudienceCounts]
+    invalid: Sequence[Breach]
 
 
 class Sync:
@@ -70,133 +80,189 @@ class Sync:
         self.source = source
         self.guards = guards or Guards()
         self.upkeep = upkeep or Upkeep()
+        self.recorder = Recorder(ledger)
 
-    def run(self, as_of: datetime) -> dict[str, Any]:
+    def run(
+        self,
+        as_of: datetime,
+        *,
+        permission: Permission = NO_PERMISSION,
+        hold: bool = False,
+        reuse_deleted: bool = False,
+    ) -> dict[str, Any]:
         """Compute and record the change set that leads to an instant, or find that it is there.
 
+        :param permission: which breaches this run may pass with.
+        :param hold: keep what a guard stops, for ``release``, instead of failing.
+        :param reuse_deleted: begin anew although the sync, or an audience of this id, was deleted.
         :returns: the summary: ``sync_id``, ``as_of``, ``previous_as_of``, ``entered``, ``exited``, ``updated``,
-            ``members``, and ``audiences`` where there are few. Counts, never rows.
+            ``members``, and ``audiences`` where there are few; ``dropped_rows`` where rows were left out;
+            ``let_through`` with the breaches it passed with; ``held`` and ``held_table`` if it is held. Counts and
+            sentences, never rows.
         :raises RunSuperseded: if a later run covers the instant.
         :raises GuardTripped: if the source has rows that cannot be told apart or named, or a bound is broken.
         :raises SchemaChanged: if the mapping is not the one of the published membership.
+        :raises AudienceDeleted: if the sync or an audience of it was deleted.
         """
         query = check_query(self.source.query, self.warehouse.dialect)
-        layout = layout_of(self.source, self.warehouse.read_types(query), self.warehouse.dialect)
+        types = self.warehouse.read_types(query)
+        layout = layout_of(self.source, types, self.warehouse.dialect)
         self.ledger.prepare()
-        timeline = self._read()
-        if (there := _already_there(timeline, as_of)) is not None:
-            return self._summary(there)
-        previous = next((e for e in reversed(timeline.edges) if e.as_of < as_of), None)
+        timeline = self.recorder.read()
+        previous = None
+        if timeline.closed is not None:
+            self._check_reuse(timeline.closed, as_of, reuse_deleted)
+        elif (there := timeline.find_settled(as_of)) is not None:
+            return there.summary(self.ledger.sync_id)
+        else:
+            previous = next((e for e in reversed(timeline.edges) if e.as_of < as_of), None)
+        breaches = []
         if previous is not None:
-            _check_layout(previous.layout, layout)
-            timeline = self._compact(timeline, previous)
-        edge = self._compute(timeline, previous, layout, query, as_of)
-        self._drop_unneeded(as_of)
-        return self._summary(edge)
+            breaches = self._find_schema_changes(previous.layout, layout, permission=permission, hold=hold)
+            timeline = self.upkeep.write_base(self.recorder, timeline, previous, layout, types)
+        step = _Step(timeline=timeline, previous=previous, layout=layout, query=query, as_of=as_of)
+        edge, held = self._compute(step, breaches, permission, hold=hold, reuse_deleted=reuse_deleted)
+        if held:
+            return {
+                **edge.summary(self.ledger.sync_id),
+                "held": edge.recorded["breaches"],
+                "held_table": edge.table,
+            }
+        self.upkeep.drop_unneeded(self.recorder, as_of)
+        return edge.summary(self.ledger.sync_id)
 
-    def _read(self) -> Timeline:
-        return Timeline.from_entries(self.ledger.read())
+    def _find_schema_changes(
+        self, published: Layout, asked: Layout, *, permission: Permission, hold: bool
+    ) -> list[Breach]:
+        if differences := describe_key_differences(published, asked):
+            raise SchemaChanged(
+                "the key is not the one that the published membership was written with: "
+                f"{'; '.join(differences)}. Everybody would exit and enter, so nothing was computed. Rename or "
+                "cast the column in the query to what it was, or give the new key a sync_id of its own"
+            )
+        differences = describe_differences(published, asked)
+        if not differences or self.guards.on_schema_change == "update":
+            return []
+        breach = Breach(None, f"the mapping has changed: {'; '.join(differences)} (on_schema_change is fail)")
+        if not hold and not permission.covers(breach):
+            raise SchemaChanged(
+                "the mapping is not the one that the published membership was written with: "
+                f"{'; '.join(differences)}. Nothing was computed. Restore the mapping, or say "
+                'on_schema_change="update" to tell destinations of the members whose values are others by it, or '
+                "give the new mapping a sync_id of its own"
+            )
+        return [breach]
 
     def _compute(
-        self, timeline: Timeline, previous: Edge | None, layout: Layout, query: str, as_of: datetime
-    ) -> Edge:
-        schema = self.ledger.schema
-        if previous is None:
-            statement = select_first_base(self.source, layout, as_of)
-        else:
-            base, changes = timeline.tables(previous.as_of)
-            statement = select_changes(self.source, layout, schema, base, changes, as_of)
-        event = Event.FIRST if previous is None else Event.CHANGE_SET
-        name = self._announce(timeline, "base" if previous is None else "changes", as_of)
-        with self._unless_overtaken(name, as_of):
-            write_table(
-                self.warehouse, table(schema, name), statement, source_query=query, sliced=previous is not None
-            )
-            audiences = self._count(name, layout, timeline.audiences_table(previous) if previous else None)
+        self, step: _Step, breaches: list[Breach], permission: Permission, *, hold: bool, reuse_deleted: bool
+    ) -> tuple[Edge, bool]:
+        """Write the change set, look at it, and record it or hold it."""
+        first = step.previous is None
+        name = self.recorder.announce(step.timeline, "base" if first else "changes", step.as_of)
         try:
-            self._guard(audiences)
-        except GuardTripped:
-            self._drop([name], as_of)
+            with self.recorder.unless_overtaken(name, step.as_of):
+                audiences = self._write(step, name, permission, hold=hold)
+            self._check_audiences(step, audiences.counts, reuse_deleted)
+            breaches = [*breaches, *audiences.invalid, *self.guards.find_breaches(audiences.counts)]
+            stopped = [b for b in breaches if not permission.covers(b)]
+            if stopped and not hold:
+                raise self._tripped(stopped)
+        except (AudienceDeleted, GuardTripped):
+            self.recorder.drop([name], step.as_of)
             raise
-        counts = _total(audiences)
-        detail = {
-            "table": name,
-            "previous_as_of": instant_text(previous.as_of) if previous else None,
-            "rows": counts["members"] if previous is None else counts["changes"],
-            "slice_rows": SLICE_ROWS,
-            "layout": layout.as_json(),
-            "counts": counts,
-        }
-        if len(audiences) <= FEW_AUDIENCES:
-            detail["audiences"] = {
-                str(a.audience_id): {n: getattr(a, n) for n in ("entered", "exited", "updated", "members")}
-                for a in audiences
-            }
-        found = self._record(name, event, as_of, detail).find(as_of)
+        detail = self._describe(step, name, audiences.counts)
+        if stopped:
+            detail["breaches"] = [str(b) for b in breaches]
+            held = self.recorder.record(name, Event.HELD, step.as_of, detail).held
+            assert held is not None  # noqa: S101
+            return held, True
+        if breaches:
+            detail["let_through"] = [str(b) for b in breaches]
+        event = Event.FIRST if first else Event.CHANGE_SET
+        found = self.recorder.record(name, event, step.as_of, detail).find(step.as_of)
         assert found is not None  # noqa: S101
-        return found
+        return found, False
 
-    def _guard(self, audiences: list[AudienceCounts]) -> None:
-        if problems := find_invalid_rows(audiences):
-            raise GuardTripped(
-                f"the source of sync {self.ledger.sync_id!r} has rows that cannot be sent: {'; '.join(problems)}. "
-                "Every row needs a user id, once per audience. Mend the table or the query and clear this task; "
-                "nothing was sent and the baseline is unchanged"
+    def _write(self, step: _Step, name: str, permission: Permission, *, hold: bool) -> _Written:
+        """Write the table; once more, without rows that repeat a user, if there are any and they may go."""
+        self._write_table(step, name, once=False)
+        counts = self._count(step, name)
+        invalid = find_invalid_rows(counts)
+        drops = self.guards.on_invalid_rows == "drop"
+        accepted = drops or hold or all(permission.covers(b) for b in invalid)
+        if accepted and any(a.duplicate_rows for a in counts if a.audience_id is not None):
+            drop_table(self.warehouse, table(self.ledger.schema, name))
+            self._write_table(step, name, once=True)
+            counts = self._count(step, name)
+        return _Written(counts=counts, invalid=[] if drops else invalid)
+
+    def _write_table(self, step: _Step, name: str, *, once: bool) -> None:
+        schema = self.ledger.schema
+        if step.previous is None:
+            statement = select_first_base(self.source, step.layout, step.as_of, once=once)
+        else:
+            tables = step.timeline.tables(schema, step.previous.as_of, step.layout)
+            statement = select_changes(self.source, tables, step.as_of, once=once)
+        sliced = step.previous is not None
+        write_table(self.warehouse, table(schema, name), statement, source_query=step.query, sliced=sliced)
+
+    def _check_audiences(self, step: _Step, audiences: Sequence[AudienceCounts], reuse_deleted: bool) -> None:
+        """Refuse an audience that is new here under the id of one that was deleted."""
+        if not (
+            fresh := {a.audience_id for a in audiences if a.audience_id and a.members and not a.previous_members}
+        ):
+            return
+        deleted = self.ledger.read_closed_audiences()
+        for audience_id in sorted(fresh & deleted.keys()):
+            if not reuse_deleted or deleted[audience_id] >= step.as_of:
+                raise _deleted(f"audience {audience_id!r}", deleted[audience_id], step.as_of)
+
+    def _check_reuse(self, closed: datetime, as_of: datetime, reuse_deleted: bool) -> None:
+        if not reuse_deleted or as_of <= closed:
+            raise _deleted(f"sync {self.ledger.sync_id!r}", closed, as_of)
+        if untold := find_attached(self.ledger.read()):
+            raise AudienceDeleted(
+                f"sync {self.ledger.sync_id!r} was deleted, and not told so: {', '.join(untold)}; run the "
+                "AudienceDeleteOperator of that destination first. Nothing was computed"
             )
-        if problems := self.guards.find_breaches(audiences):
-            raise GuardTripped(
-                f"the change set of sync {self.ledger.sync_id!r} was stopped: {'; '.join(problems)}. "
-                "If the source is wrong, mend it and clear this task; if it is right, widen the bound for this "
-                "run. Nothing was sent and the baseline is unchanged"
-            )
 
-    def _announce(self, timeline: Timeline, what: str, as_of: datetime) -> str:
-        """Write down the name of a table before it is made, so that a later run can clear it away."""
-        name = table_name(what, self.ledger.sync_id, as_of, uuid.uuid4().hex[:6])
-        self.ledger.append(SYNC_LOG, timeline.sequence, Event.STARTED, as_of=as_of, detail={"table": name})
-        return name
-
-    def _record(self, name: str, event: Event, as_of: datetime, detail: dict[str, Any]) -> Timeline:
-        """Make a written table count, unless another run has begun to write one since it was announced."""
-        while True:
-            timeline = self._read()
-            current = timeline.find(as_of)
-            sealed = event is not Event.BASE and current is not None and current.sealed
-            if timeline.writer != name or sealed:
-                raise self._overtaken(name, as_of)
-            with contextlib.suppress(LedgerConflict):
-                self.ledger.append(SYNC_LOG, timeline.sequence, event, as_of=as_of, detail=detail)
-                return self._read()
-
-    @contextlib.contextmanager
-    def _unless_overtaken(self, name: str, as_of: datetime) -> Iterator[None]:
-        """Tell a failure over tables that another run cleared away, where a retry helps, from a wrong one."""
-        try:
-            yield
-        except WarehouseRefused:
-            if self._read().writer != name:
-                raise self._overtaken(name, as_of) from None
-            raise
-
-    def _overtaken(self, name: str, as_of: datetime) -> LedgerConflict:
-        self._drop([name], as_of)
-        return LedgerConflict(
-            f"another run of sync {self.ledger.sync_id!r} has begun since this one did, or a delivery of "
-            f"{instant_text(as_of)} has; try again: the next attempt goes on from what it wrote. "
-            "To run one at a time, set max_active_tis_per_dag=1"
+    def _tripped(self, stopped: Sequence[Breach]) -> GuardTripped:
+        return GuardTripped(
+            f"the change set of sync {self.ledger.sync_id!r} was stopped: {'; '.join(map(str, stopped))}. "
+            "If the source is wrong, mend it and clear this task. If it is right, let one run through: trigger "
+            'one with the configuration {"let_through": true}, or name the audiences: {"let_through": ["id", …]}. '
+            "Nothing was sent and the baseline is unchanged"
         )
 
-    def _count(self, name: str, layout: Layout, before_in: str | None) -> list[AudienceCounts]:
+    def _describe(self, step: _Step, name: str, audiences: Sequence[AudienceCounts]) -> dict[str, Any]:
+        total = {n: sum(getattr(a, n) for a in audiences) for n in _COUNTED}
+        changes = total["entered"] + total["exited"] + total["updated"]
+        detail: dict[str, Any] = {
+            "table": name,
+            "previous_as_of": instant_text(step.previous.as_of) if step.previous else None,
+            "rows": total["members"] if step.previous is None else changes,
+            "slice_rows": SLICE_ROWS,
+            "layout": step.layout.as_json(),
+            "counts": {**total, "changes": changes},
+        }
+        if dropped := sum(a.dropped_rows for a in audiences):
+            detail["dropped_rows"] = dropped
+        if len(audiences) <= FEW_AUDIENCES:
+            detail["audiences"] = {str(a.audience_id): {n: getattr(a, n) for n in _COUNTED} for a in audiences}
+        return detail
+
+    def _count(self, step: _Step, name: str) -> list[AudienceCounts]:
+        before_in = step.timeline.audiences_table(step.previous) if step.previous else None
         read = self.warehouse.read_rows
         schema, dialect = self.ledger.schema, self.warehouse.dialect
         source = {a: (rows, bad) for a, _, rows, bad in read(render(select_audience_rows(schema, name), dialect))}
         actions: dict[str | None, dict[str, tuple[int, int]]] = {}
-        for audience_id, action, rows, users in read(render(select_counts(layout, schema, name), dialect)):
+        for audience_id, action, rows, users in read(render(select_counts(schema, name), dialect)):
             actions.setdefault(audience_id, {})[action] = (rows, users)
         before: dict[str | None, int] = {}
         if before_in is not None:
             query = render(select_audience_rows(schema, before_in), dialect)
-            before = {a: rows - bad for a, _, rows, bad in read(query)}
+            before = {a: rows - bad for a, _, rows, bad in read(query) if a is not None}
         if self.source.audience_id is not None:
             source.setdefault(self.source.audience_id, (0, 0))
         return [
@@ -209,85 +275,9 @@ class Sync:
             for audience_id in dict.fromkeys([*source, *before])
         ]
 
-    def _compact(self, timeline: Timeline, newest: Edge) -> Timeline:
-        """Write a new base when the change sets since the last one have grown to a share of the members."""
-        base = next(b for b in reversed(timeline.bases) if b.as_of <= newest.as_of)
-        edges = timeline.after(base.as_of, newest.as_of)
-        changed = sum(e.rows for e in edges)
-        if changed <= newest.counts["members"] * self.upkeep.compaction_share and len(edges) < MOST_EDGES:
-            return timeline
-        if not edges:
-            return timeline
-        name = self._announce(timeline, "base", newest.as_of)
-        origin, changes = timeline.tables(newest.as_of)
-        statement = select_compacted(newest.layout, self.ledger.schema, origin, changes)
-        with self._unless_overtaken(name, newest.as_of):
-            write_table(self.warehouse, table(self.ledger.schema, name), statement)
-        return self._record(name, Event.BASE, newest.as_of, {"table": name})
 
-    def _drop_unneeded(self, as_of: datetime) -> None:
-        """Drop what no membership within the retention and no delivery needs any more."""
-        entries = self.ledger.read()
-        timeline = Timeline.from_entries(entries)
-        needed_after = [as_of - self.upkeep.keep_history]
-        needed_after += [s.needs_after for s in read_standings(entries) if s.needs_after]
-        oldest = next((b for b in reversed(timeline.bases) if b.as_of <= min(needed_after)), None)
-        # What another run is writing at this moment looks like a stray, and counts as soon as it is recorded.
-        names = set(timeline.strays - {timeline.writer})
-        if oldest is not None:
-            names |= {e.table for e in timeline.edges if e.as_of <= oldest.as_of and not e.dropped}
-            names |= {b.table for b in timeline.bases if b.as_of < oldest.as_of}
-            names.discard(oldest.table)
-        if names:
-            self._drop(sorted(names), as_of)
-
-    def _drop(self, names: list[str], as_of: datetime) -> None:
-        for name in names:
-            drop_table(self.warehouse, table(self.ledger.schema, name))
-        after = self._read().sequence
-        # Where another run was faster the tables are gone all the same, and a later run drops them once more.
-        with contextlib.suppress(LedgerConflict):
-            self.ledger.append(SYNC_LOG, after, Event.DROPPED, as_of=as_of, detail={"tables": names})
-
-    def _summary(self, edge: Edge) -> dict[str, Any]:
-        summary: dict[str, Any] = {
-            "sync_id": self.ledger.sync_id,
-            "as_of": instant_text(edge.as_of),
-            "previous_as_of": instant_text(edge.previous_as_of) if edge.previous_as_of else None,
-            **{n: edge.counts[n] for n in ("entered", "exited", "updated", "members")},
-        }
-        if "audiences" in edge.recorded:
-            summary["audiences"] = edge.recorded["audiences"]
-        return summary
-
-
-def _already_there(timeline: Timeline, as_of: datetime) -> Edge | None:
-    """Find the edge that a run leads to if it is not to be computed (again).
-
-    :raises RunSuperseded: if a later run covers the instant.
-    """
-    newest = timeline.newest
-    if newest is None or as_of > newest.as_of:
-        return None
-    edge = timeline.find(as_of)
-    if edge is None:
-        raise RunSuperseded(
-            f"this run speaks for {instant_text(as_of)}, and a later run has already covered it with the change "
-            f"set as of {instant_text(newest.as_of)}; there is nothing left to compute"
-        )
-    return None if edge is newest and not edge.sealed else edge
-
-
-def _check_layout(published: Layout, asked: Layout) -> None:
-    if differences := describe_differences(published, asked):
-        raise SchemaChanged(
-            "the mapping is not the one that the published membership was written with: "
-            f"{'; '.join(differences)}. Nothing was computed. Restore the mapping, or give the new one a sync_id "
-            "of its own"
-        )
-
-
-def _total(audiences: list[AudienceCounts]) -> dict[str, int]:
-    names = ("entered", "exited", "updated", "members")
-    total = {n: sum(getattr(a, n) for a in audiences) for n in names}
-    return {**total, "changes": total["entered"] + total["exited"] + total["updated"]}
+def _deleted(what: str, deleted_at: datetime, as_of: datetime) -> AudienceDeleted:
+    advice = "give reuse_deleted=True to begin anew under it: consumers then hear of everybody as entering"
+    if as_of <= deleted_at:
+        advice = "and this run speaks for an instant that is not after it, so consumers could not tell which holds"
+    return AudienceDeleted(f"{what} was deleted as of {instant_text(deleted_at)}; {advice}. Nothing was computed")

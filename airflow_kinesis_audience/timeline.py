@@ -1,4 +1,4 @@
-"""What a ledger's rows add up to: the line of time of a sync, and how far each delivery has come.
+"""What the rows of a sync's own log add up to: its line of time.
 
 Pure: rows in, frozen values out; nothing is read or written. Change sets are edges on one line, contiguous and
 ascending. A change set that was computed again replaces the one before it, together with any base made from it.
@@ -10,12 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.audience import instant, instant_text
-from airflow_kinesis_audience.exceptions import HistoryGone, LedgerUnreadable
+from airflow_kinesis_audience.exceptions import HistoryGone, RunSuperseded
 from airflow_kinesis_audience.layout import Layout
-from airflow_kinesis_audience.ledger import SYNC_LOG, Entry, Event
+from airflow_kinesis_audience.ledger import SYNC_LOG, Entry, misunderstood
+from airflow_kinesis_audience.membership import Tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
 
@@ -25,7 +26,7 @@ class Edge:
 
     :param rows: changes in it; for the first edge, members.
     :param slice_rows: rows of a slice, fixed when the table was written.
-    :param sealed: a delivery relies on it, so it is never computed again.
+    :param sealed: a delivery relies on it, or it was let through as it is, so it is never computed again.
     """
 
     as_of: datetime
@@ -43,13 +44,25 @@ class Edge:
         """How the edge's table is made."""
         return Layout.from_json(self.recorded["layout"])
 
+    def summary(self, sync_id: str) -> dict[str, Any]:
+        """Sum the change set up: counts, and sentences about it, never rows."""
+        summary: dict[str, Any] = {
+            "sync_id": sync_id,
+            "as_of": instant_text(self.as_of),
+            "previous_as_of": instant_text(self.previous_as_of) if self.previous_as_of else None,
+            **{n: self.counts[n] for n in ("entered", "exited", "updated", "members")},
+        }
+        told = ("audiences", "dropped_rows", "let_through")
+        return summary | {n: self.recorded[n] for n in told if n in self.recorded}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Base:
-    """A full copy of a membership."""
+    """A full copy of a membership, in the layout of the change sets that come after it."""
 
     as_of: datetime
     table: str
+    recorded_layout: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,12 +72,18 @@ class Timeline:
     :param edges: ascending, the first one begins the line.
     :param bases: ascending, only those that still stand.
     :param strays: tables that were begun and never counted, or were replaced.
+    :param held: a change set that waits for a person, if any; it is not on the line.
+    :param closed: the instant at which the sync's audiences were deleted, if they were, and ``closing`` how.
     :param sequence: number of the last row of the sync's own log.
+    :param writer: the table that the run that began last is writing, or has written.
     """
 
     edges: tuple[Edge, ...] = ()
     bases: tuple[Base, ...] = ()
     strays: frozenset[str] = frozenset()
+    held: Edge | None = None
+    closed: datetime | None = None
+    closing: Mapping[str, Any] = field(default_factory=dict)
     sequence: int = 0
     writer: str = ""
 
@@ -77,6 +96,22 @@ class Timeline:
         """Find the edge that leads to an instant."""
         return next((e for e in reversed(self.edges) if e.as_of == as_of), None)
 
+    def find_settled(self, as_of: datetime) -> Edge | None:
+        """Find the edge that leads to an instant if it is not to be computed (again).
+
+        :raises RunSuperseded: if a later run covers the instant.
+        """
+        newest = self.newest
+        if newest is None or as_of > newest.as_of:
+            return None
+        edge = self.find(as_of)
+        if edge is None:
+            raise RunSuperseded(
+                f"this run speaks for {instant_text(as_of)}, and a later run has already covered it with the "
+                f"change set as of {instant_text(newest.as_of)}; there is nothing left to compute"
+            )
+        return None if edge is newest and not edge.sealed else edge
+
     def after(self, cursor: datetime, until: datetime) -> list[Edge]:
         """List the edges that lead from one instant to another.
 
@@ -87,15 +122,36 @@ class Timeline:
             raise HistoryGone(f"the change sets {', '.join(gone)} are older than keep_history and were dropped")
         return edges
 
-    def tables(self, as_of: datetime) -> tuple[str, list[str]]:
-        """Name the base's table and the change sets' tables that make up the membership at an edge's instant.
+    def tables(self, schema: str, as_of: datetime, layout: Layout | None = None) -> Tables:
+        """Name the tables that make up the membership at an edge's instant.
 
-        :raises HistoryGone: if the instant is older than what is kept.
+        :param layout: as which the rows are to be read, by default the edge's own.
+        :raises HistoryGone: if the instant is older than what is kept, or was never kept in that layout.
         """
-        base = next((b for b in reversed(self.bases) if b.as_of <= as_of), None)
-        if base is None or self.find(as_of) is None:
-            raise HistoryGone(f"the membership at {instant_text(as_of)} is not kept any more")
-        return base.table, [e.table for e in self.after(base.as_of, as_of)]
+        edge = self.find(as_of)
+        for base in reversed(self.bases):
+            if edge is None or base.as_of > as_of:
+                continue
+            edges = [e for e in self.edges if base.as_of < e.as_of <= as_of]
+            asked = layout.as_json() if layout else edge.recorded["layout"]
+            if _all_match(asked, [base.recorded_layout, *(e.recorded["layout"] for e in edges)]):
+                changes = [(e.table, instant_text(e.as_of)) for e in self.after(base.as_of, as_of)]
+                read_as = Layout.from_json(base.recorded_layout)
+                return Tables(schema=schema, layout=read_as, base=base.table, changes=changes)
+        raise HistoryGone(f"the membership at {instant_text(as_of)} is not kept any more")
+
+    def has_base(self, as_of: datetime, layout: Layout) -> bool:
+        """Tell whether the membership at an edge's instant can be read in a layout."""
+        try:
+            self.tables("", as_of, layout)
+        except HistoryGone:
+            return False
+        return True
+
+    def serves_itself(self, base: Base) -> bool:
+        """Tell whether a base is in the layout of its own instant, and not only of those after it."""
+        edge = self.find(base.as_of)
+        return edge is not None and _all_match(edge.recorded["layout"], [base.recorded_layout])
 
     def audiences_table(self, edge: Edge) -> str | None:
         """Name a table that tells of the audiences at an edge's instant, or none if none is kept."""
@@ -116,11 +172,14 @@ class Timeline:
                 try:
                     getattr(drawn, f"add_{entry.event.value}")(entry)
                 except (AttributeError, KeyError, TypeError, ValueError):
-                    raise _misunderstood(entry) from None
+                    raise misunderstood(entry) from None
         return cls(
             edges=tuple(drawn.edges[at] for at in sorted(drawn.edges)),
             bases=tuple(sorted(drawn.bases, key=lambda b: b.as_of)),
-            strays=frozenset(drawn.strays),
+            strays=frozenset(drawn.strays - ({drawn.held.table} if drawn.held else set())),
+            held=drawn.held,
+            closed=drawn.closed,
+            closing=drawn.closing,
             sequence=drawn.sequence,
             writer=drawn.writer,
         )
@@ -133,6 +192,9 @@ class _Drawing:
     edges: dict[datetime, Edge] = field(default_factory=dict)
     bases: list[Base] = field(default_factory=list)
     strays: set[str] = field(default_factory=set)
+    held: Edge | None = None
+    closed: datetime | None = None
+    closing: Mapping[str, Any] = field(default_factory=dict)
     sequence: int = 0
     writer: str = ""
 
@@ -141,35 +203,49 @@ class _Drawing:
         self.strays.add(self.writer)
 
     def add_first(self, entry: Entry) -> None:
+        if self.closed is not None:  # the line begins anew under an id that was deleted
+            self.strays |= {e.table for e in self.edges.values()} | {b.table for b in self.bases}
+            self.edges, self.bases, self.closed, self.closing = {}, [], None, {}
         self.add_change_set(entry)
-        self.bases.append(Base(as_of=entry.as_of, table=entry.detail["table"]))
+        table, layout = entry.detail["table"], entry.detail["layout"]
+        self.bases.append(Base(as_of=entry.as_of, table=table, recorded_layout=layout))
 
     def add_change_set(self, entry: Entry) -> None:
-        detail, previous = entry.detail, entry.detail["previous_as_of"]
         if replaced := self.edges.get(entry.as_of):
             self.strays.add(replaced.table)
+        self._let_go()
         self.strays |= {b.table for b in self.bases if b.as_of >= entry.as_of}
         self.bases = [b for b in self.bases if b.as_of < entry.as_of]
-        self.strays.discard(detail["table"])
-        self.edges[entry.as_of] = Edge(
-            as_of=entry.as_of,
-            previous_as_of=instant(previous) if previous else None,
-            table=detail["table"],
-            rows=detail["rows"],
-            slice_rows=detail["slice_rows"],
-            counts=detail["counts"],
-            recorded=detail,
-        )
+        self.strays.discard(entry.detail["table"])
+        self.edges[entry.as_of] = _edge(entry)
+
+    def add_held(self, entry: Entry) -> None:
+        self._let_go()
+        self.held = _edge(entry)
+
+    def _let_go(self) -> None:
+        """Whatever was held was computed from a membership that is the newest no longer."""
+        if self.held is not None:
+            self.strays.add(self.held.table)
+        self.held = None
 
     def add_base(self, entry: Entry) -> None:
-        self.bases.append(Base(as_of=entry.as_of, table=entry.detail["table"]))
-        self.strays.discard(entry.detail["table"])
+        table = entry.detail["table"]
+        layout = entry.detail.get("layout") or self.edges[entry.as_of].recorded["layout"]
+        self.bases.append(Base(as_of=entry.as_of, table=table, recorded_layout=layout))
+        self.strays.discard(table)
+
+    def add_closed(self, entry: Entry) -> None:
+        self._let_go()
+        self.closed, self.closing, self.writer = entry.as_of, entry.detail, ""
 
     def add_sealed(self, entry: Entry) -> None:
         self.edges[entry.as_of] = replace(self.edges[entry.as_of], sealed=True)
 
     def add_dropped(self, entry: Entry) -> None:
         names = set(entry.detail["tables"])
+        if self.held is not None and self.held.table in names:
+            self.held = None
         for at, edge in self.edges.items():
             if edge.table in names:
                 self.edges[at] = replace(edge, dropped=True)
@@ -177,70 +253,20 @@ class _Drawing:
         self.strays -= names
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
-    """How far a delivery has come.
-
-    :param log: the delivery's id.
-    :param attached: the instant at which the destination was attached, or none if it was not yet.
-    :param snapshot: what to send first to a destination that knows nobody: its row's detail.
-    :param cursor: the instant up to which everything is delivered; none while nothing is.
-    :param sending: the instant of a change set of which something may have been sent, if it is not delivered.
-    :param progress: the detail of the last row that tells how far that change set got.
-    :param sequence: number of the last row of the delivery's log.
-    """
-
-    log: str
-    attached: datetime | None = None
-    on_first_run: str = ""
-    snapshot: Mapping[str, Any] | None = None
-    cursor: datetime | None = None
-    sending: datetime | None = None
-    progress: Mapping[str, Any] = field(default_factory=dict)
-    sequence: int = 0
-
-    @property
-    def needs_after(self) -> datetime | None:
-        """The instant whose membership, and all changes after it, this delivery may still need."""
-        return self.cursor or self.attached
-
-    @classmethod
-    def from_entries(cls, log: str, entries: Iterable[Entry]) -> Standing:
-        """Add up the rows of a delivery's log."""
-        standing = cls(log=log)
-        for entry in entries:
-            if entry.log == log:
-                try:
-                    standing = replace(_advance(standing, entry), sequence=entry.sequence)
-                except (AttributeError, KeyError, TypeError):
-                    raise _misunderstood(entry) from None
-        return standing
-
-
-def _misunderstood(entry: Entry) -> LedgerUnreadable:
-    return LedgerUnreadable(
-        f"row {entry.sequence} of the ledger's log {entry.log!r}, {entry.event.value} as of "
-        f"{instant_text(entry.as_of)}, does not fit the rows before it: restore the ledger from a backup"
+def _edge(entry: Entry) -> Edge:
+    detail, previous = entry.detail, entry.detail["previous_as_of"]
+    return Edge(
+        as_of=entry.as_of,
+        previous_as_of=instant(previous) if previous else None,
+        table=detail["table"],
+        rows=detail["rows"],
+        slice_rows=detail["slice_rows"],
+        counts=detail["counts"],
+        recorded=detail,
+        sealed=bool(detail.get("let_through")),
     )
 
 
-def _advance(standing: Standing, entry: Entry) -> Standing:
-    if entry.event is Event.ATTACHED:
-        known = entry.detail["on_first_run"]
-        cursor = entry.as_of if known == "baseline" else None
-        return replace(standing, attached=entry.as_of, on_first_run=known, cursor=cursor)
-    if entry.event is Event.SNAPSHOT:
-        return replace(standing, snapshot=entry.detail)
-    if entry.detail.get("resend"):
-        return standing
-    if entry.event in (Event.SENDING, Event.CHECKPOINT):
-        return replace(standing, sending=entry.as_of, progress=entry.detail)
-    if entry.event is Event.UNSENT:
-        return replace(standing, sending=None, progress={})
-    return replace(standing, cursor=entry.as_of, sending=None, progress={})
-
-
-def read_standings(entries: Sequence[Entry]) -> list[Standing]:
-    """Add up every delivery's log."""
-    logs = sorted({e.log for e in entries} - {SYNC_LOG})
-    return [Standing.from_entries(log, entries) for log in logs]
+def _all_match(asked: Mapping[str, Any], layouts: Iterable[Mapping[str, Any]]) -> bool:
+    others = [found for found in layouts if found != asked]
+    return not others or all(Layout.from_json(asked).matches(Layout.from_json(found)) for found in others)

@@ -31,10 +31,12 @@ from airflow_kinesis_audience.membership import select_membership, with_expressi
 from airflow_kinesis_audience.messages import KINESIS_LIMITS, Limits, Outcome, Record, Status
 from airflow_kinesis_audience.outbox import Outbox
 from airflow_kinesis_audience.sending import Delivery
-from airflow_kinesis_audience.slices import read_audience_names, read_slice
+from airflow_kinesis_audience.slices import change_set_of, read_audience_names, read_slice
 from airflow_kinesis_audience.sql import DIALECTS, render
-from airflow_kinesis_audience.sync import Sync, Upkeep
-from airflow_kinesis_audience.timeline import Standing, Timeline
+from airflow_kinesis_audience.standing import Standing
+from airflow_kinesis_audience.sync import Sync
+from airflow_kinesis_audience.timeline import Timeline
+from airflow_kinesis_audience.upkeep import Upkeep
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ENGINES = ("duckdb", "postgres")
@@ -274,12 +276,16 @@ class People:
     def sync(self, warehouse: Any = None, **settings: Any) -> Sync:
         guards = settings.pop("guards", LET_ALL_THROUGH)
         source = settings.pop("source", self.source)
+        ledger = settings.pop("ledger", None) or self.ledger(warehouse)
         upkeep = Upkeep(**settings) if settings else None
-        return Sync(self.ledger(warehouse), source, guards=guards, upkeep=upkeep)
+        return Sync(ledger, source, guards=guards, upkeep=upkeep)
 
-    def run(self, number: int, **settings: Any) -> dict[str, Any]:
-        """Run the sync as of a day."""
-        return self.sync(**settings).run(day(number))
+    def run(self, number: int, *, how: Mapping[str, Any] | None = None, **settings: Any) -> dict[str, Any]:
+        """Run the sync as of a day.
+
+        :param how: what ``Sync.run`` is told besides.
+        """
+        return self.sync(**settings).run(day(number), **(how or {}))
 
     def members(self) -> dict[str, frozenset[str]]:
         """Read who is in the source, by audience."""
@@ -320,20 +326,17 @@ def read_changes(ledger: Ledger, as_of: datetime) -> list[Changes]:
     timeline = read_timeline(ledger)
     edge = timeline.find(as_of)
     assert edge is not None
-    change_set = open_outbox(ledger, Stream())._change_set(timeline, edge)
+    change_set = change_set_of(ledger, timeline, edge)
     names = read_audience_names(ledger.warehouse, change_set)
     return [read_slice(ledger.warehouse, change_set, n, names) for n in range(change_set.slices)]
 
 
 def read_membership(ledger: Ledger, as_of: datetime) -> dict[tuple[str, str], tuple[Any, ...]]:
     """Read a membership: audience and user to when they entered and their compared columns."""
-    timeline = read_timeline(ledger)
-    edge = timeline.find(as_of)
-    assert edge is not None
-    base, changes = timeline.tables(as_of)
-    needed, members = select_membership(edge.layout, ledger.schema, base, changes)
+    tables = read_timeline(ledger).tables(ledger.schema, as_of)
+    needed, members = select_membership(tables)
     sql = render(with_expressions(members, [(n, q, None) for n, q in needed]), ledger.warehouse.dialect)
-    first = 4 if edge.layout.fingerprint else 3
+    first = 4 if tables.layout.fingerprint else 3
     rows = (
         ledger.warehouse.read_rows(sql)
         if needed

@@ -4,7 +4,8 @@ A format is a callable that takes the format's options as keywords and returns a
 :class:`~airflow_kinesis_audience.audience.Changes` and an
 :class:`~airflow_kinesis_audience.messages.Envelope` to messages, in the order of the changes. A dotted path to a
 callable of that shape works wherever a name does. A renderer is called once per slice and keeps nothing
-between calls, so a resume can start at any slice and gives the same bytes.
+between calls, so a resume can start at any slice and gives the same bytes. A renderer with a method
+``render_notice(notice, envelope)`` has words for what happens to a whole audience: a resync, a deletion.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from airflow_kinesis_audience.audience import Changes
-from airflow_kinesis_audience.messages import Envelope, Message
+from airflow_kinesis_audience.messages import Envelope, Message, Notice
 
 Renderer = Callable[[Changes, Envelope], Iterator[Message]]
+NoticeRenderer = Callable[[Notice, Envelope], Message]
 
 FORMATS: Mapping[str, str] = {
     "amplitude_cohort": "airflow_kinesis_audience.formats.amplitude.AmplitudeCohort",
@@ -50,3 +52,17 @@ def load_renderer(message_format: str, options: Mapping[str, Any]) -> Renderer:
         )
     renderer: Renderer = build(**options)
     return renderer
+
+
+def notice_renderer(renderer: Renderer, message_format: str) -> NoticeRenderer:
+    """Return what renders the notices of a format.
+
+    :raises ValueError: if the format has no words for them; a retry does not help.
+    """
+    found: NoticeRenderer | None = getattr(renderer, "render_notice", None)
+    if found is None:
+        raise ValueError(
+            f"message_format {message_format!r} has no message about a whole audience, which a resync and a "
+            "deletion need; give its renderer a method render_notice(notice, envelope)"
+        )
+    return found

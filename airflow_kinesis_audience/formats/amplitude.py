@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress, count, islice, pairwise, repeat
 from operator import ne
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import orjson
 
@@ -22,7 +22,9 @@ from airflow_kinesis_audience.formats.values import render_column, render_texts
 from airflow_kinesis_audience.messages import (
     Direction,
     Envelope,
+    Lifecycle,
     Message,
+    Notice,
     pack,
     partition_number,
     partition_of,
@@ -103,6 +105,25 @@ class AmplitudeCohort:
                 rows = self._telling(changes, run.rows, names)
             if rows:
                 yield from self._render_run(changes, envelope, users, run, rows)
+
+    def render_notice(self, notice: Notice, envelope: Envelope) -> Message:
+        """Render what happens to a whole cohort: a message that moves no user, with a key of its own.
+
+        The vendor has no such message. A consumer that does not know the key reads a batch of no users.
+        """
+        partition, hash_key = partition_of(notice.audience_id, "000", envelope.partitions)
+        told = {"event": notice.kind.value}
+        counts = {} if notice.kind is Lifecycle.DELETED else {"members": notice.members, "exits": notice.exits}
+        document = {
+            "cohort_name": notice.audience_name,
+            "cohort_id": notice.audience_id,
+            "in_cohort": notice.kind is not Lifecycle.DELETED,
+            "computed_time": epoch_seconds(notice.time),
+            "message_id": f"{envelope.job}::{notice.kind}::{notice.number}",
+            "users": [],
+            "lifecycle": told | counts,
+        }
+        return Message(_encode(document), partition, hash_key, 0)
 
     def _names(self, changes: Changes) -> Sequence[str]:
         if isinstance(self.user_properties, bool):
@@ -199,8 +220,12 @@ def _head(changes: Changes, envelope: Envelope, run: _Run, first_row: int) -> by
         "computed_time": epoch_seconds(changes.as_of),
         "message_id": f"{envelope.job}::{run.direction}::{changes.position[first_row]}",
     }
+    return _encode(document)[: -len(b"}")] + _USERS
+
+
+def _encode(document: dict[str, Any]) -> bytes:
     try:
-        return orjson.dumps(document)[: -len(b"}")] + _USERS
+        return orjson.dumps(document)
     except orjson.JSONEncodeError:
         raise ValueError(
             "an audience's id or name is not text that UTF-8 can encode; correct it at its source"

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from airflow_kinesis_audience.operators.approve import AudienceApprovalOperator
+from airflow_kinesis_audience.operators.delete import AudienceDeleteOperator
 from airflow_kinesis_audience.operators.diff import AudienceDiffOperator
+from airflow_kinesis_audience.operators.group import audience_sync
 from airflow_kinesis_audience.operators.publish import AudienceToKinesisOperator
+from airflow_kinesis_audience.operators.resync import AudienceResyncOperator
 
-__all__ = ["AudienceDiffOperator", "AudienceToKinesisOperator"]
+__all__ = [
+    "AudienceApprovalOperator",
+    "AudienceDeleteOperator",
+    "AudienceDiffOperator",
+    "AudienceResyncOperator",
+    "AudienceToKinesisOperator",
+    "audience_sync",
+]

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from airflow_kinesis_audience.audience import Source, instant
+from airflow_kinesis_audience.audience import Source
 from airflow_kinesis_audience.guards import Guards
 from airflow_kinesis_audience.hooks.warehouse import open_warehouse
 from airflow_kinesis_audience.ledger import Ledger
 from airflow_kinesis_audience.operators.outcome import airflow_outcome
+from airflow_kinesis_audience.operators.run import as_of_run, permission_of
 from airflow_kinesis_audience.sql import table as table_reference
-from airflow_kinesis_audience.sync import Sync, Upkeep
+from airflow_kinesis_audience.sync import Sync
+from airflow_kinesis_audience.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -30,6 +32,9 @@ class AudienceDiffOperator(BaseOperator):
     Returns a summary: ``sync_id``, ``as_of``, ``previous_as_of``, ``entered``, ``exited``, ``updated``,
     ``members``, per audience where there are few, and where the state is. It fails without retries where a
     retry cannot help, and is skipped where a later run has covered its instant already.
+
+    What a guard stops, one run may pass: ``let_through`` in the DAG run's configuration is true, or a list of the
+    audiences that may. The permission is the run's alone, and used up by its first change set.
 
     :param warehouse_conn_id: any Airflow connection whose hook is a ``DbApiHook``: DuckDB or PostgreSQL.
     :param sql: a SELECT with one row per member, or a ``.sql`` file. Either this or ``table``.
@@ -50,9 +55,18 @@ class AudienceDiffOperator(BaseOperator):
     :param max_change_ratio: stop if entries and exits together are more than this share of the previous members.
     :param min_members: stop if an audience would have fewer members.
     :param on_empty: an audience that had members and has no row in the source: ``fail``, or ``exit_all``.
+    :param on_invalid_rows: a row without a user id, or beyond the first of its user: ``fail``, or ``drop`` it and
+        count it.
+    :param on_schema_change: another mapping, or another type of a mapped column: ``fail``, or ``update`` the
+        members whose values are others by it. Another key always fails: it is never turned into exits and entries.
+    :param on_guard: what a tripped guard does: ``fail``, or ``hold`` the change set for a person to release, as
+        :func:`~airflow_kinesis_audience.operators.group.audience_sync` does. What is held is not published.
+    :param reuse_deleted: begin anew under the id of a sync or an audience that was deleted.
     :param state_schema: where the state is kept in the warehouse; ``database.schema`` is possible.
     :param compaction_share: changes since the last full copy, as a share of the members, that make a new one.
     :param keep_history: how long a past membership can be asked for.
+    :param keep_exits: how long it is remembered who has left, for a resync to tell; by default for ever.
+    :param history_view: keep a view over all change sets in the state schema, for people to look at.
     """
 
     template_fields: Sequence[str] = (
@@ -69,6 +83,8 @@ class AudienceDiffOperator(BaseOperator):
         "max_change_ratio",
         "min_members",
         "on_empty",
+        "on_invalid_rows",
+        "on_schema_change",
     )
     template_ext: Sequence[str] = (".sql",)
     template_fields_renderers = {"sql": "sql"}  # noqa: RUF012
@@ -95,8 +111,14 @@ class AudienceDiffOperator(BaseOperator):
         max_change_ratio: float | None = None,
         min_members: int | None = None,
         on_empty: str = "fail",
+        on_invalid_rows: str = "fail",
+        on_schema_change: str = "fail",
+        on_guard: str = "fail",
+        reuse_deleted: bool = False,
         compaction_share: float = 0.25,
         keep_history: timedelta = timedelta(days=90),
+        keep_exits: timedelta | None = None,
+        history_view: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -118,30 +140,63 @@ class AudienceDiffOperator(BaseOperator):
         self.max_change_ratio = max_change_ratio
         self.min_members = min_members
         self.on_empty = on_empty
+        self.on_invalid_rows = on_invalid_rows
+        self.on_schema_change = on_schema_change
+        self.on_guard = on_guard
+        self.reuse_deleted = reuse_deleted
         self.compaction_share = compaction_share
         self.keep_history = keep_history
+        self.keep_exits = keep_exits
+        self.history_view = history_view
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Compute, look at and record the change set of this run."""
         with airflow_outcome():
-            as_of = instant(self.as_of) if self.as_of else as_of_run(context)
-            source = self._source()
-            guards = Guards(
-                max_exit_ratio=_number(self.max_exit_ratio, "max_exit_ratio"),
-                max_exits=_whole(self.max_exits, "max_exits"),
-                max_change_ratio=_number(self.max_change_ratio, "max_change_ratio"),
-                min_members=_whole(self.min_members, "min_members"),
-                on_empty=self.on_empty,
+            as_of = as_of_run(context, self.as_of)
+            if self.on_guard not in ("fail", "hold"):
+                raise ValueError(f"on_guard is {self.on_guard!r}; expected fail or hold")
+            source, guards = self._source(), self._guards()
+            permission = permission_of(context)
+            upkeep = Upkeep(
+                compaction_share=self.compaction_share,
+                keep_history=self.keep_history,
+                keep_exits=self.keep_exits,
+                history_view=self.history_view,
             )
-            upkeep = Upkeep(compaction_share=self.compaction_share, keep_history=self.keep_history)
             with open_warehouse(self.warehouse_conn_id) as warehouse:
                 ledger = Ledger(warehouse, self.state_schema, self.sync_id or f"{self.dag_id}.{self.task_id}")
-                summary = Sync(ledger, source, guards=guards, upkeep=upkeep).run(as_of)
+                summary = Sync(ledger, source, guards=guards, upkeep=upkeep).run(
+                    as_of,
+                    permission=permission,
+                    hold=self.on_guard == "hold",
+                    reuse_deleted=self.reuse_deleted,
+                )
+        self._tell(summary)
+        return {**summary, "warehouse_conn_id": self.warehouse_conn_id, "state_schema": self.state_schema}
+
+    def _tell(self, summary: Mapping[str, Any]) -> None:
+        """Say in the log what was found, and what is unusual about it."""
         self.log.info(
             "%s as of %s: %s members, %s entered, %s exited, %s updated",
             *(summary[n] for n in ("sync_id", "as_of", "members", "entered", "exited", "updated")),
         )
-        return {**summary, "warehouse_conn_id": self.warehouse_conn_id, "state_schema": self.state_schema}
+        if "dropped_rows" in summary:
+            self.log.warning("%s rows of the source were left out", summary["dropped_rows"])
+        for breach in summary.get("let_through", ()):
+            self.log.warning("let through: %s", breach)
+        for breach in summary.get("held", ()):
+            self.log.warning("held until a person approves it, nothing is sent: %s", breach)
+
+    def _guards(self) -> Guards:
+        return Guards(
+            max_exit_ratio=_number(self.max_exit_ratio, "max_exit_ratio"),
+            max_exits=_whole(self.max_exits, "max_exits"),
+            max_change_ratio=_number(self.max_change_ratio, "max_change_ratio"),
+            min_members=_whole(self.min_members, "min_members"),
+            on_empty=self.on_empty,
+            on_invalid_rows=self.on_invalid_rows,
+            on_schema_change=self.on_schema_change,
+        )
 
     def _source(self) -> Source:
         if (self.sql is None) == (self.table is None):
@@ -157,18 +212,6 @@ class AudienceDiffOperator(BaseOperator):
             audience_id_column=self.audience_id_column,
             audience_name_column=self.audience_name_column,
         )
-
-
-def as_of_run(context: Context) -> datetime:
-    """Return the instant that a run speaks for.
-
-    :raises ValueError: if the run has none.
-    """
-    run = context["dag_run"]
-    for found in (context.get("data_interval_end"), context.get("logical_date"), run.run_after):
-        if found is not None:
-            return instant(found)
-    raise ValueError("the run has neither data interval nor logical date; give as_of")
 
 
 def _select_all(name: str) -> str:

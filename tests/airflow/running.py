@@ -26,7 +26,7 @@ _numbers = itertools.count()
 _DAG = """
 import datetime
 from airflow.sdk import DAG, CronDataIntervalTimetable
-from airflow_kinesis_audience.operators import AudienceDiffOperator, AudienceToKinesisOperator
+from airflow_kinesis_audience.operators import *
 
 again = dict(retries={retries}, retry_delay=datetime.timedelta(0))
 with DAG({dag_id!r}, schedule={schedule}, default_args=again) as dag:
@@ -34,6 +34,7 @@ with DAG({dag_id!r}, schedule={schedule}, default_args=again) as dag:
 """
 _DIFF = "    diff = AudienceDiffOperator(task_id='diff', **{diff!r})"
 _PUBLISH = "    AudienceToKinesisOperator(task_id='publish', **dict(dict(change_set={change_set}), **{publish!r}))"
+_ALONE = "    {operator}(task_id={task_id!r}, **{arguments!r})"
 
 
 DIFF = {
@@ -153,11 +154,13 @@ class Airflow:
         connections: Mapping[str, str],
         logical_date: datetime | None = None,
         run_after: datetime | None = None,
+        conf: Mapping[str, Any] | None = None,
         supervised: bool = False,
     ) -> Run:
         """Run the DAG of a file once, its tasks with their retries.
 
         :param connections: connection id to its URI or JSON.
+        :param conf: the run's configuration.
         :param logical_date: none for a run without one, which speaks for ``run_after``.
         :param supervised: run each task as a worker does: in a process of its own, with a log file of its own.
         """
@@ -167,6 +170,7 @@ class Airflow:
             "environment": {f"AIRFLOW_CONN_{name.upper()}": value for name, value in connections.items()},
             "logical_date": logical_date and logical_date.isoformat(),
             "run_after": run_after and run_after.isoformat(),
+            "conf": dict(conf or {}),
             "supervised": supervised,
         }
         start = self._log.stat().st_size
@@ -190,6 +194,13 @@ class Airflow:
         return self._log.read_bytes()[start:].decode(errors="replace")
 
 
+def one_task_dag(operator: str, task_id: str, arguments: Mapping[str, Any]) -> tuple[str, str]:
+    """Write the text of a DAG with one task of this package's; see :func:`audience_dag`."""
+    dag_id = f"alone_{os.getpid()}_{next(_numbers)}"
+    task = _ALONE.format(operator=operator, task_id=task_id, arguments=dict(arguments))
+    return dag_id, _DAG.format(dag_id=dag_id, retries=0, schedule="None", tasks=task)
+
+
 def day(number: int, hour: int = 0) -> datetime:
     return datetime(2026, 3, number, hour, tzinfo=UTC)
 
@@ -202,16 +213,13 @@ class Deployed:
     file: Path
     connections: Mapping[str, str]
 
-    def run(
-        self, logical_date: datetime | None, *, run_after: datetime | None = None, supervised: bool = False
-    ) -> Run:
+    def run(self, logical_date: datetime | None, **how: Any) -> Run:
         """Run it once; see :meth:`Airflow.run`."""
         return self.airflow.run(
             self.file,
             connections=self.connections,
             logical_date=logical_date,
-            run_after=run_after,
-            supervised=supervised,
+            **how,
         )
 
 

@@ -12,7 +12,7 @@ from datetime import timedelta
 
 import pytest
 
-from airflow_kinesis_audience import sync as sync_module
+from airflow_kinesis_audience import upkeep as upkeep_module
 from airflow_kinesis_audience.audience import instant_text
 from airflow_kinesis_audience.exceptions import (
     GuardTripped,
@@ -289,7 +289,8 @@ def test_a_run_that_clears_up_leaves_the_table_that_another_is_writing(people, r
         """Once the later run's table is written, let the earlier one, which had recorded its own, clear up."""
         if is_created(sql, what) and not drops:
             drops.append(True)
-            people.sync()._drop_unneeded(day(1))
+            sync = people.sync()
+            sync.upkeep.drop_unneeded(sync.recorder, day(1))
 
     people.run(1)
     people.put("u3")
@@ -412,7 +413,7 @@ def test_nothing_goes_that_a_delivery_has_still_to_send(people):
 
 
 def test_many_change_sets_are_folded_up_however_small(people, monkeypatch):
-    monkeypatch.setattr(sync_module, "MOST_EDGES", 4)
+    monkeypatch.setattr(upkeep_module, "MOST_EDGES", 4)
     people.put(*(f"u{n}" for n in range(50)))
     for number in range(10):
         people.run(number, compaction_share=99.0, keep_history=timedelta(days=99))
@@ -468,9 +469,7 @@ def test_syncs_of_one_schema_do_not_see_each_other(warehouse):
     one = People(warehouse)
     one.put("u1")
     one.run(0)
-    ledger = Ledger(warehouse, one.schema, "dag'; DROP TABLE x; --")
-    other = one.sync()
-    other.ledger = ledger
+    other = one.sync(ledger=Ledger(warehouse, one.schema, "dag'; DROP TABLE x; --"))
     one.put("u2")
     assert other.run(day(5))["entered"] == 2
     assert one.run(1)["entered"] == 1
@@ -544,8 +543,8 @@ def test_a_sync_of_strange_name_and_audience_has_tables_within_the_limits(wareho
     people = People(warehouse)
     source = replace(people.source, audience_id="a'\"; -- \\ %s \n\U0001f600", audience_name="x'")
     people.put("u1")
-    sync = people.sync(source=source)
-    sync.ledger = Ledger(warehouse, people.schema, "Dag mit Üml\U0001f600ut'\"; %s." + "x" * 300)
+    ledger = Ledger(warehouse, people.schema, "Dag mit Üml\U0001f600ut'\"; %s." + "x" * 300)
+    sync = people.sync(source=source, ledger=ledger)
     sync.run(day(0))
     people.put("u2")
     assert sync.run(day(1))["entered"] == 1
@@ -557,8 +556,7 @@ def test_a_schema_may_have_any_name(warehouse):
     people = People(warehouse)
     ledger = Ledger(warehouse, 'my "own" state; --', "dag.diff")
     people.put("u1")
-    sync = people.sync()
-    sync.ledger = ledger
+    sync = people.sync(ledger=ledger)
     sync.run(day(0))
     assert sync.run(day(1))["members"] == 1
     assert len(read_membership(ledger, day(1))) == 1

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_kinesis_audience.guards import AudienceCounts, Guards, find_invalid_rows
+from airflow_kinesis_audience.guards import (
+    NO_PERMISSION,
+    AudienceCounts,
+    Breach,
+    Guards,
+    Permission,
+    find_invalid_rows,
+)
 
 users = st.sampled_from("abcdefgh")
 
@@ -47,10 +54,18 @@ def test_rows_without_an_audience_are_told_apart_from_those_without_a_user():
     nobody = AudienceCounts.of(None, source=(1234, 0), actions={}, previous=0)
     some = AudienceCounts.of("a", source=(3000, 1000), actions={"entered": (2000, 1500)}, previous=0)
     assert find_invalid_rows([nobody, some]) == [
-        "1,234 rows have no audience id",
-        "audience 'a': 1,000 of 3,000 rows have no user id",
-        "audience 'a': 500 of 3,000 rows repeat a user id",
+        Breach(None, "1,234 rows have no audience id (on_invalid_rows is fail)"),
+        Breach("a", "audience 'a': 1,000 of 3,000 rows have no user id (on_invalid_rows is fail)"),
+        Breach("a", "audience 'a': 500 of 3,000 rows repeat a user id (on_invalid_rows is fail)"),
     ]
+    assert (nobody.dropped_rows, some.dropped_rows) == (1234, 1500)
+
+
+def test_a_permission_covers_the_audiences_that_it_names_and_no_more():
+    one, other, whole = Breach("a", "x"), Breach("b", "y"), Breach(None, "z")
+    assert [Permission(audiences=["a"]).covers(b) for b in (one, other, whole)] == [True, False, False]
+    assert all(Permission(everything=True).covers(b) for b in (one, other, whole))
+    assert not any(NO_PERMISSION.covers(b) for b in (one, other, whole))
 
 
 def change(before: int, exited: int = 0, entered: int = 0) -> AudienceCounts:
@@ -75,7 +90,7 @@ def change(before: int, exited: int = 0, entered: int = 0) -> AudienceCounts:
 def test_a_bound_holds_up_to_itself_and_says_the_numbers_beyond(guards, within, beyond, sentence):
     assert guards.find_breaches([within]) == []
     [told] = guards.find_breaches([beyond])
-    assert re.search(f"audience 'a': {sentence}", told)
+    assert re.search(f"audience 'a': {sentence}", told.sentence)
 
 
 def test_every_audience_is_looked_at_by_itself():

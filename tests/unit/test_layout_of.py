@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from airflow_kinesis_audience.audience import Source
-from airflow_kinesis_audience.layout import Layout, describe_differences, layout_of
+from airflow_kinesis_audience.layout import Layout, describe_differences, describe_key_differences, layout_of
 from airflow_kinesis_audience.sql import DIALECTS, Kind
 
 SOURCE = Source(
@@ -77,8 +77,6 @@ def test_nothing_differs_where_only_order_names_or_other_columns_do():
 @pytest.mark.parametrize(
     ("change", "types", "sentences"),
     [
-        ({"user_id": "more"}, {}, ["user_id was 'uid' and is 'more'"]),
-        ({"audience_id": "b"}, {}, ["audience_id was 'vips' and is 'b'"]),
         (
             {"properties": {"city": "address.city"}},
             {},
@@ -97,6 +95,25 @@ def test_nothing_differs_where_only_order_names_or_other_columns_do():
 )
 def test_each_difference_is_told_with_what_was_and_what_is(change, types, sentences):
     assert describe_differences(found(), found(replace(SOURCE, **change), **types)) == sentences
+
+
+@pytest.mark.parametrize(
+    ("change", "types", "sentences"),
+    [
+        ({"user_id": "more"}, {}, ["user_id was 'uid' and is 'more'"]),
+        ({"audience_id": "b"}, {}, ["audience_id was 'vips' and is 'b'"]),
+        ({}, {"uid": "DOUBLE"}, ["the values of 'uid' were of kind integer and are of kind float"]),
+        ({}, {"uid": "JSON"}, ["the values of 'uid' were of kind integer and are of kind json"]),
+        ({}, {"uid": "INTEGER", "city": "BIGINT"}, []),
+    ],
+)
+def test_each_difference_of_the_key_is_told(change, types, sentences):
+    assert describe_key_differences(found(), found(replace(SOURCE, **change), **types)) == sentences
+
+
+def test_a_key_of_which_no_kind_was_written_down_differs_in_nothing():
+    old = Layout.from_json({n: v for n, v in found().as_json().items() if n != "key_types"})
+    assert describe_key_differences(old, found(uid="DOUBLE")) == []
 
 
 def test_another_engine_is_a_difference():

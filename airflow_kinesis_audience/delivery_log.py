@@ -1,0 +1,58 @@
+"""A delivery's own log: read with the line of time that it belongs to, and added to row by row.
+
+Whoever has read an old state cannot write, so that of two publishers to one destination one stops.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_kinesis_audience.ledger import Event, Ledger
+from airflow_kinesis_audience.standing import Standing
+from airflow_kinesis_audience.timeline import Timeline
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from airflow_kinesis_audience.sending import Delivery
+
+
+class DeliveryLog:
+    """The rows of one delivery.
+
+    :param ledger: of the sync.
+    :param delivery: where to and how.
+    """
+
+    def __init__(self, ledger: Ledger, delivery: Delivery) -> None:
+        self.ledger = ledger
+        self.delivery = delivery
+
+    def read(self) -> tuple[Timeline, Standing]:
+        """Read the line of time, and how far the delivery has come on it."""
+        entries = self.ledger.read()
+        return Timeline.from_entries(entries), Standing.from_entries(self.delivery.log, entries)
+
+    def append(self, standing: Standing, event: Event, as_of: datetime, detail: Mapping[str, Any]) -> Standing:
+        """Append the next row.
+
+        :returns: the standing with the number of that row, and nothing else of it.
+        """
+        entry = self.ledger.append(self.delivery.log, standing.sequence, event, as_of=as_of, detail=detail)
+        return replace(standing, sequence=entry.sequence)
+
+    def attach(self, standing: Standing, as_of: datetime, told: str) -> Standing:
+        """Let the delivery begin at an instant.
+
+        :param told: what the destination is told first.
+        """
+        detail = {
+            "on_first_run": told,
+            "destination": self.delivery.destination,
+            "connection": self.delivery.connection,
+            "message_format": self.delivery.message_format,
+        }
+        self.append(standing, Event.ATTACHED, as_of, detail)
+        return self.read()[1]

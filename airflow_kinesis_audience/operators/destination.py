@@ -1,0 +1,141 @@
+"""The door that all tasks share which put records on a Kinesis data stream.
+
+Arguments are only assigned on construction and checked when the task runs. The stream is looked at before anything
+is opened. What happened is pushed to XCom before any error is raised.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from airflow_kinesis_audience.formats import load_renderer
+from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
+from airflow_kinesis_audience.hooks.warehouse import open_warehouse
+from airflow_kinesis_audience.ledger import Ledger
+from airflow_kinesis_audience.operators.outcome import airflow_outcome
+from airflow_kinesis_audience.outbox import Outbox
+from airflow_kinesis_audience.sending import Delivery, Progress
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+PROGRESS_SECONDS = 5.0
+"""A line of the task's log tells how far a delivery has come, this often."""
+
+SUMMARY_KEY = "delivery"
+"""XCom key of the summary, there even where the task failed."""
+
+
+class KinesisDeliveryOperator(BaseOperator):
+    """What is common to the tasks that deliver to a Kinesis data stream.
+
+    :param stream_name: the stream's name, or its ARN.
+    :param message_format: a wire format's name, or a dotted path to a callable of that shape.
+    :param format_options: the format's options.
+    :param aws_conn_id: Airflow connection to AWS.
+    :param region_name: by default the connection's.
+    :param partitions: partition keys per audience, a power of two; a multiple of the stream's shards spreads
+        evenly.
+    """
+
+    template_fields: Sequence[str] = (
+        "stream_name",
+        "message_format",
+        "format_options",
+        "aws_conn_id",
+        "region_name",
+    )
+    template_fields_renderers = {"format_options": "json"}  # noqa: RUF012
+    ui_color = "#f6e7d2"
+
+    def __init__(
+        self,
+        *,
+        stream_name: str,
+        message_format: str,
+        format_options: Mapping[str, Any] | None = None,
+        aws_conn_id: str = "aws_default",
+        region_name: str | None = None,
+        partitions: int = 16,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.stream_name = stream_name
+        self.message_format = message_format
+        self.format_options = format_options
+        self.aws_conn_id = aws_conn_id
+        self.region_name = region_name
+        self.partitions = partitions
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Send what this task is for, and sum up what became of it."""
+        with airflow_outcome():
+            summary = self._begin(context)
+            stream = KinesisStreamHook(
+                stream_name=self.stream_name, aws_conn_id=self.aws_conn_id, region_name=self.region_name
+            )
+            delivery = self._delivery(stream)
+            stream.check()
+            with open_warehouse(summary["warehouse_conn_id"]) as warehouse:
+                ledger = Ledger(warehouse, summary["state_schema"], summary["sync_id"])
+                outbox = Outbox(ledger, self._deliver_as(delivery, context), stream.put, watch=self._watch())
+                try:
+                    summary |= self._send(outbox, delivery, summary)
+                finally:
+                    summary |= {**asdict(outbox.report), "destination": delivery.destination}
+                    context["ti"].xcom_push(key=SUMMARY_KEY, value=summary)
+        self.log.info(
+            "%s: %s change sets, %s changes in %s records (%s bytes) delivered, %s put again, in %s s",
+            delivery.destination,
+            len(outbox.report.change_sets),
+            *(summary[n] for n in ("delivered", "records", "bytes", "retried", "seconds")),
+        )
+        return summary
+
+    def _begin(self, context: Context) -> dict[str, Any]:
+        """Check the arguments; returns at least ``sync_id``, ``warehouse_conn_id`` and ``state_schema``."""
+        raise NotImplementedError
+
+    def _deliver_as(self, delivery: Delivery, context: Context) -> Delivery:
+        """Return the delivery under which this task keeps its progress."""
+        return delivery
+
+    def _send(self, outbox: Outbox, delivery: Delivery, summary: Mapping[str, Any]) -> dict[str, Any]:
+        """Send; returns what the summary is to say besides."""
+        raise NotImplementedError
+
+    def _delivery(self, stream: KinesisStreamHook) -> Delivery:
+        options = dict(self.format_options or {})
+        return Delivery(
+            destination=stream.destination,
+            connection=self.aws_conn_id,
+            message_format=self.message_format,
+            options=options,
+            renderer=load_renderer(self.message_format, options),
+            limits=stream.limits,
+            partitions=self.partitions,
+        )
+
+    def _watch(self) -> Any:
+        """Make the log's progress line: one every few seconds, however many answers come in."""
+        told = time.monotonic()
+
+        def watch(progress: Progress) -> None:
+            nonlocal told
+            if time.monotonic() - told >= PROGRESS_SECONDS:
+                told = time.monotonic()
+                self.log.info(
+                    "%s of %s changes as of %s, %.0f a second, %s records put again",
+                    f"{progress.done:,}",
+                    f"{progress.total:,}",
+                    progress.as_of.isoformat(),
+                    progress.tally.changes_delivered / max(progress.tally.seconds, 0.001),
+                    progress.tally.retried,
+                )
+
+        return watch

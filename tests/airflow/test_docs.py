@@ -1,0 +1,106 @@
+"""What README and docs show is what there is: DAGs can be built, messages are such as consumers read."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_kinesis_audience.consumer import AudienceConsumer
+
+ROOT = Path(__file__).parents[2]
+
+
+def blocks(name: str, language: str) -> list[str]:
+    """Return the code blocks of a page."""
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
+
+
+def run(page: str, text: str, *, name: str = "") -> dict[str, Any]:
+    """Run a code block; gives its names.
+
+    :param name: give this name to the value of the statement inside ``with DAG``, which has none.
+    """
+    if name:
+        text = re.sub(r"^    (?=Audience|audience)", f"    {name} = ", text, count=1, flags=re.MULTILINE)
+    namespace: dict[str, Any] = {}
+    exec(compile(text, page, "exec"), namespace)  # noqa: S102
+    return namespace
+
+
+def test_the_dag_of_the_readme_is_a_diff_and_a_publish_that_waits_for_it() -> None:
+    [text] = blocks("README.md", "python")
+    tasks = run("README.md", text)["changes"].dag.task_dict
+    assert sorted(tasks) == ["diff", "publish"]
+    assert tasks["publish"].upstream_task_ids == {"diff"}
+
+
+def test_the_message_of_the_readme_is_one_that_the_consumer_reads() -> None:
+    message = next(m for m in blocks("README.md", "json") if "cohort_id" in m)
+    consumer = AudienceConsumer()
+    consumer.apply(message)
+    assert consumer.members("gs72ns") == {"u-17"}
+    assert consumer.properties("gs72ns", "u-17") == {"city": "Oslo"}
+
+
+def check_group(tasks: dict[str, Any]) -> None:
+    names = {name.rpartition(".")[2]: task for name, task in tasks.items()}
+    assert sorted(names) == ["approve", "diff", "publish"]
+    assert {t.rpartition(".")[2] for t in names["approve"].upstream_task_ids} == {"diff"}
+    assert {t.rpartition(".")[2] for t in names["publish"].upstream_task_ids} == {"diff", "approve"}
+    assert names["publish"].trigger_rule == "none_failed_min_one_success"
+    assert names["diff"].on_guard == "hold"
+
+
+def test_the_task_group_of_the_docs_asks_a_person_between_diff_and_publish() -> None:
+    [text] = blocks("docs/guards.md", "python")
+    check_group(run("guards.md", text, name="group")["group"].dag.task_dict)
+
+
+def test_the_example_with_an_approval_is_the_same_group_with_its_own_settings() -> None:
+    dag = runpy.run_path(str(ROOT / "dags" / "lapsed_with_approval.py"))["dag"]
+    check_group(dag.task_dict)
+    assert dag.task_dict["lapsed.diff"].max_exits == 200
+    assert dag.task_dict["lapsed.publish"].retries == 3
+    assert dag.task_dict["lapsed.approve"].response_timeout.days == 3
+
+
+def test_a_group_knows_the_arguments_of_its_tasks_and_no_others() -> None:
+    from airflow.sdk import DAG
+
+    from airflow_kinesis_audience.operators import audience_sync
+
+    with DAG("g", schedule=None), pytest.raises(TypeError, match=r"knows no change_set, on_guard, streem_name"):
+        audience_sync(warehouse_conn_id="w", streem_name="s", on_guard="fail", change_set=1)
+
+
+def test_the_code_of_the_docs_names_only_what_there_is() -> None:
+    pages = ["README.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
+    texts = [text for page in pages for text in blocks(page, "python")]
+    assert len(texts) >= 4
+    for text in texts:
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(node.module or "")
+                assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
+
+
+def test_the_dag_of_a_resync_in_the_docs_can_be_built() -> None:
+    text = next(t for t in blocks("docs/lookback.md", "python") if "AudienceResyncOperator" in t)
+    assert run("lookback.md", text, name="task")["task"].sync_id == "lapsed.diff"
+
+
+def test_the_last_message_of_a_resync_in_the_docs_is_one_that_the_consumer_reads() -> None:
+    [message] = blocks("docs/lookback.md", "json")
+    consumer = AudienceConsumer()
+    consumer.apply(message)
+    [resync] = consumer.resyncs()
+    told = json.loads(message)["lifecycle"]
+    assert (resync.members, resync.exits) == (told["members"], told["exits"])
+    assert (resync.ended, resync.complete) == (True, False)

@@ -1,0 +1,199 @@
+"""What was true at an instant, and what became of one user, is found again from the state alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from airflow_kinesis_audience.audience import instant_text
+from airflow_kinesis_audience.exceptions import HistoryGone
+from airflow_kinesis_audience.formats import load_renderer
+from airflow_kinesis_audience.history import find_user, read_members
+from airflow_kinesis_audience.sql import view_name
+from tests.warehouses import Killed, People, Stream, day, open_outbox, small_delivery
+
+PROPERTIES = {"max_users": 2, "user_properties": True}
+
+
+@pytest.fixture
+def people(warehouse) -> People:
+    people = People(warehouse, many=True)
+    people.put(*(f"m{n}" for n in range(9)), audience="a", title="A", city="Bern")
+    people.put("u", audience="a", title="A", city="Bern")
+    people.put("u", audience="b", title="B")
+    people.run(0)
+    return people
+
+
+def telling() -> object:
+    return small_delivery(options=PROPERTIES, renderer=load_renderer("amplitude_cohort", PROPERTIES))
+
+
+def messages_about(stream: Stream, user: str) -> list[tuple[str, str, bool, str]]:
+    """List time, audience, direction and id of all messages on the stream that hold a user, in order."""
+    found = []
+    for message in map(json.loads, stream.messages):
+        if any(u["user_id"] == user for u in message["users"]):
+            time = int(message["computed_time"]) - int(day(0).timestamp())
+            found.append((time // 86400, message["cohort_id"], message["in_cohort"], message["message_id"]))
+    return found
+
+
+def test_the_members_at_any_instant_are_those_of_the_newest_membership_before_it(people):
+    true = {}
+    for number in range(6):
+        people.put(f"n{number}", audience="b", title="B")
+        people.take(f"m{number}", audience="a")
+        people.run(number + 1, compaction_share=0.1)
+        true[number + 1] = {(a, u) for a, users in people.members().items() for u in users}
+    for number, expected in true.items():
+        for at in (day(number), day(number) + timedelta(hours=23, minutes=59)):
+            assert {(m.audience_id, m.user_id) for m in read_members(people.ledger(), at)} == expected
+    since = {m.user_id: m.member_since for m in read_members(people.ledger(), day(6)) if m.audience_id == "b"}
+    assert since == {"u": instant_text(day(0)), **{f"n{n}": instant_text(day(n + 1)) for n in range(6)}}
+    with pytest.raises(HistoryGone, match="had no membership at 2025-12-31"):
+        list(read_members(people.ledger(), day(-1)))
+
+
+def test_what_the_retention_dropped_is_said_to_be_gone(people):
+    for number in range(1, 5):
+        people.put(f"n{number}", audience="b", title="B")
+        people.run(number, compaction_share=0.0, keep_history=timedelta(days=1))
+    with pytest.raises(HistoryGone, match="not kept"):
+        list(read_members(people.ledger(), day(0)))
+    assert list(read_members(people.ledger(), day(4)))
+
+
+def test_of_a_user_every_change_is_found_with_the_very_message_that_told_it(people):
+    stream = Stream()
+    open_outbox(people.ledger(), stream, telling()).drain(day(0))
+    people.change("u", city="Rome")
+    people.run(1)
+    people.take("u", audience="a")
+    people.run(2)
+    open_outbox(people.ledger(), stream, telling()).drain(day(2))
+    people.put("u", audience="a", title="A", city="Oslo")
+    people.run(3)
+    open_outbox(people.ledger(), stream, telling()).drain(day(3))
+    found = find_user(people.ledger(), "u")
+    assert [(m.audience_id, m.member_since) for m in found.memberships] == [
+        ("a", instant_text(day(3))),
+        ("b", instant_text(day(0))),
+    ]
+    changes = [(c.as_of, c.audience_id, c.action) for c in found.changes]
+    assert changes == [
+        (instant_text(day(0)), "a", "member"),
+        (instant_text(day(0)), "b", "member"),
+        (instant_text(day(0)), "a", "entered"),
+        (instant_text(day(0)), "b", "entered"),
+        (instant_text(day(1)), "a", "updated"),
+        (instant_text(day(1)), "b", "updated"),
+        (instant_text(day(2)), "a", "exited"),
+        (instant_text(day(3)), "a", "entered"),
+    ]
+    ids = [t.message_id for c in found.changes for t in c.told if t.message_id]
+    assert sorted(ids) == sorted(message_id for *_, message_id in messages_about(stream, "u"))
+    assert len(ids) == 6
+    states = [[t.state for t in c.told] for c in found.changes]
+    assert states == [["delivered"]] * 2 + [["known before"]] * 2 + [["delivered"]] * 4
+    assert all(t.recorded_at for c in found.changes for t in c.told if t.state == "delivered")
+
+
+def test_what_is_under_way_or_pending_is_told_so(people):
+    stream = Stream()
+    open_outbox(people.ledger(), stream, telling()).drain(day(0))
+    people.take("u", audience="a")
+    people.run(1)
+    people.take("u", audience="b")
+    people.run(2)
+
+    def die(number, batch):
+        raise Killed(taken=False)
+
+    stream.script = die
+    with pytest.raises(Killed):
+        open_outbox(people.ledger(), stream, telling()).drain(day(1))
+    exits = [c for c in find_user(people.ledger(), "u").changes if c.action == "exited"]
+    assert [(c.audience_id, c.told[0].state, bool(c.told[0].message_id)) for c in exits] == [
+        ("a", "under way", True),
+        ("b", "pending", False),
+    ]
+    assert find_user(people.ledger(), "u").memberships == []
+
+
+def test_each_destination_is_told_of_by_itself(people):
+    early, late = Stream(), Stream()
+    open_outbox(people.ledger(), early).drain(day(0))
+    people.take("u", audience="a")
+    people.run(1)
+    outbox = open_outbox(people.ledger(), late, small_delivery("late"))
+    outbox.drain(day(1), on_first_run="baseline")
+    people.put("u", audience="a", title="A")
+    people.run(2)
+    for stream, name in ((early, "a"), (late, "late")):
+        open_outbox(people.ledger(), stream, small_delivery(name)).drain(day(2))
+    told = {
+        (c.action, t.destination[-4:]): t.message_id
+        for c in find_user(people.ledger(), "u").changes
+        for t in c.told
+        if c.audience_id == "a"
+    }
+    assert told["exited", "late"] is None
+    assert told["entered", "late"] == messages_about(late, "u")[-1][-1]
+    assert told["entered", "st-1/a"[-4:]] == messages_about(early, "u")[-1][-1]
+
+
+def test_nobody_is_found_where_nothing_is_and_nothing_of_somebody_unknown(people):
+    found = find_user(people.ledger(), "nobody' OR '1'='1")
+    assert (found.memberships, found.changes) == ([], [])
+    other = people.sync(ledger=replace_sync(people, "never.run")).ledger
+    assert find_user(other, "u").memberships == []
+
+
+def replace_sync(people: People, sync_id: str):
+    ledger = people.ledger()
+    return type(ledger)(ledger.warehouse, ledger.schema, sync_id)
+
+
+def test_a_format_of_the_authors_own_has_its_state_told_but_no_ids(people):
+    delivery = replace(telling(), message_format="tests.contract.test_history.WordOfMouth", options={})
+    delivery = replace(delivery, renderer=WordOfMouth())
+    open_outbox(people.ledger(), Stream(), delivery).drain(day(0))
+    [first, *_] = find_user(people.ledger(), "u").changes
+    assert (first.told[0].state, first.told[0].message_id) == ("delivered", None)
+
+
+class WordOfMouth:
+    """A format that nothing here can read."""
+
+    def __call__(self, changes, envelope):
+        for message in load_renderer("amplitude_cohort", {})(changes, envelope):
+            yield replace(message, document=b'"psst"')
+
+
+def test_a_view_shows_every_change_that_is_kept_and_follows_what_is_dropped(people):
+    settings = {"history_view": True, "compaction_share": 0.0, "keep_history": timedelta(days=2)}
+    view = f'{people.schema}."{view_name("dag.diff")}"'
+    for number in range(1, 8):
+        people.take("u", audience="b") if number % 2 else people.put("u", audience="b", title="B")
+        people.run(number, **settings)
+        rows = people.warehouse.read_rows(
+            f"SELECT as_of, action FROM {view} WHERE user_id = 'u' AND audience_id = 'b' ORDER BY as_of"
+        )
+        assert rows[-1] == (instant_text(day(number)), "exited" if number % 2 else "entered")
+    assert len(rows) == 3
+    assert len(people.tables() - {view_name("dag.diff")}) <= 7
+
+
+def test_a_table_that_somebodys_view_stands_on_stops_no_run(people):
+    for number in range(1, 5):
+        people.put(f"n{number}", audience="b", title="B")
+        people.run(number, compaction_share=0.0, keep_history=timedelta(0))
+        for name in people.tables():
+            if name.startswith(("base", "changes")):
+                select = f'SELECT * FROM {people.schema}."{name}"'
+                people.warehouse.execute(f'CREATE OR REPLACE VIEW {people.schema}."v_{name[-6:]}" AS {select}')
+    assert people.run(5, compaction_share=0.0, keep_history=timedelta(0))["members"] == 15
