@@ -6,7 +6,7 @@ every change set, so that whoever reads a change set needs no mapping. It builds
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.sql import Dialect, Kind, kind_of, state_column
@@ -19,13 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
-    """One compared column: its name in the source, in the state (after ``new_`` or ``old_``), and its kind."""
+    """One compared column: its name in the source, in the state (after ``new_`` or ``old_``), and its kind.
+
+    :param retired: not mapped any more, or in another kind: the source has nothing of it, so that the change set
+        after a changed mapping finds whoever had something.
+    """
 
     source: str
     state: str
     label: str
     role: str
     kind: Kind
+    retired: bool = False
 
     @property
     def new(self) -> str:
@@ -72,7 +77,22 @@ class Layout:
 
     def matches(self, other: Layout) -> bool:
         """Tell whether rows of the one can be read as rows of the other."""
-        return not describe_differences(self, other)
+        one, another = ({(c.role, c.label, c.source, c.kind, c.retired) for c in x.columns} for x in (self, other))
+        return one == another and self.fingerprint == other.fingerprint
+
+    def retiring(self, published: Layout, dialect: Dialect) -> Layout:
+        """Add, as retired ones, the columns of a published layout that are not in this one."""
+        live = {(c.role, c.label, c.kind) for c in self.columns}
+        retired, taken = [], {c.state for c in self.columns}
+        for c in published.columns:
+            if not c.retired and (c.role, c.label, c.kind) not in live:
+                name = f"retired {c.source}"
+                while state_column(name, dialect) in taken:
+                    name = f"retired {name}"
+                state = state_column(name, dialect)
+                taken.add(state)
+                retired.append(replace(c, state=state, kind=Kind.TEXT, retired=True))
+        return replace(self, columns=(*self.columns, *retired))
 
     def as_json(self) -> dict[str, Any]:
         """Give the layout as JSON values."""
@@ -140,7 +160,7 @@ def describe_differences(published: Layout, asked: Layout) -> list[str]:
     differences = []
     if published.fingerprint != asked.fingerprint:
         differences.append(f"fingerprint was {published.fingerprint!r} and is {asked.fingerprint!r}")
-    before = {(c.role, c.label): f"{c.source} ({c.kind})" for c in published.columns}
+    before = {(c.role, c.label): f"{c.source} ({c.kind})" for c in published.columns if not c.retired}
     now = {(c.role, c.label): f"{c.source} ({c.kind})" for c in asked.columns}
     for key in sorted({*before, *now}):
         was, is_ = before.get(key, "not mapped"), now.get(key, "not mapped")

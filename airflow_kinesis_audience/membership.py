@@ -55,6 +55,9 @@ def fingerprint_of(layout: Layout, *, state: bool = False) -> exp.Expr:
 
     parts: list[exp.Expr] = []
     for c in layout.columns:
+        if c.retired and not state:
+            parts.append(exp.Literal.string("-"))
+            continue
         value = exp.cast(column(c.new if state else c.source), "TEXT")
         length = exp.cast(exp.Length(this=value.copy()), "TEXT")
         known = exp.DPipe(this=exp.DPipe(this=length, expression=exp.Literal.string(":")), expression=value)
@@ -214,7 +217,8 @@ def select_base(
 ) -> exp.Query:
     """Build the base with what base and change sets tell together, in the layout that is asked for.
 
-    A column that is new, or of another kind, holds NULL: the next change set then finds the members who have it.
+    A column that is new, or of another kind, holds NULL, and what was sent of one that is retired stays: the next
+    change set then finds the members for whom either makes a difference.
 
     :param types: of the source's columns, in the engine's words; needed where the layout is another.
     :param left_after: who left before this instant is forgotten.
@@ -246,9 +250,13 @@ def _translated(before: Layout, now: Layout, types: Mapping[str, exp.DataType]) 
     """Map each column to what was sent under its label, or to NULL of its type."""
     from sqlglot import exp
 
-    sent = {(c.role, c.label, c.kind): c.new for c in before.columns}
+    sent = {(c.role, c.label, c.kind): c.new for c in before.columns if not c.retired}
+    retired = {(c.role, c.label): c.new for c in before.columns if not c.retired}
     given: dict[str, exp.Expr] = {}
     for c in now.columns:
+        if c.retired:
+            given[c.new] = exp.cast(column(retired[c.role, c.label]), "TEXT")
+            continue
         known = sent.get((c.role, c.label, c.kind))
         missing = exp.cast(exp.null(), "TEXT" if c.kind is Kind.TEXT else types[c.source])
         given[c.new] = missing if known is None else column(known)

@@ -104,17 +104,19 @@ def read_slice(
     batches = list(warehouse.read_batches(query, schema, rows=change_set.slice_rows))
     read: dict[str, list[Any]] = pa.Table.from_batches(batches, schema=schema).to_pydict()
     own: dict[str, Any] = {n: read[n] for n in _OWN}
-    layout = change_set.layout
+    # A column that is there under a label counts, and not one that is retired under the same.
+    columns = sorted(change_set.layout.columns, key=lambda c: not c.retired)
+    identities, properties = ([c for c in columns if c.role == role] for role in ("identity", "property"))
     return Changes(
         **own,
         sync_id=change_set.sync_id,
         as_of=change_set.as_of,
         previous_as_of=change_set.previous_as_of,
         audience_names={a: audience_names.get(a, a) for a in dict.fromkeys(read["audience_id"])},
-        new_identities={c.label: read[c.new] for c in layout.identities},
-        old_identities={c.label: read[c.old] for c in layout.identities},
-        new_properties={c.label: read[c.new] for c in layout.properties},
-        old_properties={c.label: read[c.old] for c in layout.properties},
+        new_identities={c.label: read[c.new] for c in identities},
+        old_identities={c.label: read[c.old] for c in identities},
+        new_properties={c.label: read[c.new] for c in properties},
+        old_properties={c.label: read[c.old] for c in properties},
     )
 
 

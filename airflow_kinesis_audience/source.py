@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from sqlglot import exp
 
-    from airflow_kinesis_audience.layout import Layout
+    from airflow_kinesis_audience.layout import Column, Layout
 
 
 def select_first_base(source: Source, layout: Layout, as_of: datetime, *, once: bool = False) -> exp.Query:
@@ -67,10 +67,13 @@ def source_columns(source: Source, layout: Layout) -> exp.Select:
     else:
         audience = text(source.audience_id or "")
         name = text(source.audience_name or source.audience_id or "")
-    compared = [
-        (exp.cast(column(c.source), "TEXT") if c.kind is Kind.TEXT else column(c.source)).as_(c.new, quoted=True)
-        for c in layout.columns
-    ]
+
+    def value(c: Column) -> exp.Expr:
+        if c.retired:
+            return exp.cast(exp.null(), "TEXT")
+        return exp.cast(column(c.source), "TEXT") if c.kind is Kind.TEXT else column(c.source)
+
+    compared = [value(c).as_(c.new, quoted=True) for c in layout.columns]
     narrow = [fingerprint_of(layout).as_("fingerprint", quoted=True)] if layout.fingerprint else []
     return exp.select(
         audience.as_("audience_id", quoted=True),

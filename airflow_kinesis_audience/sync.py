@@ -119,6 +119,8 @@ class Sync:
         breaches = []
         if previous is not None:
             breaches = self._find_schema_changes(previous.layout, layout, permission=permission, hold=hold)
+            if describe_differences(previous.layout, layout):
+                layout = layout.retiring(previous.layout, self.warehouse.dialect)
             timeline = self.upkeep.write_base(self.recorder, timeline, previous, layout, types)
         step = _Step(timeline=timeline, previous=previous, layout=layout, query=query, as_of=as_of)
         edge, held = self._compute(step, breaches, permission, hold=hold, reuse_deleted=reuse_deleted)

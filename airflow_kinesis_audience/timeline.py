@@ -128,30 +128,25 @@ class Timeline:
         :param layout: as which the rows are to be read, by default the edge's own.
         :raises HistoryGone: if the instant is older than what is kept, or was never kept in that layout.
         """
+        base = self.find_base(as_of, layout)
+        if base is None:
+            raise HistoryGone(f"the membership at {instant_text(as_of)} is not kept any more")
+        changes = [(e.table, instant_text(e.as_of)) for e in self.after(base.as_of, as_of)]
+        read_as = Layout.from_json(base.recorded_layout)
+        return Tables(schema=schema, layout=read_as, base=base.table, changes=changes)
+
+    def find_base(self, as_of: datetime, layout: Layout | None = None) -> Base | None:
+        """Find the base on which the membership at an edge's instant stands, in a layout; see :meth:`tables`."""
         edge = self.find(as_of)
+        if edge is None:
+            return None
+        asked = layout.as_json() if layout else edge.recorded["layout"]
         for base in reversed(self.bases):
-            if edge is None or base.as_of > as_of:
-                continue
             edges = [e for e in self.edges if base.as_of < e.as_of <= as_of]
-            asked = layout.as_json() if layout else edge.recorded["layout"]
-            if _all_match(asked, [base.recorded_layout, *(e.recorded["layout"] for e in edges)]):
-                changes = [(e.table, instant_text(e.as_of)) for e in self.after(base.as_of, as_of)]
-                read_as = Layout.from_json(base.recorded_layout)
-                return Tables(schema=schema, layout=read_as, base=base.table, changes=changes)
-        raise HistoryGone(f"the membership at {instant_text(as_of)} is not kept any more")
-
-    def has_base(self, as_of: datetime, layout: Layout) -> bool:
-        """Tell whether the membership at an edge's instant can be read in a layout."""
-        try:
-            self.tables("", as_of, layout)
-        except HistoryGone:
-            return False
-        return True
-
-    def serves_itself(self, base: Base) -> bool:
-        """Tell whether a base is in the layout of its own instant, and not only of those after it."""
-        edge = self.find(base.as_of)
-        return edge is not None and _all_match(edge.recorded["layout"], [base.recorded_layout])
+            layouts = [base.recorded_layout, *(e.recorded["layout"] for e in edges)]
+            if base.as_of <= as_of and _all_match(asked, layouts):
+                return base
+        return None
 
     def audiences_table(self, edge: Edge) -> str | None:
         """Name a table that tells of the audiences at an edge's instant, or none if none is kept."""

@@ -71,7 +71,7 @@ class Upkeep:
     def _find_tables(self, recorder: Recorder, timeline: Timeline, newest: Edge, layout: Layout) -> Tables | None:
         """Find the tables to make a base of, or none if none is due."""
         schema = recorder.ledger.schema
-        if not timeline.has_base(newest.as_of, layout):
+        if timeline.find_base(newest.as_of, layout) is None:
             return timeline.tables(schema, newest.as_of)
         tables = timeline.tables(schema, newest.as_of, layout)
         names = {name for name, _ in tables.changes}
@@ -85,13 +85,13 @@ class Upkeep:
         timeline = Timeline.from_entries(entries)
         needed_after = [as_of - self.keep_history]
         needed_after += [s.needs_after for s in read_standings(entries) if s.needs_after]
-        old = [b for b in timeline.bases if b.as_of <= min(needed_after) and timeline.serves_itself(b)]
         # What another run is writing at this moment looks like a stray, and counts as soon as it is recorded.
         names = set(timeline.strays - {timeline.writer})
-        if old:
-            names |= {e.table for e in timeline.edges if e.as_of <= old[-1].as_of and not e.dropped}
-            names |= {b.table for b in timeline.bases if b.as_of < old[-1].as_of}
-            names.discard(old[-1].table)
+        oldest = next((e for e in reversed(timeline.edges) if e.as_of <= min(needed_after)), None)
+        if oldest is not None and (base := timeline.find_base(oldest.as_of)) is not None:
+            names |= {e.table for e in timeline.edges if e.as_of <= base.as_of and not e.dropped}
+            names |= {b.table for b in timeline.bases if b.as_of < base.as_of}
+            names.discard(base.table)
         if self.history_view:
             # Before the tables go: an engine may refuse to drop what a view stands on.
             _write_view(recorder, timeline, names)

@@ -13,7 +13,7 @@ import pytest
 
 from airflow_kinesis_audience.exceptions import MessageTooLarge
 from airflow_kinesis_audience.formats.amplitude import AmplitudeCohort
-from airflow_kinesis_audience.messages import Envelope, message_job
+from airflow_kinesis_audience.messages import Envelope, Lifecycle, Notice, message_job
 from tests.changes import Row, build_changes
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "amplitude_cohort.ndjson"
@@ -213,3 +213,35 @@ def test_a_value_without_exact_json_is_named_by_its_property():
         render(AmplitudeCohort(user_properties=True), changes)
     assert "private" not in str(caught.value)
     assert len(render(AmplitudeCohort(), changes)) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (Lifecycle.RESYNC_BEGIN, {"event": "resync_begin", "members": 3, "exits": 2}),
+        (Lifecycle.RESYNC_COMPLETE, {"event": "resync_complete", "members": 3, "exits": 2}),
+        (Lifecycle.DELETED, {"event": "deleted"}),
+    ],
+)
+def test_a_notice_is_a_batch_of_no_users_with_a_key_of_its_own(kind, told):
+    notice = Notice(
+        kind=kind,
+        number=4,
+        time=datetime(2026, 1, 31, tzinfo=UTC),
+        audience_id="gs72ns",
+        audience_name='Lapsed "90" days',
+        members=3,
+        exits=2,
+    )
+    message = AmplitudeCohort().render_notice(notice, ENVELOPE)
+    assert json.loads(message.document) == {
+        "cohort_name": 'Lapsed "90" days',
+        "cohort_id": "gs72ns",
+        "in_cohort": kind is not Lifecycle.DELETED,
+        "computed_time": "1769817600",
+        "message_id": f"{JOB}::{kind}::4",
+        "users": [],
+        "lifecycle": told,
+    }
+    assert (message.changes, b"\n" in message.document) == (0, False)
+    assert json.loads(message.document).keys() - {"lifecycle"} == json.loads(VENDOR_EXAMPLE).keys()

@@ -218,3 +218,58 @@ def test_a_consumer_that_ignores_the_time_is_caught_by_the_same_histories():
     assert ends_right(AudienceConsumer(), membership, messages)
     in_order = sorted(messages, key=lambda text: int(json.loads(text)["computed_time"]))
     assert ends_right(CarelessConsumer(), membership, in_order)
+
+
+def notice(event, job="r", *, audience_id="a", time="100", **counts):
+    told = {"lifecycle": {"event": event, **counts}}
+    return {**message(f"{job}::{event}::0", audience_id=audience_id, time=time, users=()), **told}
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_was_said_of_an_audience_until_it_was_deleted_is_void(turned):
+    told = [
+        message("m1", time="90", users=["u1"]),
+        message("m2", time="100", users=["u2"]),
+        message("m3", time="101", users=["u3"], city="Bern"),
+        notice("deleted"),
+        message("m4", time="90", users=["u1"], audience_id="b"),
+    ]
+    reader = consume(*(reversed(told) if turned else told))
+    assert (reader.members("a"), reader.members("b")) == ({"u3"}, {"u1"})
+    assert (reader.properties("a", "u2"), reader.properties("a", "u3")) == ({}, {"city": "Bern"})
+
+
+def test_an_older_deletion_does_not_undo_a_newer_one():
+    reader = consume(notice("deleted", "x", time="100"), notice("deleted", "y", time="50"), message(time="75"))
+    assert reader.members("a") == frozenset()
+
+
+def test_a_resync_is_complete_when_everything_that_it_counts_has_arrived_and_its_end():
+    told = [
+        notice("resync_begin", members=2, exits=1),
+        message("r::enter::0", users=["u1", "u2"]),
+        message("r::exit::2", users=["u3"], member=False),
+    ]
+    end = notice("resync_complete", members=2, exits=1)
+    others = [message("other::enter::0", users=["u9"]), message("r::enter::9", audience_id="b")]
+    reader = consume(*told, *told, *others)
+    [resync] = reader.resyncs()
+    assert (resync.arrived_members, resync.arrived_exits, resync.complete) == (2, 1, False)
+    reader.apply(end)
+    assert [r.complete for r in reader.resyncs()] == [True]
+    for missing in range(1, 3):
+        assert not consume(*(m for n, m in enumerate(told) if n != missing), end).resyncs()[0].complete
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"lifecycle": 1},
+        {"lifecycle": {}},
+        {"lifecycle": {"event": 1}},
+        {"lifecycle": {"event": "x", "exits": "1"}},
+    ],
+)
+def test_a_notice_that_makes_no_sense_is_an_error(told):
+    with pytest.raises(ValueError, match=r"lifecycle|event"):
+        consume({**message(), **told})

@@ -91,7 +91,6 @@ def test_a_membership_is_read_in_one_layout_from_base_to_newest_change_set():
     log.base(2, "b2", OTHER)
     assert tables(log.timeline, day(2)) == ("b0", ["c1", "c2"])
     assert tables(log.timeline, day(2), OTHER) == ("b2", [])
-    assert [log.timeline.serves_itself(b) for b in log.timeline.bases] == [True, False]
     log.edge(3, "c3", 2, layout=OTHER)
     assert tables(log.timeline, day(3)) == ("b2", ["c3"])
     with pytest.raises(HistoryGone):
