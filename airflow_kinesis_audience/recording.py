@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from airflow_kinesis_audience.ledger import Entry
+
 
 class Recorder:
     """Announces, records and drops the tables of a sync.
@@ -34,9 +36,9 @@ class Recorder:
         """Read the sync's line of time."""
         return Timeline.from_entries(self.ledger.read())
 
-    def append(self, timeline: Timeline, event: Event, as_of: datetime, detail: Mapping[str, Any]) -> None:
+    def append(self, timeline: Timeline, event: Event, as_of: datetime, detail: Mapping[str, Any]) -> Entry:
         """Append a row to the sync's own log, if nobody has since the timeline was read."""
-        self.ledger.append(SYNC_LOG, timeline.sequence, event, as_of=as_of, detail=detail)
+        return self.ledger.append(SYNC_LOG, timeline.sequence, event, as_of=as_of, detail=detail)
 
     def announce(self, timeline: Timeline, what: str, as_of: datetime) -> str:
         """Write down the name of a table before it is made, so that a later run can clear it away."""
@@ -47,17 +49,18 @@ class Recorder:
     def record(self, name: str, event: Event, as_of: datetime, detail: Mapping[str, Any]) -> Timeline:
         """Make a written table count, unless another run has begun to write one since it was announced.
 
+        :returns: the line of time up to this row and not up to now: whoever goes on from it misses no row unseen.
         :raises LedgerConflict: if so; the table is gone, and a retry goes on from what the other wrote.
         """
         while True:
-            timeline = self.read()
+            entries = self.ledger.read()
+            timeline = Timeline.from_entries(entries)
             current = timeline.find(as_of)
             sealed = event is not Event.BASE and current is not None and current.sealed
             if timeline.writer != name or sealed:
                 raise self._overtaken(timeline, name, as_of)
             with contextlib.suppress(LedgerConflict):
-                self.append(timeline, event, as_of, detail)
-                return self.read()
+                return Timeline.from_entries([*entries, self.append(timeline, event, as_of, detail)])
 
     @contextlib.contextmanager
     def unless_overtaken(self, name: str, as_of: datetime) -> Iterator[None]:

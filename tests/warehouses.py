@@ -332,7 +332,7 @@ def read_changes(ledger: Ledger, as_of: datetime) -> list[Changes]:
 
 
 def read_membership(ledger: Ledger, as_of: datetime) -> dict[tuple[str, str], tuple[Any, ...]]:
-    """Read a membership: audience and user to when they entered and their compared columns."""
+    """Read a membership: audience and user to when they entered and their mapped columns."""
     tables = read_timeline(ledger).tables(ledger.schema, as_of)
     needed, members = select_membership(tables)
     sql = render(with_expressions(members, [(n, q, None) for n, q in needed]), ledger.warehouse.dialect)
@@ -342,7 +342,8 @@ def read_membership(ledger: Ledger, as_of: datetime) -> dict[tuple[str, str], tu
         if needed
         else ledger.warehouse.read_rows(render(members, ledger.warehouse.dialect))
     )
-    found = {(row[0], row[1]): (row[2], *row[first:]) for row in rows}
+    last = first + sum(not c.retired for c in tables.layout.columns)
+    found = {(row[0], row[1]): (row[2], *row[first:last]) for row in rows}
     assert len(found) == len(rows), "a member is there twice"
     return found
 

@@ -277,6 +277,31 @@ def test_of_two_runs_at_once_one_stops_and_nothing_is_lost(people, reopen, first
     assert people.tables() == referenced(people)
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_run_that_another_overtakes_between_its_new_base_and_its_change_set_stops(people, reopen, moment):
+    people.put("u1")
+    people.run(0)
+    people.put("u2")
+    people.run(1)
+    people.put("u3")
+    ran, bases = [], []
+
+    def run_the_other(sql: str) -> None:
+        """Run for a later instant at every statement after the base was recorded, one after the other."""
+        bases.extend(["base"] if is_created(sql, "base") else [])
+        if bases and sql.startswith("INSERT INTO") and not ran:
+            bases.append(sql)
+            if len(bases) > 1:
+                ran.append(people.sync(reopen(), compaction_share=9.0).run(day(3)))
+
+    watched = Watched(people.warehouse, **{moment: run_the_other})
+    with pytest.raises((LedgerConflict, RunSuperseded)):
+        people.sync(watched, compaction_share=0.0).run(day(2))
+    assert ran
+    assert [e.as_of for e in read_timeline(people.ledger()).edges] == [day(0), day(1), day(3)]
+    assert users(people, 3) == {"u1", "u2", "u3"}
+
+
 @pytest.mark.parametrize("what", ["base", "changes"])
 def test_a_run_that_clears_up_leaves_the_table_that_another_is_writing(people, reopen, what):
     people.put("u1")
