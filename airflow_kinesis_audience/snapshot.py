@@ -64,9 +64,15 @@ def count_actions(ledger: Ledger, name: str) -> list[tuple[str, str, int, int]]:
 
 
 def drop_snapshot(log: DeliveryLog) -> None:
-    """Drop the snapshot once it is delivered."""
+    """Drop the snapshot once it is delivered.
+
+    Before it goes the log says that it cannot be relied on, and after that it is gone: whoever looks in between
+    neither reads a table that is not there nor forgets one that is.
+    """
     _, standing = log.read()
     if standing.cursor is not None and standing.snapshot:
-        drop_table(log.ledger.warehouse, table(log.ledger.schema, standing.snapshot["table"]))
-        assert standing.attached is not None  # noqa: S101
-        log.append(standing, Event.SNAPSHOT, standing.attached, {})
+        attached, name = standing.attached, standing.snapshot["table"]
+        assert attached is not None  # noqa: S101
+        standing = log.append(standing, Event.SNAPSHOT, attached, {"table": name})
+        drop_table(log.ledger.warehouse, table(log.ledger.schema, name))
+        log.append(standing, Event.SNAPSHOT, attached, {})

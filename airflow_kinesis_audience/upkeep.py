@@ -85,6 +85,10 @@ class Upkeep:
         timeline = Timeline.from_entries(entries)
         needed_after = [as_of - self.keep_history]
         needed_after += [s.needs_after for s in read_standings(entries) if s.needs_after]
+        newest = timeline.newest
+        if newest is not None and newest.previous_as_of is not None and not newest.sealed:
+            # It may be computed again, even in the layout of the one before it.
+            needed_after.append(newest.previous_as_of)
         # What another run is writing at this moment looks like a stray, and counts as soon as it is recorded.
         names = set(timeline.strays - {timeline.writer})
         oldest = next((e for e in reversed(timeline.edges) if e.as_of <= min(needed_after)), None)

@@ -224,6 +224,32 @@ def test_killed_at_any_put_it_goes_on_and_every_message_has_arrived(people):
     assert at > 3
 
 
+def test_killed_after_any_statement_it_goes_on_and_leaves_no_table(people):
+    stream = Stream()
+    publish(people, stream, 0)
+    before = people.tables()
+    for at in range(60):
+        dying, seen = Watched(people.warehouse), []
+
+        def die(sql: str, dying=dying, seen=seen, at=at) -> None:
+            seen.append(sql)
+            if len(seen) > at:
+                dying.kill()
+
+        dying.after = die
+        part = Stream()
+        try:
+            tell_again(people, part, f"statement {at}", warehouse=dying)
+        except Killed:
+            tell_again(people, part, f"statement {at}")
+        assert all(r.complete for r in part.consume().resyncs())
+        assert members_of(part.consume()) == people.members()
+        assert people.tables() == before
+        if not dying.dead:
+            break
+    assert at > 8
+
+
 def test_a_destination_that_was_never_told_anything_has_nothing_to_be_told_again(people):
     with pytest.raises(HistoryGone, match="run its publish task first"):
         tell_again(people, Stream())

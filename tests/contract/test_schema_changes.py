@@ -204,6 +204,17 @@ def test_a_run_computed_again_after_a_changed_mapping_needs_no_second_base(peopl
     assert people.run(2)["updated"] == 0
 
 
+def test_a_mapping_may_be_taken_back_before_anything_was_sent_however_short_the_history(people):
+    settings = {"guards": UPDATE, "keep_history": timedelta(0), "compaction_share": 0.0}
+    people.put("u3")
+    people.run(1, **settings)
+    people.put("u4")
+    people.run(2, source=source_with(people, properties={"city": "town"}), **settings)
+    summary = people.run(2, **settings)
+    assert [summary[n] for n in ("entered", "exited", "updated")] == [1, 0, 0]
+    assert people.run(3, **settings)["members"] == 4
+
+
 def test_a_run_killed_after_any_statement_of_a_changed_mapping_loses_nothing(people):
     for number, at in enumerate(range(40), 1):
         people.put(f"v{at}", city="Bern")
