@@ -5,15 +5,17 @@ Whoever has read an old state cannot write, so that of two publishers to one des
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_kinesis_audience.exceptions import LedgerConflict, WarehouseRefused
 from airflow_kinesis_audience.ledger import Event, Ledger
 from airflow_kinesis_audience.standing import Standing
 from airflow_kinesis_audience.timeline import Timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     from airflow_kinesis_audience.sending import Delivery
@@ -29,11 +31,14 @@ class DeliveryLog:
     def __init__(self, ledger: Ledger, delivery: Delivery) -> None:
         self.ledger = ledger
         self.delivery = delivery
+        self._seen = 0
 
     def read(self) -> tuple[Timeline, Standing]:
         """Read the line of time, and how far the delivery has come on it."""
         entries = self.ledger.read()
-        return Timeline.from_entries(entries), Standing.from_entries(self.delivery.log, entries)
+        standing = Standing.from_entries(self.delivery.log, entries)
+        self._seen = standing.sequence
+        return Timeline.from_entries(entries), standing
 
     def append(self, standing: Standing, event: Event, as_of: datetime, detail: Mapping[str, Any]) -> Standing:
         """Append the next row.
@@ -41,7 +46,22 @@ class DeliveryLog:
         :returns: the standing with the number of that row, and nothing else of it.
         """
         entry = self.ledger.append(self.delivery.log, standing.sequence, event, as_of=as_of, detail=detail)
+        self._seen = entry.sequence
         return replace(standing, sequence=entry.sequence)
+
+    @contextlib.contextmanager
+    def unless_overtaken(self) -> Iterator[None]:
+        """Tell a failure over a table that another publisher has delivered and dropped from a wrong statement."""
+        try:
+            yield
+        except WarehouseRefused:
+            seen = self._seen
+            if self.read()[1].sequence == seen:
+                raise
+            raise LedgerConflict(
+                f"another publisher has gone on with the delivery to {self.delivery.destination} in the meantime; "
+                "try again: the next attempt goes on from what it wrote"
+            ) from None
 
     def attach(self, standing: Standing, as_of: datetime, told: str) -> Standing:
         """Let the delivery begin at an instant.

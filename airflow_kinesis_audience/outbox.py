@@ -95,11 +95,12 @@ class Outbox:
                 )
             standing = self._attach(as_of, on_first_run)
         already = standing.cursor is not None and as_of <= standing.cursor
-        for change_set in self._pending(standing, as_of):
-            self.send(change_set)
-        drop_snapshot(self.log)
-        if already and resend:
-            self._send_again(as_of)
+        with self.log.unless_overtaken():
+            for change_set in self._pending(standing, as_of):
+                self.send(change_set)
+            drop_snapshot(self.log)
+            if already and resend:
+                self._send_again(as_of)
 
     def _attach(self, as_of: datetime, on_first_run: OnFirstRun) -> Standing:
         if on_first_run == "fail":

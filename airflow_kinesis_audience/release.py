@@ -17,6 +17,13 @@ from airflow_kinesis_audience.recording import Recorder
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from airflow_kinesis_audience.timeline import Edge, Timeline
+
+
+def is_released(ledger: Ledger, as_of: datetime, held_table: str) -> bool:
+    """Tell whether a change set that was held counts by now."""
+    return _find(Recorder(ledger).read(), as_of, held_table) is not None
+
 
 def release(ledger: Ledger, as_of: datetime, held_table: str) -> dict[str, Any]:
     """Record the change set that is held for an instant, or find that this was done.
@@ -28,8 +35,7 @@ def release(ledger: Ledger, as_of: datetime, held_table: str) -> dict[str, Any]:
     recorder = Recorder(ledger)
     while True:
         timeline = recorder.read()
-        edge = timeline.find(as_of)
-        if edge is not None and edge.table == held_table:
+        if (edge := _find(timeline, as_of, held_table)) is not None:
             return edge.summary(ledger.sync_id)
         held = timeline.held
         if held is None or held.table != held_table:
@@ -45,3 +51,8 @@ def release(ledger: Ledger, as_of: datetime, held_table: str) -> dict[str, Any]:
             # Announced anew, so that a run that is computing meanwhile can no longer record.
             recorder.append(timeline, Event.STARTED, as_of, {"table": held_table})
             recorder.record(held_table, event, as_of, detail)
+
+
+def _find(timeline: Timeline, as_of: datetime, held_table: str) -> Edge | None:
+    edge = timeline.find(as_of)
+    return edge if edge is not None and edge.table == held_table else None

@@ -6,18 +6,21 @@ computed again, and the permission ends with it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 
 from airflow_kinesis_audience.audience import instant
+from airflow_kinesis_audience.exceptions import ReleaseRefused
 from airflow_kinesis_audience.hooks.warehouse import open_warehouse
 from airflow_kinesis_audience.ledger import Ledger
 from airflow_kinesis_audience.operators.outcome import airflow_outcome
 from airflow_kinesis_audience.operators.run import read_change_set
-from airflow_kinesis_audience.release import release
+from airflow_kinesis_audience.release import is_released, release
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -45,24 +48,36 @@ class AudienceApprovalOperator(ApprovalOperator):
         self.change_set = change_set
 
     def execute(self, context: Context) -> Any:
-        """Ask, if there is anything to ask."""
+        """Ask, if there is anything to ask: not where an attempt before this one has had its answer."""
         with airflow_outcome():
             summary = read_change_set(self.change_set)
         if not summary.get("held"):
             raise AirflowSkipException("no guard tripped: there is nothing to approve")
+        with self._held(summary) as (ledger, as_of, held_table):
+            if is_released(ledger, as_of, held_table):
+                self.log.info("it was approved, and let through, before")
+                return None
         self.body = describe(summary)
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Let the change set through, or leave it."""
         answer = super().execute_complete(context, event)
-        if answer["chosen_options"] == [self.APPROVE]:
-            with airflow_outcome():
-                summary = read_change_set(self.change_set)
-                with open_warehouse(summary["warehouse_conn_id"]) as warehouse:
-                    ledger = Ledger(warehouse, summary["state_schema"], summary["sync_id"])
-                    release(ledger, instant(summary["as_of"]), summary["held_table"])
+        with self._held(read_change_set(self.change_set)) as (ledger, as_of, held_table):
+            if answer["chosen_options"] == [self.APPROVE]:
+                release(ledger, as_of, held_table)
+            elif is_released(ledger, as_of, held_table):
+                raise ReleaseRefused(
+                    "the change set was approved before it was rejected, and counts: the next run publishes it. "
+                    "Clear the publishing task, or mend the source for the next run to correct it"
+                )
         return answer
+
+    @contextlib.contextmanager
+    def _held(self, summary: Mapping[str, Any]) -> Iterator[tuple[Ledger, datetime, str]]:
+        with airflow_outcome(), open_warehouse(summary["warehouse_conn_id"]) as warehouse:
+            ledger = Ledger(warehouse, summary["state_schema"], summary["sync_id"])
+            yield ledger, instant(summary["as_of"]), summary["held_table"]
 
 
 def describe(summary: Mapping[str, Any]) -> str:

@@ -473,6 +473,29 @@ def test_of_two_publishers_of_one_delivery_the_overtaken_one_stops(people, reope
     assert members_of(stream.consume()) == people.members()
 
 
+def test_whatever_a_publisher_is_doing_another_one_stops_it_so_that_a_retry_helps(people, reopen):
+    """A first delivery is overtaken after each of its statements: its snapshot is sent and dropped by then."""
+    people.put("u1", "u2", "u3")
+    people.run(0)
+    for at in range(60):
+        stream, watched, seen = Stream(), Watched(people.warehouse), []
+        delivery = small_delivery(f"to {at}")
+
+        def overtake(sql: str, seen=seen, at=at, delivery=delivery, stream=stream) -> None:
+            seen.append(sql)
+            if len(seen) == at + 1:
+                open_outbox(people.ledger(reopen()), stream, delivery).drain(day(0))
+
+        watched.after = overtake
+        with contextlib.suppress(LedgerConflict):
+            open_outbox(people.ledger(watched), stream, delivery).drain(day(0))
+        open_outbox(people.ledger(), stream, delivery).drain(day(0))
+        assert members_of(stream.consume()) == people.members()
+        if len(seen) <= at:
+            break
+    assert at > 8
+
+
 @pytest.mark.parametrize("sealing", [True, False], ids=["while it looks", "when it begins"])
 def test_a_publisher_that_is_overtaken_before_its_first_record_sends_nothing(people, reopen, sealing):
     week(people, 4)

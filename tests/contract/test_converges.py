@@ -1,0 +1,160 @@
+"""The promise to converge, over sequences of anything that can happen; and proof that a mistake would be found.
+
+The machine is in ``converging.py``. Here it runs on both engines, and with three mistakes built in, each of which
+it has to find by a broken promise, not by a crash.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import duckdb
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from airflow_kinesis_audience import outbox as outbox_module
+from airflow_kinesis_audience import sending as sending_module
+from airflow_kinesis_audience.audience import Action, Changes
+from airflow_kinesis_audience.hooks.warehouse import DuckDbWarehouse, SqlWarehouse
+from airflow_kinesis_audience.ledger import Event, Ledger
+from airflow_kinesis_audience.outbox import Outbox
+from airflow_kinesis_audience.sending import Sending
+from airflow_kinesis_audience.slices import ChangeSet, read_slice
+from airflow_kinesis_audience.sql import DIALECTS
+from tests.contract.converging import Converging, Diverged
+from tests.warehouses import open_postgres
+
+STEPS = 12
+NIGHTLY = settings.get_current_profile_name() == "nightly"
+SECONDS = 10_800 if NIGHTLY else 1_800
+"""What a run may take; it takes a fraction, unless a failure is found and made small."""
+
+Pair = tuple[SqlWarehouse, SqlWarehouse]
+
+
+def sequences(usual: int, *, nightly: int, **changed: Any) -> settings:
+    """Bound the machine: the same sequences every time by day, others every night."""
+    return settings(
+        max_examples=nightly if NIGHTLY else usual,
+        stateful_step_count=STEPS,
+        derandomize=not NIGHTLY,
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+        **changed,
+    )
+
+
+@pytest.fixture
+def duckdb_pair() -> Iterator[Pair]:
+    """Open two connections to one DuckDB in memory."""
+    database = duckdb.connect(":memory:", config={"threads": 1})
+    one, another = (DuckDbWarehouse(database.cursor, DIALECTS["duckdb"]) for _ in range(2))
+    yield one, another
+    for opened in (one, another, database):
+        opened.close()
+
+
+@pytest.fixture
+def few_collections() -> Iterator[None]:
+    """Let the collector look less often: trees of SQL come and go by the thousand, and all else stays."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(20_000, 20, 50)
+    yield
+    gc.set_threshold(*thresholds)
+
+
+@pytest.fixture
+def postgres_pair(postgres_database: str) -> Iterator[Pair]:
+    """Open two connections to one PostgreSQL database."""
+    one, another = (open_postgres(postgres_database) for _ in range(2))
+    yield one, another
+    one.close()
+    another.close()
+
+
+def check(kind: type[Converging], pair: Pair, bounds: settings) -> None:
+    """Run a machine. A failure prints its steps, and a decorator for the machine's class that repeats it."""
+    run_state_machine_as_test(type(kind.__name__, (kind,), {"warehouses": pair}), settings=bounds)
+
+
+class ConvergingAsItIs(Converging):
+    """With the statement that really reads the ledger: costly where an engine plans a small query slowly."""
+
+    ledger = Ledger
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(SECONDS)
+@pytest.mark.usefixtures("few_collections")
+def test_consumers_converge_to_the_published_membership_on_duckdb(duckdb_pair):
+    kind = ConvergingAsItIs if NIGHTLY else Converging
+    check(kind, duckdb_pair, sequences(500, nightly=5_000))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(SECONDS)
+@pytest.mark.usefixtures("few_collections")
+def test_consumers_converge_to_the_published_membership_on_postgresql(postgres_pair):
+    check(ConvergingAsItIs, postgres_pair, sequences(15, nightly=500))
+
+
+class Watermark(Outbox):
+    """Sends the change set of this run alone, and not what an earlier one left behind."""
+
+    def _pending(self, *asked: Any) -> Iterator[ChangeSet]:
+        yield from list(super()._pending(*asked))[-1:]
+
+
+class DeliveredFirst(Sending):
+    """Moves the cursor before the records are put."""
+
+    def write(self, event: Event) -> None:
+        super().write(event)
+        if event is Event.SENDING:
+            super().write(Event.DELIVERED)
+
+
+def read_slice_as_of_now(*asked: Any) -> Changes:
+    """Read a slice whose exits carry what the source says of those who are not in it any more: nothing."""
+    changes = read_slice(*asked)
+
+    def as_of_now(kind: str, old: Sequence[str | None]) -> list[str | None]:
+        new = changes.new_identities[kind]
+        return [n if a == Action.EXITED else o for a, n, o in zip(changes.action, new, old, strict=True)]
+
+    old_identities = {kind: as_of_now(kind, old) for kind, old in changes.old_identities.items()}
+    return replace(changes, old_identities=old_identities)
+
+
+class WatermarkInsteadOfOutbox(Converging):
+    outbox = Watermark
+
+
+class CursorBeforeDelivery(Converging):
+    mistakes = ((outbox_module, "Sending", DeliveredFirst),)
+
+
+class ExitsAsOfNow(Converging):
+    mistakes = ((sending_module, "read_slice", read_slice_as_of_now),)
+
+
+MISTAKES: Mapping[str, type[Converging]] = {
+    "a watermark instead of an outbox": WatermarkInsteadOfOutbox,
+    "the cursor moved before the delivery": CursorBeforeDelivery,
+    "exits with the identities as of now": ExitsAsOfNow,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_the_machine_finds_a_mistake_by_a_broken_promise(duckdb_pair, mistake):
+    found = settings(
+        sequences(200, nightly=200), derandomize=True, phases=[Phase.generate], report_multiple_bugs=False
+    )
+    with pytest.raises(Diverged):
+        check(MISTAKES[mistake], duckdb_pair, found)
