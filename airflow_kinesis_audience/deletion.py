@@ -130,5 +130,5 @@ def _drop_state(ledger: Ledger) -> None:
     assert timeline.closed is not None  # noqa: S101
     names = {e.table for e in timeline.edges if not e.dropped} | {b.table for b in timeline.bases}
     drop_view(ledger.warehouse, table(ledger.schema, view_name(ledger.sync_id)))
-    if names := names | timeline.strays:
-        recorder.drop(sorted(names), timeline.closed)
+    if (names or timeline.strays) and recorder.retire(names, timeline.closed):
+        recorder.drop(names | timeline.strays, timeline.closed)

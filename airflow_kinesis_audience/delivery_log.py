@@ -31,14 +31,15 @@ class DeliveryLog:
     def __init__(self, ledger: Ledger, delivery: Delivery) -> None:
         self.ledger = ledger
         self.delivery = delivery
-        self._seen = 0
+        self._seen = (0, 0)
 
     def read(self) -> tuple[Timeline, Standing]:
         """Read the line of time, and how far the delivery has come on it."""
         entries = self.ledger.read()
         standing = Standing.from_entries(self.delivery.log, entries)
-        self._seen = standing.sequence
-        return Timeline.from_entries(entries), standing
+        timeline = Timeline.from_entries(entries)
+        self._seen = (standing.sequence, timeline.sequence)
+        return timeline, standing
 
     def append(self, standing: Standing, event: Event, as_of: datetime, detail: Mapping[str, Any]) -> Standing:
         """Append the next row.
@@ -46,21 +47,22 @@ class DeliveryLog:
         :returns: the standing with the number of that row, and nothing else of it.
         """
         entry = self.ledger.append(self.delivery.log, standing.sequence, event, as_of=as_of, detail=detail)
-        self._seen = entry.sequence
+        self._seen = (entry.sequence, self._seen[1])
         return replace(standing, sequence=entry.sequence)
 
     @contextlib.contextmanager
     def unless_overtaken(self) -> Iterator[None]:
-        """Tell a failure over a table that another publisher has delivered and dropped from a wrong statement."""
+        """Tell a failure over a table that another publisher, or a run, has dropped from a wrong statement."""
         try:
             yield
         except WarehouseRefused:
             seen = self._seen
-            if self.read()[1].sequence == seen:
+            self.read()
+            if self._seen == seen:
                 raise
             raise LedgerConflict(
-                f"another publisher has gone on with the delivery to {self.delivery.destination} in the meantime; "
-                "try again: the next attempt goes on from what it wrote"
+                f"another publisher has gone on with the delivery to {self.delivery.destination} in the meantime, "
+                "or a run has cleared up; try again: the next attempt goes on from what it wrote"
             ) from None
 
     def attach(self, standing: Standing, as_of: datetime, told: str) -> Standing:

@@ -29,7 +29,7 @@ _COLUMNS = ("sync_id", "log", "sequence", "event", "as_of", "detail", "recorded_
 
 
 class Event(StrEnum):
-    """What a row says. The first eight are written to a sync's own log, the others to a delivery's."""
+    """What a row says. The first nine are written to a sync's own log, the others to a delivery's."""
 
     STARTED = "started"
     """A table of this name is about to be written."""
@@ -42,6 +42,8 @@ class Event(StrEnum):
     """A delivery has begun to rely on this change set: it is immutable from here on."""
     HELD = "held"
     """A change set that a guard stopped and a person may release; until then it does not exist."""
+    RETIRED = "retired"
+    """These tables are needed no more: nothing relies on them from here on, and they are about to be dropped."""
     DROPPED = "dropped"
     CLOSED = "closed"
     """The sync's audiences are deleted: no change set is computed any more."""

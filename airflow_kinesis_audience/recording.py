@@ -17,7 +17,7 @@ from airflow_kinesis_audience.sql import drop_table, table, table_name
 from airflow_kinesis_audience.timeline import Timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping
     from datetime import datetime
 
     from airflow_kinesis_audience.ledger import Entry
@@ -72,13 +72,22 @@ class Recorder:
                 raise self._overtaken(timeline, name, as_of) from None
             raise
 
-    def drop(self, names: Sequence[str], as_of: datetime) -> None:
-        """Drop tables, and write down that they are gone.
+    def retire(self, names: Collection[str], as_of: datetime) -> bool:
+        """Write down that nothing relies on tables any more, before they go; false if somebody was faster."""
+        try:
+            if names:
+                self.append(self.read(), Event.RETIRED, as_of, {"tables": sorted(names)})
+        except LedgerConflict:
+            return False
+        return True
+
+    def drop(self, names: Collection[str], as_of: datetime) -> None:
+        """Drop tables that nothing relies on, and write down that they are gone.
 
         One that may not be dropped, because somebody's view stands on it, stays for a later run to try again.
         """
         gone = []
-        for name in names:
+        for name in sorted(names):
             with contextlib.suppress(WarehouseRefused):
                 drop_table(self.ledger.warehouse, table(self.ledger.schema, name))
                 gone.append(name)

@@ -237,6 +237,10 @@ class _Drawing:
     def add_sealed(self, entry: Entry) -> None:
         self.edges[entry.as_of] = replace(self.edges[entry.as_of], sealed=True)
 
+    def add_retired(self, entry: Entry) -> None:
+        self.add_dropped(entry)
+        self.strays |= set(entry.detail["tables"])
+
     def add_dropped(self, entry: Entry) -> None:
         names = set(entry.detail["tables"])
         if self.held is not None and self.held.table in names:

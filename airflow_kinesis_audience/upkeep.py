@@ -90,7 +90,8 @@ class Upkeep:
             # It may be computed again, even in the layout of the one before it.
             needed_after.append(newest.previous_as_of)
         # What another run is writing at this moment looks like a stray, and counts as soon as it is recorded.
-        names = set(timeline.strays - {timeline.writer})
+        strays = timeline.strays - {timeline.writer}
+        names: set[str] = set()
         oldest = next((e for e in reversed(timeline.edges) if e.as_of <= min(needed_after)), None)
         if oldest is not None and (base := timeline.find_base(oldest.as_of)) is not None:
             names |= {e.table for e in timeline.edges if e.as_of <= base.as_of and not e.dropped}
@@ -99,8 +100,8 @@ class Upkeep:
         if self.history_view:
             # Before the tables go: an engine may refuse to drop what a view stands on.
             _write_view(recorder, timeline, names)
-        if names:
-            recorder.drop(sorted(names), as_of)
+        if (names or strays) and recorder.retire(names, as_of):
+            recorder.drop(names | strays, as_of)
 
 
 def _write_view(recorder: Recorder, timeline: Timeline, dropped: set[str]) -> None:

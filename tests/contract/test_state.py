@@ -387,6 +387,28 @@ def test_a_run_killed_after_any_statement_loses_nothing(people):
     assert at > 4
 
 
+def test_a_run_killed_while_it_clears_up_can_be_computed_again(people):
+    settings = {"compaction_share": 0.0, "keep_history": timedelta(0)}
+    people.put("u0")
+    people.run(0, **settings)
+    for at in itertools.count():
+        number = at + 1
+        people.put(f"u{number}")
+        dying, statements = Watched(people.warehouse), itertools.count()
+        dying.after = lambda _, dying=dying, at=at, statements=statements: (
+            dying.kill() if next(statements) == at else None
+        )
+        with contextlib.suppress(Killed):
+            people.sync(dying, **settings).run(day(number))
+        people.put(f"late{number}")
+        assert people.run(number, **settings)["members"] == 2 * number + 1
+        assert users(people, number) == people.members()["vips"]
+        assert people.tables() == referenced(people)
+        if not dying.dead:
+            break
+    assert at > 8
+
+
 def test_old_state_goes_and_what_is_kept_is_right_at_every_instant(people):
     true = {}
     for number in range(12):
