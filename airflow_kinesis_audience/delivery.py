@@ -1,7 +1,7 @@
 """Puts records until each is acknowledged, and puts again what failed, nothing else.
 
 Knows records, a ``put`` and a clock; neither formats, ledgers nor AWS. Never are two unacknowledged records of one
-partition key on their way: a record that fails holds back its own key and no other. Every outcome is settled and
+lane on their way: a record that fails holds back its own lane and no other. Every outcome is settled and
 reported before anything more is put, so after a kill only what was in flight is unknown. Memory is bounded by the
 window of records that are pulled and not yet acknowledged.
 """
@@ -194,7 +194,7 @@ class _Delivery:
     def _take_batch(self) -> list[Record]:
         batch = self._window.take_batch()
         for record in batch:
-            queue = self._window.queues[record.partition_key]
+            queue = self._window.queues[record.order]
             self.tally.retried += queue.puts > 0
             queue.puts += 1
         self.tally.requests += 1
@@ -244,7 +244,7 @@ class _Delivery:
         self.tally.changes_delivered += record.changes
         self.tally.bytes_delivered += record.size
         self._quiet_seconds = 0.0
-        key = record.partition_key
+        key = record.order
         queue = self._window.queues[key]
         queue.failures //= 2
         self._window.remove_first(key)
@@ -253,7 +253,7 @@ class _Delivery:
 
     def _take_failure(self, record: Record, outcome: Outcome) -> None:
         self.tally.codes[outcome.code or outcome.status] += 1
-        key = record.partition_key
+        key = record.order
         queue = self._window.queues[key]
         queue.failures += 1
         is_slow = outcome.status is Status.THROTTLED and self.tally.delivered > queue.seen

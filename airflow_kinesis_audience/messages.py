@@ -27,17 +27,41 @@ _HASH_KEYS = 2**128
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What a destination takes in one request; sizes in bytes, data plus partition key."""
+    """What a destination takes in one request; sizes in bytes, data plus partition key.
+
+    :param rate: what it takes in a second, in words, and ``remedy`` what to do where that is too little.
+    """
 
     records_per_request: int
     record_bytes: int
     request_bytes: int
+    rate: str = ""
+    remedy: str = ""
 
 
-KINESIS_LIMITS = Limits(records_per_request=500, record_bytes=1_000_000, request_bytes=5_000_000)
+KINESIS_LIMITS = Limits(
+    records_per_request=500,
+    record_bytes=1_000_000,
+    request_bytes=5_000_000,
+    rate="a shard takes 1,000 records and 1 MB a second",
+    remedy="add shards, switch the stream to on-demand mode, or look for another producer that fills it",
+)
 """PutRecords, under every endpoint's bounds: 500 records, 1 MiB a record, 5 MiB a request.
 
 Source: https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecords.html
+"""
+
+FIREHOSE_LIMITS = Limits(
+    records_per_request=500,
+    record_bytes=1_000_000,
+    request_bytes=3_000_000,
+    rate="a delivery stream takes as many records, requests and bytes a second as its quota in the region says",
+    remedy="have the quota raised at AWS, or look for another producer that fills it",
+)
+"""PutRecordBatch: 500 records, 1,000 KiB a record, 4 MiB a request.
+
+Whether the bound of a request counts the bytes before or after Base64 is not said, so they fit either way.
+Source: https://docs.aws.amazon.com/firehose/latest/APIReference/API_PutRecordBatch.html
 """
 
 
@@ -96,16 +120,18 @@ class Message:
     """One JSON document in a wire format.
 
     :param document: UTF-8 JSON on a single line, without a newline.
-    :param partition: messages of one partition are put in order; all messages about a user of an
-        audience share one. See :func:`partition_of`.
+    :param partition: all messages about a user of an audience share one. See :func:`partition_of`.
     :param hash_key: where on the stream's hash ring the partition lies, 0 to 2^128 - 1.
     :param changes: how many changes of the change set it carries.
+    :param lane: which messages of the change set are put in order; by default those of its partition. Where a
+        message tells of one change alone, its lane may be that change's: it is never sent.
     """
 
     document: bytes
     partition: str
     hash_key: int
     changes: int
+    lane: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +143,7 @@ class Record:
     :param partition_key: 1 to 256 characters, nothing private in it.
     :param hash_key: the explicit hash key, 0 to 2^128 - 1.
     :param changes: how many changes of the change set it carries.
+    :param lane: records of one lane are put one after the other; by default its partition key.
     """
 
     ordinal: int
@@ -124,6 +151,12 @@ class Record:
     partition_key: str
     hash_key: int
     changes: int
+    lane: str = ""
+
+    @property
+    def order(self) -> str:
+        """What it must be put in order with."""
+        return self.lane or self.partition_key
 
     @property
     def size(self) -> int:
@@ -145,10 +178,14 @@ class Status(StrEnum):
 
 
 class Outcome(NamedTuple):
-    """Status of one record in one put, with the destination's error code where there is one."""
+    """Status of one record in one put, with the destination's error code where there is one.
+
+    :param shard: the shard that did not take it, where the destination says so.
+    """
 
     status: Status
     code: str = ""
+    shard: str = ""
 
 
 def pack(parts: Iterable[T], *, size: Callable[[T], int], max_count: int, max_bytes: int) -> Iterator[list[T]]:

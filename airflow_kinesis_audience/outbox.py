@@ -161,7 +161,7 @@ class Outbox:
     def tell(self, messages: Sequence[Message]) -> None:
         """Put messages that carry no change, and wait until all are acknowledged."""
         records = [
-            Record(n, m.document + self.delivery.record_end, m.partition, m.hash_key, m.changes)
+            Record(n, m.document + self.delivery.record_end, m.partition, m.hash_key, m.changes, m.lane)
             for n, m in enumerate(messages)
         ]
         tally = deliver(

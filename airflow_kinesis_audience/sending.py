@@ -41,6 +41,7 @@ class Delivery:
     :param limits: of the destination.
     :param record_end: what ends a record there.
     :param partitions: partitions per audience, a power of two up to 4,096.
+    :param aggregate: put several messages into one record, in the format of the Kinesis Producer Library.
     :param resync: name of the resync that this is, if it is one: a delivery of its own, that comes to an end.
     """
 
@@ -52,6 +53,7 @@ class Delivery:
     limits: Limits
     record_end: bytes = b""
     partitions: int = 16
+    aggregate: bool = False
     resync: str = ""
 
     def __post_init__(self) -> None:
@@ -72,7 +74,8 @@ class Delivery:
     @property
     def rendering(self) -> str:
         """Everything that decides the bytes of a change set's records, as one text."""
-        resync = {"resync": self.resync} if self.resync else {}
+        more = {"resync": self.resync} if self.resync else {}
+        more |= {"aggregate": "kpl"} if self.aggregate else {}
         return json.dumps(
             {
                 "format": self.message_format,
@@ -81,7 +84,7 @@ class Delivery:
                 "partitions": self.partitions,
                 "message_bytes": self.message_bytes,
                 "record_end": self.record_end.decode(),
-                **resync,
+                **more,
             },
             sort_keys=True,
             default=repr,
@@ -196,6 +199,7 @@ class Sending:
                     partition_key=message.partition,
                     hash_key=message.hash_key,
                     changes=message.changes,
+                    lane=message.lane,
                 )
                 ordinal += 1
             self.omitted += len(changes) - told

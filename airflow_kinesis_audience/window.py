@@ -1,8 +1,9 @@
 """The records that a delivery holds: pulled, and not yet acknowledged.
 
-Of each partition key only the first record may be put, and only when it is neither on its way nor held back; that
-is what keeps the order per key. Knows neither threads nor a clock: whoever schedules says what time it is. A key
-is forgotten with its last record, so memory grows with the bounds of the window and nothing else.
+Of each lane only the first record may be put, and only when it is neither on its way nor held back; that is what
+keeps the order within it. A lane is a partition key, or less. Knows neither threads nor a clock: whoever schedules
+says what time it is. A lane is forgotten with its last record, so memory grows with the bounds of the window and
+nothing else.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from airflow_kinesis_audience.messages import Limits, Record, pack
 
 
 class Queue:
-    """The records of one partition key; only the first may be put."""
+    """The records of one lane; only the first may be put."""
 
     __slots__ = ("attempts", "failures", "puts", "records", "seen")
 
@@ -27,7 +28,7 @@ class Queue:
 
 
 class Window:
-    """Records that are pulled and not acknowledged, by partition key."""
+    """Records that are pulled and not acknowledged, by lane."""
 
     def __init__(self, *, limits: Limits, most_records: int, most_bytes: int) -> None:
         self.queues: dict[str, Queue] = {}
@@ -56,10 +57,10 @@ class Window:
     def admit(self, record: Record) -> None:
         self._records += 1
         self._bytes += record.size
-        queue = self.queues.setdefault(record.partition_key, Queue())
+        queue = self.queues.setdefault(record.order, Queue())
         queue.records.append(record)
         if len(queue.records) == 1:
-            self._make_ready(record.partition_key)
+            self._make_ready(record.order)
 
     def take_batch(self) -> list[Record]:
         """Take the first records of the keys that have been ready for longest, within the limits."""
