@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from airflow_kinesis_audience.audience import Action, Source, Updated, instant_text
 from airflow_kinesis_audience.membership import (
     AUDIENCE,
+    AUDIENCE_COLUMNS,
     Tables,
     audience_rows,
     member_columns,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from sqlglot import exp
 
     from airflow_kinesis_audience.layout import Column, Layout
+    from airflow_kinesis_audience.sql import Dialect
 
 Named = tuple[str, "exp.Query", "bool | None"]
 
@@ -42,13 +44,13 @@ def change_columns(layout: Layout) -> tuple[str, ...]:
         "bucket",
         *member_columns(layout),
         *(c.old for c in layout.columns),
-        "audience_name",
-        "source_rows",
-        "invalid_rows",
+        *AUDIENCE_COLUMNS,
     )
 
 
-def select_changes(source: Source, tables: Tables, as_of: datetime, *, once: bool = False) -> exp.Query:
+def select_changes(
+    source: Source, tables: Tables, as_of: datetime, dialect: Dialect, *, once: bool = False
+) -> exp.Query:
     """Build a change set: from a membership to the source as of now.
 
     :param tables: of the membership, in the layout of the source.
@@ -60,16 +62,17 @@ def select_changes(source: Source, tables: Tables, as_of: datetime, *, once: boo
     needed, members = select_membership(tables)
     compare = _by_fingerprint if layout.fingerprint else _by_columns
     named: list[Named] = [
-        ("source", select_source(source, layout, once=once), True),
+        ("source", select_source(source, layout, dialect, once=once), True),
         *((name, query, None) for name, query in needed),
         ("previous", members, False),
         *compare(layout, _current(layout, once=once)),
         ("compared", _classify(layout, as_of), None),
-        ("audiences", select_audiences(once=once), None),
+        ("audiences", select_audiences(layout, once=once), None),
     ]
     names = change_columns(layout)
     rows = numbered(names, table(None, "compared"))
-    query = exp.union(rows, audience_rows(table(None, "audiences"), names), distinct=False)
+    audiences = audience_rows(table(None, "audiences"), names, wrong_identities=column("wrong_identities"))
+    query = exp.union(rows, audiences, distinct=False)
     return with_expressions(query, named)
 
 
@@ -93,18 +96,17 @@ def select_counts(schema: str, name: str) -> exp.Query:
     )
 
 
-def select_audience_rows(schema: str, name: str) -> exp.Query:
+def select_audience_rows(schema: str, name: str, *more: str) -> exp.Query:
     """Build the reading of what a state table tells of audiences.
 
-    Columns: audience_id, audience_name, source_rows, invalid_rows.
+    :param more: further columns of the audiences' rows.
+
+    Columns: audience_id, audience_name, source_rows, invalid_rows, and those.
     """
     from sqlglot import exp
 
-    return (
-        exp.select(*(column(n) for n in ("audience_id", "audience_name", "source_rows", "invalid_rows")))
-        .from_(table(schema, name))
-        .where(column("action").eq(AUDIENCE))
-    )
+    names = ("audience_id", "audience_name", "source_rows", "invalid_rows", *more)
+    return exp.select(*(column(n) for n in names)).from_(table(schema, name)).where(column("action").eq(AUDIENCE))
 
 
 def _matching(layout: Layout, left: str, right: str) -> exp.Expr:
@@ -132,7 +134,7 @@ def _current(layout: Layout, *, once: bool) -> exp.Subquery:
     return (
         exp.select(*(column(n) for n in wanted))
         .from_(table(None, "source"))
-        .where(is_member(once=once))
+        .where(is_member(layout, once=once))
         .subquery("current")
     )
 
@@ -266,5 +268,4 @@ def numbered(names: Sequence[str], origin: exp.Table) -> exp.Select:
         "position": exp.Sub(this=number, expression=exp.Literal.number(1)),
         "bucket": bucket.copy(),
     }
-    audience_only = {"audience_name", "source_rows", "invalid_rows"}
-    return padded({n: own.get(n, column(n)) for n in names if n not in audience_only}, names).from_(origin)
+    return padded({n: own.get(n, column(n)) for n in names if n not in AUDIENCE_COLUMNS}, names).from_(origin)

@@ -7,7 +7,7 @@ belongs to the change set whose numbers were seen.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_audience.audience import Action
@@ -56,7 +56,8 @@ class AudienceCounts:
 
     :param audience_id: none for rows that name no audience.
     :param source_rows: rows of the source.
-    :param invalid_rows: of those, rows without a user id.
+    :param invalid_rows: of those, rows without a user id, or with an identity that is not what its rule promises.
+    :param wrong_rows: of those with a user id, rows with such an identity, and ``wrong`` how many rows have what.
     :param duplicate_rows: of those, rows beyond the first of their user.
     :param previous_members: members before the run.
     """
@@ -70,6 +71,8 @@ class AudienceCounts:
     entered: int
     exited: int
     updated: int
+    wrong_rows: int = 0
+    wrong: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -79,15 +82,17 @@ class AudienceCounts:
         source: tuple[int, int],
         actions: Mapping[str, tuple[int, int]],
         previous: int | None,
+        wrong: tuple[int, Mapping[str, int]] = (0, {}),
     ) -> AudienceCounts:
         """Work out the counts, repeated users among them, from what is cheap to count.
 
         The users of the source are those that stayed and those that entered. More rows than users means that
         some repeat, without the source being grouped by user.
 
-        :param source: rows, and rows without a user id.
+        :param source: rows, and rows that are invalid.
         :param actions: action to rows and distinct users, in the change set or, on a first run, in the base.
         :param previous: members before the run, or none on a first run.
+        :param wrong: rows with an identity that is not what its rule promises, and how many have what.
         """
         entered = actions.get(Action.ENTERED, (0, 0))[1]
         exited = actions.get(Action.EXITED, (0, 0))[1]
@@ -103,6 +108,8 @@ class AudienceCounts:
             entered=members if previous is None else entered,
             exited=exited,
             updated=actions.get(Action.UPDATED, (0, 0))[1],
+            wrong_rows=wrong[0],
+            wrong=wrong[1],
         )
 
     @property
@@ -125,8 +132,8 @@ class Guards:
     :param min_members: members after the change.
     :param on_empty: what an audience without a single row in the source means: ``fail``, because not observed is
         not empty, or ``exit_all``.
-    :param on_invalid_rows: what a row without a user id, or beyond the first of its user, means: ``fail``, or
-        ``drop`` it and count it.
+    :param on_invalid_rows: what a row without a user id, beyond the first of its user, or with an identity that is
+        not what its rule promises, means: ``fail``, or ``drop`` it and count it.
     :param on_schema_change: what another mapping, or another type of a mapped column, means: ``fail``, or
         ``update`` the members whose values are others by it. A changed key always fails.
     """
@@ -192,7 +199,9 @@ def find_invalid_rows(audiences: Iterable[AudienceCounts]) -> list[Breach]:
         if a.audience_id is None:
             found.append(Breach(None, f"{a.source_rows:,} rows have no audience id (on_invalid_rows is fail)"))
             continue
-        for rows, what in ((a.invalid_rows, "have no user id"), (a.duplicate_rows, "repeat a user id")):
+        nameless = a.invalid_rows - a.wrong_rows
+        repeated = {"repeat a user id": a.duplicate_rows}
+        for what, rows in {"have no user id": nameless, **repeated, **a.wrong}.items():
             if rows:
                 sentence = f"{rows:,} of {a.source_rows:,} rows {what} (on_invalid_rows is fail)"
                 found.append(Breach(a.audience_id, f"audience {a.audience_id!r}: {sentence}"))

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_audience.sql import Dialect, Kind, kind_of, state_column
+from airflow_kinesis_audience.audience import AS_IT_IS, IdentityRule
+from airflow_kinesis_audience.sql import Dialect, Kind, is_list, kind_of, state_column
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 class Column:
     """One compared column: its name in the source, in the state (after ``new_`` or ``old_``), and its kind.
 
+    :param rule: what its values become, if it is an identity.
+    :param several: whether the source has a list of values in it; the state then has the list as JSON text.
     :param retired: not mapped any more, or in another kind: the source has nothing of it, so that the change set
         after a changed mapping finds whoever had something.
     """
@@ -30,6 +33,8 @@ class Column:
     label: str
     role: str
     kind: Kind
+    rule: IdentityRule = AS_IT_IS
+    several: bool = False
     retired: bool = False
 
     @property
@@ -41,6 +46,20 @@ class Column:
     def old(self) -> str:
         """Name in the state of the value as last published."""
         return f"old_{self.state}"
+
+    @property
+    def wrong(self) -> str:
+        """Name, while the source is read, of whether the value is not what the rule promises."""
+        return f"bad_{self.state}"
+
+    @property
+    def nature(self) -> tuple[Kind, IdentityRule, bool]:
+        """What its values are: those of another nature are not comparable, and what was raw is not to be sent."""
+        return self.kind, self.rule, self.several
+
+    def __str__(self) -> str:
+        nature = [str(self.kind), "several values" * self.several, str(self.rule)]
+        return f"{self.source} ({', '.join(filter(None, nature))})"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,21 +90,28 @@ class Layout:
         return tuple(c for c in self.columns if c.role == "property")
 
     @property
+    def checked(self) -> tuple[Column, ...]:
+        """The columns whose values may not be what their rule promises."""
+        return tuple(c for c in self.identities if c.rule.can_be_broken and not c.retired)
+
+    @property
     def key(self) -> tuple[str, ...]:
         """The state columns that tell members apart; one is enough where there is one audience."""
         return ("user_id",) if self.audience_id is not None else ("audience_id", "user_id")
 
     def matches(self, other: Layout) -> bool:
         """Tell whether rows of the one can be read as rows of the other."""
-        one, another = ({(c.role, c.label, c.source, c.kind, c.retired) for c in x.columns} for x in (self, other))
+        one, another = (
+            {(c.role, c.label, c.source, c.nature, c.retired) for c in x.columns} for x in (self, other)
+        )
         return one == another and self.fingerprint == other.fingerprint
 
     def retiring(self, published: Layout, dialect: Dialect) -> Layout:
         """Add, as retired ones, the columns of a published layout that are not in this one."""
-        live = {(c.role, c.label, c.kind) for c in self.columns}
+        live = {(c.role, c.label, c.nature) for c in self.columns}
         retired, taken = [], {c.state for c in self.columns}
         for c in published.columns:
-            if not c.retired and (c.role, c.label, c.kind) not in live:
+            if not c.retired and (c.role, c.label, c.nature) not in live:
                 name = f"retired {c.source}"
                 while state_column(name, dialect) in taken:
                     name = f"retired {name}"
@@ -101,7 +127,10 @@ class Layout:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Layout:
         """Read what :meth:`as_json` gave."""
-        columns = tuple(Column(**{**c, "kind": Kind(c["kind"])}) for c in value["columns"])
+        columns = tuple(
+            Column(**{**c, "kind": Kind(c["kind"]), "rule": IdentityRule(**c.get("rule", {}))})
+            for c in value["columns"]
+        )
         return cls(**{"key_types": {}, **value, "columns": columns})
 
 
@@ -118,7 +147,15 @@ def layout_of(source: Source, types: Mapping[str, str], dialect: Dialect) -> Lay
         )
     # By label, so that the order in which a mapping was written down decides nothing, not even the fingerprint.
     columns = [
-        Column(source=name, state=state_column(name, dialect), label=label, role="identity", kind=Kind.TEXT)
+        Column(
+            source=name,
+            state=state_column(name, dialect),
+            label=label,
+            role="identity",
+            kind=Kind.TEXT,
+            rule=source.identity_rules.get(name, AS_IT_IS),
+            several=is_list(types[name], dialect),
+        )
         for name, label in sorted(source.identities.items(), key=_label)
     ]
     columns += [
@@ -160,8 +197,8 @@ def describe_differences(published: Layout, asked: Layout) -> list[str]:
     differences = []
     if published.fingerprint != asked.fingerprint:
         differences.append(f"fingerprint was {published.fingerprint!r} and is {asked.fingerprint!r}")
-    before = {(c.role, c.label): f"{c.source} ({c.kind})" for c in published.columns if not c.retired}
-    now = {(c.role, c.label): f"{c.source} ({c.kind})" for c in asked.columns}
+    before = {(c.role, c.label): str(c) for c in published.columns if not c.retired}
+    now = {(c.role, c.label): str(c) for c in asked.columns}
     for key in sorted({*before, *now}):
         was, is_ = before.get(key, "not mapped"), now.get(key, "not mapped")
         if was != is_:

@@ -26,6 +26,9 @@ LEFT = "left"
 AUDIENCE = "audience"
 """``action`` of rows that are no change: in a base who is a member and who has left, and what an audience is."""
 
+AUDIENCE_COLUMNS = ("audience_name", "source_rows", "invalid_rows", "wrong_identities")
+"""Columns that only the rows of audiences have."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tables:
@@ -46,19 +49,13 @@ class Tables:
         return self.changes[-1][0] if self.changes else self.base
 
 
-def fingerprint_of(layout: Layout, *, state: bool = False) -> exp.Expr:
-    """Build the fingerprint over the compared columns: lengths keep NULL, '' and joins apart.
-
-    :param state: take the columns of a state table, not those of the source.
-    """
+def fingerprint_of(layout: Layout) -> exp.Expr:
+    """Build the fingerprint over the compared columns as they are kept: lengths keep NULL, '' and joins apart."""
     from sqlglot import exp
 
     parts: list[exp.Expr] = []
     for c in layout.columns:
-        if c.retired and not state:
-            parts.append(exp.Literal.string("-"))
-            continue
-        value = exp.cast(column(c.new if state else c.source), "TEXT")
+        value = exp.cast(column(c.new), "TEXT")
         length = exp.cast(exp.Length(this=value.copy()), "TEXT")
         known = exp.DPipe(this=exp.DPipe(this=length, expression=exp.Literal.string(":")), expression=value)
         parts.append(exp.func("COALESCE", known, exp.Literal.string("-")))
@@ -192,7 +189,7 @@ def with_expressions(query: exp.Query, named: Sequence[tuple[str, exp.Query, boo
 
 def base_columns(layout: Layout) -> tuple[str, ...]:
     """List the columns of a base."""
-    return ("action", *member_columns(layout), "left_at", "audience_name", "source_rows", "invalid_rows")
+    return ("action", *member_columns(layout), "left_at", *AUDIENCE_COLUMNS)
 
 
 def padded(given: Mapping[str, exp.Expr], names: Sequence[str]) -> exp.Select:
@@ -202,10 +199,14 @@ def padded(given: Mapping[str, exp.Expr], names: Sequence[str]) -> exp.Select:
     return exp.select(*(given.get(n, exp.null()).as_(n, quoted=True) for n in names))
 
 
-def audience_rows(origin: exp.Table, names: Sequence[str]) -> exp.Select:
-    """Build the rows that tell of audiences, from a table or an expression that has them."""
+def audience_rows(origin: exp.Table, names: Sequence[str], **more: exp.Expr) -> exp.Select:
+    """Build the rows that tell of audiences, from a table or an expression that has them.
+
+    :param more: columns that only the run which read the source can tell of.
+    """
     kept = ("audience_id", "audience_name", "source_rows", "invalid_rows")
-    return padded({"action": text(AUDIENCE), **{n: column(n) for n in kept}}, names).from_(origin)
+    given = {"action": text(AUDIENCE), **{n: column(n) for n in kept}, **more}
+    return padded(given, names).from_(origin)
 
 
 def select_base(
@@ -240,7 +241,7 @@ def select_base(
         n: column(n) for n in names if n in ("action", "left_at", *member_columns(layout))
     }
     if layout.fingerprint and not layout.matches(tables.layout):
-        kept["fingerprint"] = fingerprint_of(layout, state=True)
+        kept["fingerprint"] = fingerprint_of(layout)
     audiences = audience_rows(table(tables.schema, tables.newest), names).where(column("action").eq(AUDIENCE))
     query = exp.union(padded(kept, names).from_(table(None, "kept")), audiences, distinct=False)
     return with_expressions(query, named)
@@ -250,14 +251,14 @@ def _translated(before: Layout, now: Layout, types: Mapping[str, exp.DataType]) 
     """Map each column to what was sent under its label, or to NULL of its type."""
     from sqlglot import exp
 
-    sent = {(c.role, c.label, c.kind): c.new for c in before.columns if not c.retired}
+    sent = {(c.role, c.label, c.nature): c.new for c in before.columns if not c.retired}
     retired = {(c.role, c.label): c.new for c in before.columns if not c.retired}
     given: dict[str, exp.Expr] = {}
     for c in now.columns:
         if c.retired:
             given[c.new] = exp.cast(column(retired[c.role, c.label]), "TEXT")
             continue
-        known = sent.get((c.role, c.label, c.kind))
+        known = sent.get((c.role, c.label, c.nature))
         missing = exp.cast(exp.null(), "TEXT" if c.kind is Kind.TEXT else types[c.source])
         given[c.new] = missing if known is None else column(known)
     return given

@@ -9,19 +9,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from airflow_kinesis_audience.audience import Changes, instant_text
 from airflow_kinesis_audience.diff import select_audience_rows
 from airflow_kinesis_audience.membership import AUDIENCE, with_expressions
 from airflow_kinesis_audience.sql import Kind, Warehouse, column, render, table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     import pyarrow as pa
     from sqlglot import exp
 
-    from airflow_kinesis_audience.layout import Layout
+    from airflow_kinesis_audience.audience import Identity
+    from airflow_kinesis_audience.layout import Column, Layout
     from airflow_kinesis_audience.ledger import Ledger
     from airflow_kinesis_audience.timeline import Edge, Timeline
 
@@ -113,11 +116,18 @@ def read_slice(
         as_of=change_set.as_of,
         previous_as_of=change_set.previous_as_of,
         audience_names={a: audience_names.get(a, a) for a in dict.fromkeys(read["audience_id"])},
-        new_identities={c.label: read[c.new] for c in identities},
-        old_identities={c.label: read[c.old] for c in identities},
+        new_identities={c.label: _listed(c, read[c.new]) for c in identities},
+        old_identities={c.label: _listed(c, read[c.old]) for c in identities},
         new_properties={c.label: read[c.new] for c in properties},
         old_properties={c.label: read[c.old] for c in properties},
     )
+
+
+def _listed(c: Column, values: list[str | None]) -> Sequence[Identity]:
+    """Read the lists out of a column that may have several values."""
+    if not c.several:
+        return values
+    return [None if value is None else sorted(orjson.loads(value)) for value in values]
 
 
 def arrow_type(kind: Kind) -> pa.DataType:

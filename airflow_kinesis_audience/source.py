@@ -1,7 +1,8 @@
 """SQL of the one reading of the source: who is in it, under which audience, with which values.
 
 It builds statements and runs none. The author's query stands in each of them once, so that all that a run finds is
-of one moment. Rows that name no user are counted here and compared nowhere.
+of one moment. Rows that name no user, or hold an identity that is not what its rule promises, are counted here and
+compared nowhere.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_audience.audience import Source, instant_text
+from airflow_kinesis_audience.identity import identity_value, is_wrong
 from airflow_kinesis_audience.membership import (
     MEMBER,
     audience_rows,
@@ -26,9 +28,12 @@ if TYPE_CHECKING:
     from sqlglot import exp
 
     from airflow_kinesis_audience.layout import Column, Layout
+    from airflow_kinesis_audience.sql import Dialect
 
 
-def select_first_base(source: Source, layout: Layout, as_of: datetime, *, once: bool = False) -> exp.Query:
+def select_first_base(
+    source: Source, layout: Layout, as_of: datetime, dialect: Dialect, *, once: bool = False
+) -> exp.Query:
     """Build the base of a first run, straight from the source.
 
     :param once: leave out all but the first row of each user.
@@ -42,14 +47,34 @@ def select_first_base(source: Source, layout: Layout, as_of: datetime, *, once: 
         "member_since": text(instant_text(as_of)),
         "left_at": exp.cast(exp.null(), "TEXT"),
     }
-    members = padded(given, names).from_(table(None, "source")).where(is_member(once=once))
-    query = exp.union(members, audience_rows(table(None, "audiences"), names), distinct=False)
-    read = select_source(source, layout, once=once)
-    return with_expressions(query, [("source", read, True), ("audiences", select_audiences(once=once), None)])
+    members = padded(given, names).from_(table(None, "source")).where(is_member(layout, once=once))
+    audiences = audience_rows(table(None, "audiences"), names, wrong_identities=column("wrong_identities"))
+    query = exp.union(members, audiences, distinct=False)
+    read = select_source(source, layout, dialect, once=once)
+    return with_expressions(
+        query, [("source", read, True), ("audiences", select_audiences(layout, once=once), None)]
+    )
 
 
-def source_columns(source: Source, layout: Layout) -> exp.Select:
-    """Build the reading of the source: keys and identities as text, the compared columns, the fingerprint.
+def select_source(source: Source, layout: Layout, dialect: Dialect, *, once: bool = False) -> exp.Select:
+    """Build the one reading of the source: the values, and the fingerprint over them.
+
+    :param once: number the rows of each user, which costs a sort, so that all but the first can be left out. Which
+        one is the first depends on the values alone, so that it is the same one on the next run.
+    """
+    from sqlglot import exp
+
+    read = source_columns(source, layout, dialect).from_(table(None, SOURCE_PLACEHOLDER).as_("given", quoted=True))
+    more: list[exp.Expr] = []
+    if layout.fingerprint:
+        more.append(fingerprint_of(layout).as_("fingerprint", quoted=True))
+    if once:
+        more.append(_occurrence(layout).as_("occurrence", quoted=True))
+    return exp.select(exp.Star(), *more).from_(read.subquery("read", copy=False)) if more else read
+
+
+def source_columns(source: Source, layout: Layout, dialect: Dialect) -> exp.Select:
+    """Build what is taken of each row: keys as text, the compared values, and which identities are wrong.
 
     An empty user id counts as none: nobody could be told of it.
     """
@@ -67,63 +92,62 @@ def source_columns(source: Source, layout: Layout) -> exp.Select:
     else:
         audience = text(source.audience_id or "")
         name = text(source.audience_name or source.audience_id or "")
-
-    def value(c: Column) -> exp.Expr:
-        if c.retired:
-            return exp.cast(exp.null(), "TEXT")
-        return exp.cast(column(c.source), "TEXT") if c.kind is Kind.TEXT else column(c.source)
-
-    compared = [value(c).as_(c.new, quoted=True) for c in layout.columns]
-    narrow = [fingerprint_of(layout).as_("fingerprint", quoted=True)] if layout.fingerprint else []
+    checks = [(c, is_wrong(c, dialect)) for c in layout.checked]
     return exp.select(
         audience.as_("audience_id", quoted=True),
         name.as_("audience_name", quoted=True),
         key_text(source.user_id).as_("user_id", quoted=True),
-        *narrow,
-        *compared,
+        *(_value(c, dialect).as_(c.new, quoted=True) for c in layout.columns),
+        *(check.as_(c.wrong, quoted=True) for c, check in checks if check is not None),
     )
 
 
-def select_source(source: Source, layout: Layout, *, once: bool = False) -> exp.Select:
-    """Build the one reading of the source.
-
-    :param once: number the rows of each user, which costs a sort, so that all but the first can be left out. Which
-        one is the first depends on the values alone, so that it is the same one on the next run.
-    """
+def _value(c: Column, dialect: Dialect) -> exp.Expr:
     from sqlglot import exp
 
-    read = source_columns(source, layout).from_(table(None, SOURCE_PLACEHOLDER).as_("given", quoted=True))
-    if not once:
-        return read
+    if c.retired:
+        return exp.cast(exp.null(), "TEXT")
+    if c.role == "identity":
+        return identity_value(c, dialect)
+    return exp.cast(column(c.source), "TEXT") if c.kind is Kind.TEXT else column(c.source)
+
+
+def _occurrence(layout: Layout) -> exp.Window:
+    """Number the rows of each user; those with a wrong identity by themselves, since they do not count."""
+    from sqlglot import exp
+
     order = [exp.Ordered(this=column(c.new), nulls_first=False) for c in layout.columns] or [
         exp.Ordered(this=column("user_id"))
     ]
-    occurrence = exp.Window(
+    return exp.Window(
         this=exp.RowNumber(),
-        partition_by=[column("audience_id"), column("user_id")],
+        partition_by=[column("audience_id"), column("user_id"), *(column(c.wrong) for c in layout.checked)],
         order=exp.Order(expressions=order),
     )
-    return exp.select(exp.Star(), occurrence.as_("occurrence", quoted=True)).from_(read.subquery("read"))
 
 
-def is_member(*, once: bool) -> exp.Expr:
+def is_member(layout: Layout, *, once: bool) -> exp.Expr:
     """Build the condition on a row of the source that makes it a member's; others are counted, not compared."""
     from sqlglot import exp
 
     named = [column(n).is_(exp.null()).not_() for n in ("user_id", "audience_id")]
-    return exp.and_(*named, *([column("occurrence").eq(1)] if once else []))
+    right = [exp.not_(column(c.wrong)) for c in layout.checked]
+    return exp.and_(*named, *right, *([column("occurrence").eq(1)] if once else []))
 
 
-def select_audiences(*, once: bool = False) -> exp.Select:
+def select_audiences(layout: Layout, *, once: bool = False) -> exp.Select:
     """Build what is to be known of each audience from the one reading of the source: its name and its rows.
 
-    Rows that are not invalid are members, unless users repeat and their rows were not numbered.
+    Rows that are not invalid are members, unless users repeat and their rows were not numbered. In
+    ``wrong_identities`` are rows with a user: those that have any wrong identity, then those that have each.
     """
     from sqlglot import exp
 
+    conditions: list[exp.Expr] = [exp.not_(column(c.wrong)) for c in layout.checked]
+    conditions += [column("occurrence").eq(1)] if once else []
     named: exp.Expr = column("user_id")
-    if once:
-        named = exp.case().when(column("occurrence").eq(1), named)
+    if conditions:
+        named = exp.case().when(exp.and_(*conditions), named)
     return (
         exp.select(
             column("audience_id"),
@@ -132,7 +156,34 @@ def select_audiences(*, once: bool = False) -> exp.Select:
             exp.Sub(this=exp.Count(this=exp.Star()), expression=exp.Count(this=named)).as_(
                 "invalid_rows", quoted=True
             ),
+            _count_wrong(layout).as_("wrong_identities", quoted=True),
         )
         .from_(table(None, "source"))
         .group_by(column("audience_id"))
     )
+
+
+def _count_wrong(layout: Layout) -> exp.Expr:
+    from sqlglot import exp
+
+    if not layout.checked:
+        return exp.cast(exp.null(), "TEXT")
+    wrong = [column(c.wrong) for c in layout.checked]
+    counts = [
+        exp.cast(exp.Count(this=exp.case().when(condition, column("user_id"))), "TEXT")
+        for condition in (exp.or_(*wrong), *wrong)
+    ]
+    whole: exp.Expr = counts[0]
+    for count in counts[1:]:
+        whole = exp.DPipe(this=exp.DPipe(this=whole, expression=exp.Literal.string(",")), expression=count)
+    return whole
+
+
+def read_wrong(layout: Layout, counted: str | None) -> tuple[int, dict[str, int]]:
+    """Read what an audience's row says of wrong identities: rows that have any, and those per sentence."""
+    if counted is None:
+        return 0, {}
+    rows, *each = map(int, counted.split(","))
+    return rows, {
+        f"have {c.label!r} values that {c.rule.breach}": n for c, n in zip(layout.checked, each, strict=True) if n
+    }

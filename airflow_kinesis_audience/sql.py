@@ -46,6 +46,9 @@ class Dialect:
     :param identifier_bytes: longest identifier, in bytes of UTF-8.
     :param fingerprint: SQL function from text to a 64-bit integer that never changes between versions of
         the engine, or none where comparing columns measures faster, as on PostgreSQL.
+    :param list_functions: whether lists have functions that take a lambda; they are 25 times as fast as unnesting
+        them in a subquery, on DuckDB.
+    :param hashes_bytes: whether SHA256 takes bytes, not text.
     :param after_write: statements to run on a new table, with ``{table}`` in them.
     :param index_slices: statements that make reading a slice of a new table cheap, likewise.
     """
@@ -53,15 +56,18 @@ class Dialect:
     name: str
     identifier_bytes: int
     fingerprint: str | None = None
+    list_functions: bool = False
+    hashes_bytes: bool = False
     after_write: tuple[str, ...] = ()
     index_slices: tuple[str, ...] = ()
 
 
 DIALECTS: Mapping[str, Dialect] = {
-    "duckdb": Dialect(name="duckdb", identifier_bytes=255, fingerprint="MD5_NUMBER_LOWER"),
+    "duckdb": Dialect(name="duckdb", identifier_bytes=255, fingerprint="MD5_NUMBER_LOWER", list_functions=True),
     "postgres": Dialect(
         name="postgres",
         identifier_bytes=63,
+        hashes_bytes=True,
         after_write=("ANALYZE {table}",),
         index_slices=('CREATE INDEX ON {table} ("position")',),
     ),
@@ -237,6 +243,13 @@ _KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(("DECIMAL", "BIGDECIMAL", "INT128", "UBIGINT", "UINT128", "UUID"), Kind.EXACT),
 }
 _NAIVE = ("TIMESTAMP", "TIMESTAMPNTZ", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "DATETIME")
+
+
+def is_list(type_name: str, dialect: Dialect) -> bool:
+    """Tell whether an engine's type holds several values."""
+    from sqlglot import exp
+
+    return bool(data_type(type_name, dialect).is_type(exp.DataType.Type.ARRAY, exp.DataType.Type.LIST))
 
 
 def data_type(type_name: str, dialect: Dialect) -> exp.DataType:

@@ -25,7 +25,7 @@ from airflow_kinesis_audience.guards import (
 from airflow_kinesis_audience.layout import Layout, describe_differences, describe_key_differences, layout_of
 from airflow_kinesis_audience.ledger import Event, Ledger
 from airflow_kinesis_audience.recording import Recorder
-from airflow_kinesis_audience.source import select_first_base
+from airflow_kinesis_audience.source import read_wrong, select_first_base
 from airflow_kinesis_audience.sql import check_query, drop_table, render, table, write_table
 from airflow_kinesis_audience.standing import find_attached
 from airflow_kinesis_audience.upkeep import Upkeep
@@ -201,10 +201,10 @@ class Sync:
     def _write_table(self, step: _Step, name: str, *, once: bool) -> None:
         schema = self.ledger.schema
         if step.previous is None:
-            statement = select_first_base(self.source, step.layout, step.as_of, once=once)
+            statement = select_first_base(self.source, step.layout, step.as_of, self.warehouse.dialect, once=once)
         else:
             tables = step.timeline.tables(schema, step.previous.as_of, step.layout)
-            statement = select_changes(self.source, tables, step.as_of, once=once)
+            statement = select_changes(self.source, tables, step.as_of, self.warehouse.dialect, once=once)
         sliced = step.previous is not None
         write_table(self.warehouse, table(schema, name), statement, source_query=step.query, sliced=sliced)
 
@@ -257,7 +257,9 @@ class Sync:
         before_in = step.timeline.audiences_table(step.previous) if step.previous else None
         read = self.warehouse.read_rows
         schema, dialect = self.ledger.schema, self.warehouse.dialect
-        source = {a: (rows, bad) for a, _, rows, bad in read(render(select_audience_rows(schema, name), dialect))}
+        found = read(render(select_audience_rows(schema, name, "wrong_identities"), dialect))
+        source = {a: (rows, invalid) for a, _, rows, invalid, _ in found}
+        wrong = {a: read_wrong(step.layout, counted) for a, *_, counted in found}
         actions: dict[str | None, dict[str, tuple[int, int]]] = {}
         for audience_id, action, rows, users in read(render(select_counts(schema, name), dialect)):
             actions.setdefault(audience_id, {})[action] = (rows, users)
@@ -271,6 +273,7 @@ class Sync:
             AudienceCounts.of(
                 audience_id,
                 source=source.get(audience_id, (0, 0)),
+                wrong=wrong.get(audience_id, (0, {})),
                 actions=actions.get(audience_id, {}),
                 previous=None if before_in is None else before.get(audience_id, 0),
             )

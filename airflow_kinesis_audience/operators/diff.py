@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from airflow_kinesis_audience.audience import Source
+from airflow_kinesis_audience.audience import Source, identity_rules
 from airflow_kinesis_audience.guards import Guards
 from airflow_kinesis_audience.hooks.warehouse import open_warehouse
 from airflow_kinesis_audience.ledger import Ledger
@@ -40,7 +40,13 @@ class AudienceDiffOperator(BaseOperator):
     :param sql: a SELECT with one row per member, or a ``.sql`` file. Either this or ``table``.
     :param table: a table or view with one row per member, ``schema.table``.
     :param user_id_column: the column of the user id; its values are sent as text.
-    :param identities: source column to identity type.
+    :param identities: source column to identity type; a column of lists gives a member several of that type.
+    :param normalize_identities: source column to ``trim``, ``email`` (trimmed, in lower case) or ``phone``
+        (E.164). A phone number without its country code is an invalid row.
+    :param hash_identities: source column to ``sha256`` or ``md5``, of the normalized value; the raw one never
+        leaves the warehouse. A value that looks hashed already is an invalid row.
+    :param hashed_identities: source column to ``sha256`` or ``md5``, where the source has digests itself; a value
+        that is none is an invalid row.
     :param properties: source columns, or source column to property name.
     :param audience_id: the audience's id, which never changes; or
     :param audience_id_column: the column of the audience id, for many audiences in one sync.
@@ -55,8 +61,8 @@ class AudienceDiffOperator(BaseOperator):
     :param max_change_ratio: stop if entries and exits together are more than this share of the previous members.
     :param min_members: stop if an audience would have fewer members.
     :param on_empty: an audience that had members and has no row in the source: ``fail``, or ``exit_all``.
-    :param on_invalid_rows: a row without a user id, or beyond the first of its user: ``fail``, or ``drop`` it and
-        count it.
+    :param on_invalid_rows: a row without a user id, beyond the first of its user, or with an identity that is not
+        what its rule promises: ``fail``, or ``drop`` it and count it.
     :param on_schema_change: another mapping, or another type of a mapped column: ``fail``, or ``update`` the
         members whose values are others by it. Another key always fails: it is never turned into exits and entries.
     :param on_guard: what a tripped guard does: ``fail``, or ``hold`` the change set for a person to release, as
@@ -98,6 +104,9 @@ class AudienceDiffOperator(BaseOperator):
         table: str | None = None,
         user_id_column: str = "user_id",
         identities: Mapping[str, str] | None = None,
+        normalize_identities: Mapping[str, str] | None = None,
+        hash_identities: Mapping[str, str] | None = None,
+        hashed_identities: Mapping[str, str] | None = None,
         properties: Sequence[str] | Mapping[str, str] = (),
         audience_id: str | None = None,
         audience_name: str | None = None,
@@ -127,6 +136,9 @@ class AudienceDiffOperator(BaseOperator):
         self.table = table
         self.user_id_column = user_id_column
         self.identities = identities
+        self.normalize_identities = normalize_identities
+        self.hash_identities = hash_identities
+        self.hashed_identities = hashed_identities
         self.properties = properties
         self.audience_id = audience_id
         self.audience_name = audience_name
@@ -201,11 +213,17 @@ class AudienceDiffOperator(BaseOperator):
     def _source(self) -> Source:
         if (self.sql is None) == (self.table is None):
             raise ValueError("give either sql or table: who belongs is read from one of them")
-        named = self.properties
+        named, identities = self.properties, dict(self.identities or {})
         return Source(
             query=self.sql if self.sql is not None else _select_all(self.table or ""),
             user_id=self.user_id_column,
-            identities=dict(self.identities or {}),
+            identities=identities,
+            identity_rules=identity_rules(
+                identities,
+                normalize=self.normalize_identities or {},
+                hash_with=self.hash_identities or {},
+                hashed_with=self.hashed_identities or {},
+            ),
             properties=dict(named) if isinstance(named, Mapping) else {name: name for name in named},
             audience_id=self.audience_id,
             audience_name=self.audience_name,

@@ -26,6 +26,7 @@ CORE = (
     "audience",
     "sql",
     "layout",
+    "identity",
     "membership",
     "source",
     "diff",

@@ -1,0 +1,163 @@
+"""SQL of an identity's values: normalized, hashed, one or several, and whether a value is what its rule promises.
+
+It builds expressions and runs none. Everything happens inside the warehouse, before anything is compared, so that
+a raw value that is to be hashed never leaves it. A value is hashed once or not at all: what looks hashed already
+is told apart and never hashed again, and so is what is not hashed although it should be.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_kinesis_audience.audience import AS_IT_IS, DIGEST_CHARACTERS
+from airflow_kinesis_audience.sql import column
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlglot import exp
+
+    from airflow_kinesis_audience.audience import IdentityRule
+    from airflow_kinesis_audience.layout import Column
+    from airflow_kinesis_audience.sql import Dialect
+
+_WHITE = " \t\n\r\v\f\u00a0\u200b\ufeff"
+_PUNCTUATION = _WHITE + "()-./\u2010\u2011\u2012\u2013"
+"""What people write into a phone number between its digits."""
+
+_E164 = r"^\+[1-9][0-9]{6,14}$"
+"""Plus, country code, number: 15 digits at most. Source: ITU-T recommendation E.164."""
+
+_HASHED = "^([0-9a-fA-F]{32}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64}|[0-9a-fA-F]{128}|[A-Za-z0-9+/]{43}=)$"
+"""What MD5, SHA-1, SHA-256 and SHA-512 look like in hexadecimal, and SHA-256 in Base64."""
+
+_ELEMENT = "element"
+
+
+def identity_value(c: Column, dialect: Dialect) -> exp.Expr:
+    """Build what is compared and kept of an identity: a text, or the JSON of a list where there are several.
+
+    A list holds each value once, in an order that depends on the values alone. What is empty after a rule, or in a
+    list, counts as no value; a list of none is NULL.
+    """
+    from sqlglot import exp
+
+    if not c.several:
+        value = exp.cast(column(c.source), "TEXT")
+        return value if c.rule == AS_IT_IS else _kept(value, c.rule, dialect)
+    found = _distinct(c, dialect)
+    return exp.func("NULLIF", exp.cast(exp.func("TO_JSON", found), "TEXT"), exp.Literal.string("[]"))
+
+
+def is_wrong(c: Column, dialect: Dialect) -> exp.Expr | None:
+    """Build the condition that an identity's value is not what its rule promises; none if the rule takes any."""
+    from sqlglot import exp
+
+    if not c.rule.can_be_broken:
+        return None
+    if not c.several:
+        return _breaks(exp.cast(column(c.source), "TEXT"), c.rule)
+    broken: exp.Expr
+    if dialect.list_functions:
+        wrong = exp.func("LIST_FILTER", _texts(c), _each(lambda v: _breaks(v, c.rule)))
+        broken = exp.GT(this=exp.func("LEN", wrong), expression=exp.Literal.number(0))
+    else:
+        one = exp.Literal.number(1)
+        broken = exp.Exists(this=_elements(c, one).where(_breaks(column(_ELEMENT), c.rule)))
+    return exp.func("COALESCE", broken, exp.false())
+
+
+def _distinct(c: Column, dialect: Dialect) -> exp.Expr:
+    """Build the list of a column's values, each kept once, NULL left out."""
+    from sqlglot import exp
+
+    if dialect.list_functions:
+        kept = exp.func("LIST_TRANSFORM", _texts(c), _each(lambda v: _kept(v, c.rule, dialect)))
+        return exp.func("LIST_SORT", exp.func("LIST_DISTINCT", kept))
+    one = _kept(column(_ELEMENT), c.rule, dialect).as_("kept", quoted=True)
+    once = _elements(c, one).distinct().subquery("once")
+    # By a digest, because a collation's order may change with the system's libraries.
+    order = exp.Ordered(this=exp.MD5(this=column("kept")))
+    listed = exp.ArrayAgg(this=exp.Order(this=column("kept"), expressions=[order]))
+    return exp.select(listed).from_(once).where(column("kept").is_(exp.null()).not_()).subquery()
+
+
+def _texts(c: Column) -> exp.Expr:
+    from sqlglot import exp
+
+    return exp.cast(column(c.source), exp.DataType.build("ARRAY<TEXT>"))
+
+
+def _each(build: Callable[[exp.Expr], exp.Expr]) -> exp.Lambda:
+    from sqlglot import exp
+
+    return exp.Lambda(this=build(column(_ELEMENT)), expressions=[exp.to_identifier(_ELEMENT, quoted=True)])
+
+
+def _elements(c: Column, wanted: exp.Expr) -> exp.Select:
+    from sqlglot import exp
+
+    alias = exp.TableAlias(
+        this=exp.to_identifier("elements", quoted=True), columns=[exp.to_identifier(_ELEMENT, quoted=True)]
+    )
+    return exp.select(wanted).from_(exp.Unnest(expressions=[_texts(c)], alias=alias))
+
+
+def _kept(value: exp.Expr, rule: IdentityRule, dialect: Dialect) -> exp.Expr:
+    """Build what is kept of one value."""
+    from sqlglot import exp
+
+    kept = _normalized(value, rule)
+    if not rule.hash:
+        return kept
+    if rule.hash == "md5":
+        return exp.MD5(this=kept)
+    given = exp.func("CONVERT_TO", kept, exp.Literal.string("UTF8")) if dialect.hashes_bytes else kept
+    return exp.SHA2(this=given, length=exp.Literal.number(256))
+
+
+def _normalized(value: exp.Expr, rule: IdentityRule) -> exp.Expr:
+    from sqlglot import exp
+
+    empty = exp.Literal.string("")
+    if rule.normalize == "phone":
+        return exp.func("NULLIF", _without(value, _PUNCTUATION), empty)
+    as_given = rule.normalize == "none" and not rule.hashed
+    trimmed = value.copy() if as_given else _trimmed(value)
+    lowered = exp.Lower(this=trimmed) if rule.normalize == "email" or rule.hashed else trimmed
+    return exp.func("NULLIF", lowered, empty)
+
+
+def _breaks(value: exp.Expr, rule: IdentityRule) -> exp.Expr:
+    """Build the condition, never NULL, that one value is not what the rule promises."""
+    from sqlglot import exp
+
+    conditions: list[exp.Expr] = []
+    if rule.hashed:
+        pattern = f"^[0-9a-f]{{{DIGEST_CHARACTERS[rule.hashed]}}}$"
+        conditions.append(exp.not_(_matches(_normalized(value, rule), pattern)))
+    if rule.hash:
+        conditions.append(_matches(_trimmed(value), _HASHED))
+    if rule.normalize == "phone":
+        # A zero in parentheses is there for callers within the country, and would make another number.
+        national = exp.Like(this=value.copy(), expression=exp.Literal.string("%(0)%"))
+        conditions += [exp.not_(_matches(_normalized(value, rule), _E164)), national]
+    return exp.func("COALESCE", exp.or_(*conditions), exp.false())
+
+
+def _matches(value: exp.Expr, pattern: str) -> exp.Expr:
+    from sqlglot import exp
+
+    return exp.RegexpLike(this=value, expression=exp.Literal.string(pattern))
+
+
+def _trimmed(value: exp.Expr) -> exp.Expr:
+    from sqlglot import exp
+
+    return exp.Trim(this=value.copy(), expression=exp.Literal.string(_WHITE))
+
+
+def _without(value: exp.Expr, characters: str) -> exp.Expr:
+    from sqlglot import exp
+
+    return exp.func("TRANSLATE", value.copy(), exp.Literal.string(characters), exp.Literal.string(""))
