@@ -26,15 +26,14 @@ if TYPE_CHECKING:
 
 Put = Callable[[Sequence[Record]], list[Outcome]]
 
+_UNREACHABLE = "the endpoint cannot be reached: check region, endpoint_url and network"
 _ADVICE = {
     "ProvisionedThroughputExceededException": (
         "the stream has too few shards for this load: add shards, switch it to on-demand mode, or look for "
         "another producer that fills it"
     ),
-    "ServiceUnavailableException": "the delivery stream's throughput is used up: raise its quota",
     "ExpiredTokenException": "the session token has expired: renew it, or let the connection assume a role",
-    "EndpointConnectionError": "the endpoint cannot be reached: check region, endpoint_url and network",
-    "ConnectTimeoutError": "the endpoint cannot be reached: check region, endpoint_url and network",
+    **dict.fromkeys(("EndpointConnectionError", "ConnectTimeoutError"), _UNREACHABLE),
 }
 
 
@@ -67,16 +66,16 @@ class RetryPolicy:
 class Tally:
     """What one attempt did.
 
-    :param delivered: records acknowledged, with ``changes_delivered`` and ``bytes_delivered``.
+    :param delivered: records acknowledged, with ``changes_``, ``messages_`` and ``bytes_delivered``.
     :param rejected: records put and never acknowledged: refused or given up; with ``changes_rejected``.
-    :param retried: puts of records beyond their first.
-    :param requests: calls of ``put``.
+    :param retried: puts of records beyond their first; ``requests``, calls of ``put``.
     :param codes: error codes of records that were not acknowledged, by put.
     :param failure: why not everything was delivered; none where it was.
     """
 
     delivered: int = 0
     changes_delivered: int = 0
+    messages_delivered: int = 0
     bytes_delivered: int = 0
     rejected: int = 0
     changes_rejected: int = 0
@@ -242,6 +241,7 @@ class _Delivery:
         self._settled.add(record.ordinal)
         self.tally.delivered += 1
         self.tally.changes_delivered += record.changes
+        self.tally.messages_delivered += record.messages
         self.tally.bytes_delivered += record.size
         self._quiet_seconds = 0.0
         key = record.order

@@ -144,6 +144,7 @@ class Record:
     :param hash_key: the explicit hash key, 0 to 2^128 - 1.
     :param changes: how many changes of the change set it carries.
     :param lane: records of one lane are put one after the other; by default its partition key.
+    :param messages: how many messages it holds.
     """
 
     ordinal: int
@@ -152,6 +153,7 @@ class Record:
     hash_key: int
     changes: int
     lane: str = ""
+    messages: int = 1
 
     @property
     def order(self) -> str:

@@ -23,7 +23,6 @@ from airflow_kinesis_audience.exceptions import (
     LedgerConflict,
 )
 from airflow_kinesis_audience.ledger import SYNC_LOG, Event, Ledger
-from airflow_kinesis_audience.messages import Record
 from airflow_kinesis_audience.sending import Delivery, Progress, Report, Sending
 from airflow_kinesis_audience.settled import Settled
 from airflow_kinesis_audience.slices import ChangeSet, change_set_of
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from airflow_kinesis_audience.messages import Message, Outcome
+    from airflow_kinesis_audience.messages import Message, Outcome, Record
     from airflow_kinesis_audience.standing import Standing
     from airflow_kinesis_audience.timeline import Edge
 
@@ -160,12 +159,8 @@ class Outbox:
 
     def tell(self, messages: Sequence[Message]) -> None:
         """Put messages that carry no change, and wait until all are acknowledged."""
-        records = [
-            Record(n, m.document + self.delivery.record_end, m.partition, m.hash_key, m.changes, m.lane)
-            for n, m in enumerate(messages)
-        ]
         tally = deliver(
-            iter(records),
+            self.delivery.records(messages, 0),
             self._put,
             limits=self.delivery.limits,
             settled=Settled(),

@@ -11,6 +11,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airflow_kinesis_audience.aggregation import aggregate, check_installed
 from airflow_kinesis_audience.delivery import Tally
 from airflow_kinesis_audience.exceptions import DestinationRefused
 from airflow_kinesis_audience.ledger import Event
@@ -19,10 +20,11 @@ from airflow_kinesis_audience.settled import Settled
 from airflow_kinesis_audience.slices import ChangeSet, read_audience_names, read_slice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime
 
     from airflow_kinesis_audience.formats import Renderer
+    from airflow_kinesis_audience.messages import Message
     from airflow_kinesis_audience.sql import Warehouse
 
 _DELIVERIES = uuid.UUID("0b5ac0a3-6f5c-5b0e-8e0f-1a7a3b8a9d52")
@@ -59,6 +61,10 @@ class Delivery:
     def __post_init__(self) -> None:
         if not 1 <= self.partitions <= 4096 or self.partitions & (self.partitions - 1):
             raise ValueError(f"partitions is {self.partitions}; expected a power of two from 1 to 4,096")
+        if self.aggregate and self.record_end:
+            raise ValueError(f"{self.destination} does not undo an aggregated record; leave aggregate out")
+        if self.aggregate:
+            check_installed()
 
     @property
     def log(self) -> str:
@@ -89,6 +95,22 @@ class Delivery:
             sort_keys=True,
             default=repr,
         )
+
+    def records(self, messages: Iterable[Message], ordinal: int) -> Iterator[Record]:
+        """Make records of messages, numbered from ``ordinal``."""
+        counted: Iterable[tuple[Message, int]] = ((m, 1) for m in messages)
+        if self.aggregate:
+            counted = aggregate(messages, message_bytes=self.message_bytes)
+        for number, (message, count) in enumerate(counted, start=ordinal):
+            yield Record(
+                ordinal=number,
+                data=message.document + self.record_end,
+                partition_key=message.partition,
+                hash_key=message.hash_key,
+                changes=message.changes,
+                lane=message.lane,
+                messages=count,
+            )
 
     def envelope(self, sync_id: str, edge: tuple[str, str]) -> Envelope:
         """Make what a format needs to render what leads from one instant to another, both as text."""
@@ -123,7 +145,7 @@ class Report:
     def add(self, tally: Tally, omitted: int) -> None:
         """Count an attempt at one change set."""
         self.omitted += omitted
-        self.messages += tally.delivered
+        self.messages += tally.messages_delivered
         self.records += tally.delivered
         self.bytes += tally.bytes_delivered
         self.delivered += tally.changes_delivered
@@ -191,16 +213,9 @@ class Sending:
             self._starts[number] = (ordinal, self.omitted)
             changes = read_slice(self._warehouse, self._change_set, number, names)
             told = 0
-            for message in self._delivery.renderer(changes, envelope):
-                told += message.changes
-                yield Record(
-                    ordinal=ordinal,
-                    data=message.document + self._delivery.record_end,
-                    partition_key=message.partition,
-                    hash_key=message.hash_key,
-                    changes=message.changes,
-                    lane=message.lane,
-                )
+            for record in self._delivery.records(self._delivery.renderer(changes, envelope), ordinal):
+                told += record.changes
+                yield record
                 ordinal += 1
             self.omitted += len(changes) - told
         self._starts[self._change_set.slices] = (ordinal, self.omitted)

@@ -42,6 +42,7 @@ CORE = (
     "slices",
     "messages",
     "formats",
+    "aggregation",
     "settled",
     "window",
     "delivery",
