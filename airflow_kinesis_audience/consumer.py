@@ -1,80 +1,20 @@
 """The other side of the stream: who is in which audience, from messages in any order, with duplicates.
 
-A reference for teams that read the stream, and the judge of this project's own promise to converge. Pure
-standard library: it never touches a stream, a clock or a disk. The invariant: the state is a function of the set
-of messages applied, never of their order or number.
+A reference for teams that read the stream, and the judge of this project's own promise to converge. It and
+``reading.py`` are pure standard library: they never touch a stream, a clock or a disk. The invariant: the state is a
+function of the set of messages applied, never of their order or number.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-_EPOCH_SECONDS = re.compile(r"-?[0-9]{1,18}")
+from airflow_kinesis_audience.reading import READERS, Notice, Reader, Reading, Statement, read_message
 
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """What a message says of one user of one audience at one time.
-
-    :param time: what to order by; comparable among all messages of a format, here Unix epoch seconds.
-    :param properties: the user's properties as of that time, empty where the message tells none.
-    """
-
-    audience_id: str
-    user_id: str
-    time: int
-    member: bool
-    properties: Mapping[str, Any] = field(default_factory=dict)
-
-    def beats(self, other: Statement) -> bool:
-        """Tell whether this statement stands against another about the same user and audience.
-
-        The newer one does. Between two of one time the choice is arbitrary but must not depend on which came
-        first: coming beats going, because a format may tell a replacement as both.
-        """
-        if self.time != other.time:
-            return self.time > other.time
-        return self._rank() > other._rank()
-
-    def _rank(self) -> tuple[bool, str]:
-        return self.member, json.dumps(self.properties, sort_keys=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """What a message says of a whole audience.
-
-    :param event: ``resync_begin``, ``resync_complete`` or ``deleted``.
-    :param members: entries that the resync tells, and ``exits`` likewise.
-    """
-
-    audience_id: str
-    time: int
-    event: str
-    members: int = 0
-    exits: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A message, read: its id, and all that it states.
-
-    The part of the id before ``::`` is shared by all messages of one change set, or of one resync.
-    """
-
-    message_id: str
-    statements: Sequence[Statement]
-    notice: Notice | None = None
-
-    @property
-    def job(self) -> str:
-        """What all messages that were sent together have in common."""
-        return self.message_id.partition("::")[0]
+__all__ = ["AudienceConsumer", "Notice", "Reading", "Resync", "Statement", "read_message"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +54,12 @@ class AudienceConsumer:
     - must not forget the time of an entry while the user is a member.
 
     Not safe for several threads at once. Consumers that share the work must share it by partition key.
+
+    :param readers: how messages are read, by a key that only one format's messages have.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, readers: Mapping[str, Reader] | None = None) -> None:
+        self._readers = READERS if readers is None else readers
         self._seen: set[str] = set()
         self._stated: dict[str, dict[str, Statement]] = {}
         self._deleted: dict[str, int] = {}
@@ -130,7 +73,7 @@ class AudienceConsumer:
         :returns: false if its id was seen before, and nothing was done.
         :raises ValueError: if it is no message of a known format; a retry does not help.
         """
-        reading = read_message(message)
+        reading = read_message(message, readers=self._readers)
         if reading.message_id in self._seen:
             return False
         self._seen.add(reading.message_id)
@@ -166,6 +109,11 @@ class AudienceConsumer:
         statement = self._stated.get(audience_id, {}).get(user_id)
         return dict(statement.properties) if statement and self._stands(statement) else {}
 
+    def identities(self, audience_id: str, user_id: str) -> Mapping[str, Any]:
+        """Return a member's identities as last told; empty if none were told or the user is no member."""
+        statement = self._stated.get(audience_id, {}).get(user_id)
+        return dict(statement.identities) if statement and self._stands(statement) else {}
+
     def resyncs(self) -> list[Resync]:
         """List the resyncs of which a first or a last message has arrived, oldest first."""
         found = []
@@ -188,62 +136,3 @@ class AudienceConsumer:
         """Tell whether a user is a member by a statement: what was said until an audience was deleted is void."""
         deleted = self._deleted.get(statement.audience_id)
         return statement.member and (deleted is None or statement.time > deleted)
-
-
-def read_message(message: bytes | str | Mapping[str, Any]) -> Reading:
-    """Read a message of any known format.
-
-    :raises ValueError: if it is none, saying what is wrong but nothing of its content.
-    """
-    if not isinstance(message, Mapping):
-        try:
-            message = json.loads(message)
-        except (ValueError, RecursionError):  # the cause is dropped: it carries the whole document
-            raise ValueError("the message is not JSON in UTF-8; expected one JSON object") from None
-        if not isinstance(message, Mapping):
-            raise ValueError(f"the message is a JSON {type(message).__name__}; expected one JSON object")
-    for mark, read in READERS.items():
-        if mark in message:
-            return read(message)
-    raise ValueError(f"the message is of no known format; expected one of the keys {', '.join(READERS)}")
-
-
-def read_amplitude_cohort(message: Mapping[str, Any]) -> Reading:
-    """Read a message of the format ``amplitude_cohort``.
-
-    :raises ValueError: if a key is missing or of another type.
-    """
-    audience_id = _expect(message, "cohort_id", str)
-    member = _expect(message, "in_cohort", bool)
-    time = _expect(message, "computed_time", str)
-    if not _EPOCH_SECONDS.fullmatch(time):
-        raise ValueError("computed_time is not a string of Unix epoch seconds")
-    statements = []
-    for user in _expect(message, "users", list):
-        if not isinstance(user, Mapping):
-            raise ValueError(f"users holds a {type(user).__name__}; expected objects")
-        properties = dict(_expect(user, "user_properties", Mapping)) if "user_properties" in user else {}
-        user_id = _expect(user, "user_id", str)
-        statements.append(Statement(audience_id, user_id, int(time), member, properties))
-    notice = None
-    if "lifecycle" in message:
-        told = _expect(message, "lifecycle", Mapping)
-        counts = [told.get(n, 0) for n in ("members", "exits")]
-        if not all(isinstance(count, int) for count in counts):
-            raise ValueError("lifecycle has members or exits that are no numbers")
-        notice = Notice(audience_id, int(time), _expect(told, "event", str), *counts)
-    return Reading(_expect(message, "message_id", str), statements, notice)
-
-
-READERS: Mapping[str, Callable[[Mapping[str, Any]], Reading]] = {
-    "cohort_id": read_amplitude_cohort,
-}
-"""A key that only one format's messages have, to that format's reader."""
-
-
-def _expect(found: Mapping[str, Any], key: str, kind: type) -> Any:
-    if key not in found:
-        raise ValueError(f"the message lacks {key}; expected a {kind.__name__}")
-    if not isinstance(found[key], kind):
-        raise ValueError(f"{key} is a {type(found[key]).__name__}; expected a {kind.__name__}")
-    return found[key]

@@ -23,6 +23,7 @@ NoticeRenderer = Callable[[Notice, Envelope], Message]
 
 FORMATS: Mapping[str, str] = {
     "amplitude_cohort": "airflow_kinesis_audience.formats.amplitude.AmplitudeCohort",
+    "mparticle_audience": "airflow_kinesis_audience.formats.mparticle.MparticleAudience",
 }
 """Name to dotted path; imported when used."""
 

@@ -6,6 +6,7 @@ import ast
 import json
 import sys
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from uuid import UUID, uuid5
@@ -14,10 +15,11 @@ import pytest
 from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 
-from airflow_kinesis_audience import consumer
+from airflow_kinesis_audience import consumer, reading
 from airflow_kinesis_audience.consumer import AudienceConsumer
 from airflow_kinesis_audience.formats.amplitude import AmplitudeCohort
 from airflow_kinesis_audience.messages import Envelope
+from airflow_kinesis_audience.reading import read_mparticle_audience
 from tests.changes import AS_OF, build_changes, compare
 
 JOBS = UUID(int=7)
@@ -104,7 +106,8 @@ def test_two_statements_of_one_time_end_alike_in_either_order():
         ('["secret"]', "JSON list; expected one JSON object"),
         ("null", "JSON NoneType; expected one JSON object"),
         ({}, "no known format; expected one of the keys cohort_id"),
-        ({"AudienceId": "secret"}, "no known format"),
+        ({"AudienceId": "secret"}, "lacks MembershipChangedTimestamp"),
+        ({"Audience": "secret"}, "no known format"),
         ({"cohort_id": "secret"}, "lacks in_cohort; expected a bool"),
         (message() | {"cohort_id": 7}, "cohort_id is a int; expected a str"),
         (message() | {"in_cohort": "secret"}, "in_cohort is a str; expected a bool"),
@@ -137,10 +140,12 @@ def test_a_broken_message_changes_nothing_and_may_come_again_whole():
 
 
 def test_the_consumer_needs_nothing_but_the_standard_library():
-    tree = ast.parse(Path(consumer.__file__).read_text())
-    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    assert {name.partition(".")[0] for name in imported} <= {*sys.stdlib_module_names}
+    own = {reading.__name__: reading, consumer.__name__: consumer}
+    trees = [ast.parse(Path(module.__file__).read_text()) for module in own.values()]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    imported = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    imported |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    assert {name.partition(".")[0] for name in imported - own.keys()} <= {*sys.stdlib_module_names}
 
 
 # From here on: for any history. A history is a line of memberships; its messages are shuffled, some of them twice.
@@ -273,3 +278,76 @@ def test_a_resync_is_complete_when_everything_that_it_counts_has_arrived_and_its
 def test_a_notice_that_makes_no_sense_is_an_error(told):
     with pytest.raises(ValueError, match=r"lifecycle|event"):
         consume({**message(), **told})
+
+
+def of_mparticle(member=True, *, time="100", audience_id=7, user="u1", **more):
+    identities = {"CustomerId": user, "Email": "a@x"} if user else {}
+    return {
+        "MembershipChangedTimestamp": time,
+        "AudienceId": audience_id,
+        "AudienceName": "A",
+        "IsMember": member,
+        "UserIdentities": identities,
+        **more,
+    }
+
+
+def test_messages_of_mparticle_are_told_apart_by_the_key_that_is_named():
+    reader = consume(of_mparticle(), of_mparticle(user="u2"), of_mparticle(False, time="101", user="u2"))
+    assert reader.members("7") == {"u1"}
+    assert reader.identities("7", "u1") == {"CustomerId": "u1", "Email": "a@x"}
+    assert reader.identities("7", "u2") == reader.identities("8", "u1") == {}
+    by_email = AudienceConsumer(readers={"AudienceId": partial(read_mparticle_audience, user="Email")})
+    by_email.apply(of_mparticle())
+    assert by_email.members("7") == {"a@x"}
+
+
+def test_a_message_without_an_id_is_known_again_by_its_content():
+    reader = AudienceConsumer()
+    assert reader.apply(of_mparticle())
+    assert not reader.apply(json.dumps(of_mparticle(), indent=3))
+    assert reader.apply(of_mparticle(time="101"))
+    assert reader.apply(of_mparticle(MessageId="m"))
+    assert not reader.apply(of_mparticle(time="103", MessageId="m"))
+
+
+def test_a_removal_and_an_addition_of_one_time_leave_the_member_in_either_order():
+    going, coming = of_mparticle(False), {**of_mparticle(), "UserIdentities": {"CustomerId": "u1", "Email": "b@x"}}
+    for told in ([going, coming], [coming, going]):
+        assert consume(*told).identities("7", "u1") == {"CustomerId": "u1", "Email": "b@x"}
+
+
+def test_notices_of_mparticle_end_an_audience_and_count_a_resync():
+    def told(event, **counts):
+        return of_mparticle(user=None, MessageId=f"r::{event}::0", Lifecycle={"Event": event, **counts})
+
+    begin, end = (told(e, Members=1, Exits=1) for e in ("resync_begin", "resync_complete"))
+    arrived = [of_mparticle(MessageId="r::enter::0"), of_mparticle(False, user="u2", MessageId="r::exit::1")]
+    assert [r.complete for r in consume(begin, *arrived, end).resyncs()] == [True]
+    assert [r.complete for r in consume(begin, arrived[0], end).resyncs()] == [False]
+    assert consume(*arrived, told("deleted")).members("7") == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        (of_mparticle(audience_id=True), "AudienceId is a bool"),
+        (of_mparticle(audience_id=1.5), "AudienceId is a float; expected a str or int"),
+        (of_mparticle(time=100), "MembershipChangedTimestamp is a int"),
+        (of_mparticle(time="soon"), "MembershipChangedTimestamp is not a string of Unix epoch seconds"),
+        (of_mparticle(member=1), "IsMember is a int"),
+        (of_mparticle(UserIdentities=["secret"]), "UserIdentities is a list"),
+        (of_mparticle(user=None), "UserIdentities has no text under CustomerId.*user_id_as"),
+        (of_mparticle(UserIdentities={"CustomerId": ["secret"]}), "UserIdentities has no text under CustomerId"),
+        (of_mparticle(MessageId=7), "MessageId is a int"),
+        (of_mparticle(Lifecycle={"Event": "deleted", "Members": True}), "Members or Exits that are no numbers"),
+        (of_mparticle(Lifecycle={"Members": 1}), "lacks Event"),
+    ],
+)
+def test_what_is_no_message_of_mparticle_is_refused_without_its_content(broken, says):
+    reader = AudienceConsumer()
+    with pytest.raises(ValueError, match=says) as caught:
+        reader.apply(broken)
+    assert "secret" not in str(caught.value)
+    assert "a@x" not in str(caught.value)
+    assert reader.audiences() == frozenset()

@@ -52,6 +52,7 @@ CORE = (
     "outbox",
     "resync",
     "deletion",
+    "reading",
     "consumer",
     "history",
 )

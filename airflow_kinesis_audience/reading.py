@@ -1,0 +1,191 @@
+"""What a message says, in any of the wire formats: read by hand, checked, and nothing applied.
+
+Half of the reference for teams that read the stream; the other half is ``consumer.py``. Pure standard library. A
+message is read as a whole or refused with a sentence that says what is wrong, but nothing of its content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+_EPOCH_SECONDS = re.compile(r"-?[0-9]{1,18}")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a message says of one user of one audience at one time.
+
+    :param time: what to order by; comparable among all messages of a format, here Unix epoch seconds.
+    :param properties: the user's properties as of that time, empty where the message tells none.
+    :param identities: the user's identities as of that time, likewise; a text each, or a list of several.
+    """
+
+    audience_id: str
+    user_id: str
+    time: int
+    member: bool
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    identities: Mapping[str, Any] = field(default_factory=dict)
+
+    def beats(self, other: Statement) -> bool:
+        """Tell whether this statement stands against another about the same user and audience.
+
+        The newer one does. Between two of one time the choice is arbitrary but must not depend on which came
+        first: coming beats going, because a format may tell a replacement as both.
+        """
+        if self.time != other.time:
+            return self.time > other.time
+        return self._rank() > other._rank()
+
+    def _rank(self) -> tuple[bool, str]:
+        return self.member, json.dumps([self.properties, self.identities], sort_keys=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a message says of a whole audience.
+
+    :param event: ``resync_begin``, ``resync_complete`` or ``deleted``.
+    :param members: entries that the resync tells, and ``exits`` likewise.
+    """
+
+    audience_id: str
+    time: int
+    event: str
+    members: int = 0
+    exits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A message, read: its id, and all that it states.
+
+    The part of the id before ``::`` is shared by all messages of one change set, or of one resync.
+    """
+
+    message_id: str
+    statements: Sequence[Statement]
+    notice: Notice | None = None
+
+    @property
+    def job(self) -> str:
+        """What all messages that were sent together have in common."""
+        return self.message_id.partition("::")[0]
+
+
+Reader = Callable[[Mapping[str, Any]], Reading]
+
+
+def read_message(
+    message: bytes | str | Mapping[str, Any], *, readers: Mapping[str, Reader] | None = None
+) -> Reading:
+    """Read a message of any known format.
+
+    :param readers: by a key that only one format's messages have, its reader.
+    :raises ValueError: if it is none, saying what is wrong but nothing of its content.
+    """
+    if not isinstance(message, Mapping):
+        try:
+            message = json.loads(message)
+        except (ValueError, RecursionError):  # the cause is dropped: it carries the whole document
+            raise ValueError("the message is not JSON in UTF-8; expected one JSON object") from None
+        if not isinstance(message, Mapping):
+            raise ValueError(f"the message is a JSON {type(message).__name__}; expected one JSON object")
+    readers = READERS if readers is None else readers
+    for mark, read in readers.items():
+        if mark in message:
+            return read(message)
+    raise ValueError(f"the message is of no known format; expected one of the keys {', '.join(readers)}")
+
+
+def read_amplitude_cohort(message: Mapping[str, Any]) -> Reading:
+    """Read a message of the format ``amplitude_cohort``.
+
+    :raises ValueError: if a key is missing or of another type.
+    """
+    audience_id = _expect(message, "cohort_id", str)
+    member = _expect(message, "in_cohort", bool)
+    time = _read_time(message, "computed_time")
+    statements = []
+    for user in _expect(message, "users", list):
+        if not isinstance(user, Mapping):
+            raise ValueError(f"users holds a {type(user).__name__}; expected objects")
+        properties = dict(_expect(user, "user_properties", Mapping)) if "user_properties" in user else {}
+        user_id = _expect(user, "user_id", str)
+        statements.append(Statement(audience_id, user_id, time, member, properties))
+    notice = None
+    if "lifecycle" in message:
+        notice = _read_notice(message, ("lifecycle", "event", "members", "exits"), audience_id, time)
+    return Reading(_expect(message, "message_id", str), statements, notice)
+
+
+def read_mparticle_audience(message: Mapping[str, Any], *, user: str = "CustomerId") -> Reading:
+    """Read a message of the format ``mparticle_audience``.
+
+    These messages have no id unless they were asked to: then the content stands in for it, since a message that is
+    put twice has the same bytes.
+
+    :param user: the key of ``UserIdentities`` that tells users apart, as ``user_id_as`` says.
+    :raises ValueError: if a key is missing or of another type.
+    """
+    audience_id = _expect(message, "AudienceId", (str, int))
+    if isinstance(audience_id, bool):
+        raise ValueError("AudienceId is a bool; expected a number or a text")
+    time = _read_time(message, "MembershipChangedTimestamp")
+    member = _expect(message, "IsMember", bool)
+    identities = dict(_expect(message, "UserIdentities", Mapping))
+    message_id = _expect(message, "MessageId", str) if "MessageId" in message else _digest(message)
+    audience_id = str(audience_id)
+    if "Lifecycle" in message:
+        notice = _read_notice(message, ("Lifecycle", "Event", "Members", "Exits"), audience_id, time)
+        return Reading(message_id, [], notice)
+    user_id = identities.get(user)
+    if not isinstance(user_id, str):
+        raise ValueError(
+            f"UserIdentities has no text under {user}, by which users are told apart; read the messages with "
+            "functools.partial(read_mparticle_audience, user=...) and the key that the sender's user_id_as names"
+        )
+    return Reading(message_id, [Statement(audience_id, user_id, time, member, identities=identities)])
+
+
+def _read_time(message: Mapping[str, Any], key: str) -> int:
+    time = _expect(message, key, str)
+    if not _EPOCH_SECONDS.fullmatch(time):
+        raise ValueError(f"{key} is not a string of Unix epoch seconds")
+    return int(time)
+
+
+def _read_notice(message: Mapping[str, Any], keys: Sequence[str], audience_id: str, time: int) -> Notice:
+    """Read what is told of a whole audience; ``keys`` are those of the object, its event and its two counts."""
+    outer, event, *counted = keys
+    told = _expect(message, outer, Mapping)
+    counts = [told.get(n, 0) for n in counted]
+    if not all(type(count) is int for count in counts):
+        raise ValueError(f"{outer} has {' or '.join(counted)} that are no numbers")
+    return Notice(audience_id, time, _expect(told, event, str), *counts)
+
+
+def _digest(message: Mapping[str, Any]) -> str:
+    canonical = json.dumps(message, sort_keys=True, separators=(",", ":"))
+    return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
+
+
+READERS: Mapping[str, Reader] = {
+    "cohort_id": read_amplitude_cohort,
+    "AudienceId": read_mparticle_audience,
+}
+"""A key that only one format's messages have, to that format's reader."""
+
+
+def _expect(found: Mapping[str, Any], key: str, kind: type | tuple[type, ...]) -> Any:
+    expected = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
+    if key not in found:
+        raise ValueError(f"the message lacks {key}; expected a {expected}")
+    if not isinstance(found[key], kind):
+        raise ValueError(f"{key} is a {type(found[key]).__name__}; expected a {expected}")
+    return found[key]
