@@ -1,8 +1,8 @@
 """The other side of the stream: who is in which audience, from messages in any order, with duplicates.
 
 A reference for teams that read the stream, and the judge of this project's own promise to converge. It and
-``reading.py`` are pure standard library: they never touch a stream, a clock or a disk. The invariant: the state is a
-function of the set of messages applied, never of their order or number.
+``reading.py`` are pure standard library: they never touch a stream, a clock or a disk. The invariant: the state is
+a function of the set of messages applied, never of their order or number.
 """
 
 from __future__ import annotations
