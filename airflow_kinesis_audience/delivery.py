@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_audience.exceptions import AudienceError, DeliveryIncomplete
 from airflow_kinesis_audience.messages import Limits, Outcome, Record, Status
+from airflow_kinesis_audience.tally import Tally, describe_failure
 from airflow_kinesis_audience.window import Window
 
 if TYPE_CHECKING:
@@ -25,16 +25,6 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.window import Queue
 
 Put = Callable[[Sequence[Record]], list[Outcome]]
-
-_UNREACHABLE = "the endpoint cannot be reached: check region, endpoint_url and network"
-_ADVICE = {
-    "ProvisionedThroughputExceededException": (
-        "the stream has too few shards for this load: add shards, switch it to on-demand mode, or look for "
-        "another producer that fills it"
-    ),
-    "ExpiredTokenException": "the session token has expired: renew it, or let the connection assume a role",
-    **dict.fromkeys(("EndpointConnectionError", "ConnectTimeoutError"), _UNREACHABLE),
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,36 +52,13 @@ class RetryPolicy:
         return min(self.longest_delay_seconds, self.first_delay_seconds * 2.0 ** min(failures - 1, 64))
 
 
-@dataclass(kw_only=True, slots=True)
-class Tally:
-    """What one attempt did.
-
-    :param delivered: records acknowledged, with ``changes_``, ``messages_`` and ``bytes_delivered``.
-    :param rejected: records put and never acknowledged: refused or given up; with ``changes_rejected``.
-    :param retried: puts of records beyond their first; ``requests``, calls of ``put``.
-    :param codes: error codes of records that were not acknowledged, by put.
-    :param failure: why not everything was delivered; none where it was.
-    """
-
-    delivered: int = 0
-    changes_delivered: int = 0
-    messages_delivered: int = 0
-    bytes_delivered: int = 0
-    rejected: int = 0
-    changes_rejected: int = 0
-    retried: int = 0
-    requests: int = 0
-    seconds: float = 0.0
-    codes: Counter[str] = field(default_factory=Counter)
-    failure: AudienceError | None = None
-
-
 def deliver(
     records: Iterable[Record],
     put: Put,
     *,
     limits: Limits,
     settled: Settled,
+    destination: str = "the destination",
     on_progress: Callable[[Tally], None],
     policy: RetryPolicy | None = None,
     lanes: int = 4,
@@ -105,6 +72,7 @@ def deliver(
 
     :param records: read lazily; those already in ``settled`` are skipped.
     :param put: one request, called from several threads; gives one outcome per record, in order.
+    :param destination: what to call it in a sentence.
     :param settled: gains every record that is acknowledged.
     :param on_progress: called after outcomes came in and before anything more is put: the place for a checkpoint.
     :param lanes: requests on their way at once.
@@ -124,7 +92,7 @@ def deliver(
         except BaseException:
             delivery.land_all()
             raise
-        delivery.conclude()
+        delivery.conclude(limits, destination)
     return delivery.tally
 
 
@@ -147,6 +115,7 @@ class _Delivery:
         self._broken: BaseException | None = None
         self._started = clock()
         self._quiet_seconds = 0.0
+        self._exhausted = False
 
     def drive(
         self,
@@ -252,7 +221,7 @@ class _Delivery:
             self._hold(key, queue)
 
     def _take_failure(self, record: Record, outcome: Outcome) -> None:
-        self.tally.codes[outcome.code or outcome.status] += 1
+        self.tally.add_failure(outcome, throttled=outcome.status is Status.THROTTLED)
         key = record.order
         queue = self._window.queues[key]
         queue.failures += 1
@@ -260,6 +229,7 @@ class _Delivery:
         queue.attempts += not is_slow
         queue.seen = self.tally.delivered
         if outcome.status is Status.REJECTED or queue.attempts >= self._policy.attempts:
+            self._exhausted |= outcome.status is not Status.REJECTED
             self._give_up(key)
         else:
             self._hold(key, queue)
@@ -274,7 +244,7 @@ class _Delivery:
         self.tally.changes_rejected += record.changes
         self._window.close(key)
 
-    def conclude(self) -> None:
+    def conclude(self, limits: Limits, destination: str) -> None:
         """Say what became of it, after an orderly stop where it broke off."""
         stalled = self._quiet_seconds >= self._policy.stall_seconds
         if self._broken or stalled:
@@ -284,17 +254,10 @@ class _Delivery:
         elif self._broken:
             raise self._broken
         elif self.tally.rejected or stalled:
-            self.tally.failure = DeliveryIncomplete(self._incomplete(stalled))
-
-    def _incomplete(self, stalled: bool) -> str:
-        tally, policy = self.tally, self._policy
-        why = f"{policy.attempts} attempts each, or a clear refusal"
-        if stalled:
-            why = f"nothing was acknowledged for {policy.stall_seconds:g} s"
-        code, times = next(iter(tally.codes.most_common(1)), ("no answer", 0))
-        advice = _ADVICE.get(code, "look up this code and the state of the service")
-        return (
-            f"{tally.rejected} records with {tally.changes_rejected} changes were given up ({why}) and "
-            f"{tally.delivered} records with {tally.changes_delivered} changes delivered; most frequent answer: "
-            f"{code}, {times} times: {advice}. The next attempt sends exactly what is missing"
-        )
+            why = f"{self._policy.attempts} attempts each" if self._exhausted else "a clear refusal"
+            if stalled:
+                why = f"nothing was acknowledged for {self._policy.stall_seconds:g} s"
+            exhausted = stalled or self._exhausted
+            self.tally.failure = DeliveryIncomplete(
+                describe_failure(self.tally, limits, destination, why, exhausted=exhausted)
+            )

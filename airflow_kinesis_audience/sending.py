@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.aggregation import aggregate, check_installed
-from airflow_kinesis_audience.delivery import Tally
 from airflow_kinesis_audience.exceptions import DestinationRefused
 from airflow_kinesis_audience.ledger import Event
 from airflow_kinesis_audience.messages import Envelope, Limits, Record, message_job
 from airflow_kinesis_audience.settled import Settled
 from airflow_kinesis_audience.slices import ChangeSet, read_audience_names, read_slice
+from airflow_kinesis_audience.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

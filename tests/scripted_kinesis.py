@@ -1,8 +1,8 @@
-"""A Kinesis endpoint on this machine that fails as it is told to.
+"""A Kinesis and a Firehose endpoint on this machine that fail as they are told to.
 
-It speaks the JSON protocol of PutRecords and DescribeStreamSummary over real HTTP and asks a script, per request
-and per record, what to do. What it takes it keeps in order. Emulators never take one part of a request and refuse
-another, and this is the one thing that a delivery must be tested against.
+It speaks the JSON protocol of putting records and describing a stream, of either service, over real HTTP and asks
+a script, per request and per record, what to do. What it takes it keeps in order. Emulators never take one part of
+a request and refuse another, and this is the one thing that a delivery must be tested against.
 """
 
 from __future__ import annotations
@@ -44,12 +44,14 @@ class Raw:
 
 TAKE = ""
 THROTTLE = "ProvisionedThroughputExceededException"
+"""Of a data stream; a delivery stream says the same as :data:`UNAVAILABLE`."""
+UNAVAILABLE = "ServiceUnavailableException"
 FAIL = "InternalFailure"
 
 
 @dataclass(frozen=True)
 class Arrived:
-    """One record as it came in one request."""
+    """One record as it came in one request; one of Firehose has no keys."""
 
     request: int
     partition_key: str
@@ -73,6 +75,8 @@ _ANSWERS = {
     Whole.TAKEN_AND_GARBLED: Raw(200, b'{"Records": [{"Sequ'),
 }
 
+_UNAVAILABLE = error(UNAVAILABLE, status=503)
+
 Decision = Whole | Raw | str | Sequence[str]
 Script = Callable[[int, Sequence[Arrived]], Decision]
 """From a request's number and records to what becomes of them: an error code, one per record, or an answer."""
@@ -88,12 +92,14 @@ class ScriptedKinesis:
     """A context manager; serves while it is open.
 
     :param script: decides; may be replaced while it serves.
-    :param describe: answer to DescribeStreamSummary, or what becomes of the request.
+    :param describe: the description of the stream, or what becomes of the request for it.
+    :param policy: the stream's own, as JSON; without one the login may not ask for it.
     :param silence_seconds: how long a request without an answer is kept waiting at most.
     """
 
     script: Script = take_everything
-    describe: dict[str, Any] | Whole | Raw = field(default_factory=lambda: {"StreamStatus": "ACTIVE"})
+    describe: dict[str, Any] | Whole | Raw = field(default_factory=dict)
+    policy: str = ""
     silence_seconds: float = 5.0
     taken: list[Arrived] = field(default_factory=list)
     requests: list[list[Arrived]] = field(default_factory=list)
@@ -126,7 +132,7 @@ class ScriptedKinesis:
             records = [
                 Arrived(
                     request,
-                    entry["PartitionKey"],
+                    entry.get("PartitionKey", ""),
                     base64.b64decode(entry["Data"]),
                     int(entry.get("ExplicitHashKey", -1)),
                 )
@@ -142,12 +148,23 @@ class ScriptedKinesis:
                 return decision
             codes = [decision] * len(records) if isinstance(decision, str) else decision
             self.taken.extend(r for r, code in zip(records, codes, strict=True) if code == TAKE)
-            return [self._result(number, code) for number, code in enumerate(codes)]
+            return [self.result(number, code) for number, code in enumerate(codes)]
 
-    def _result(self, number: int, code: str) -> dict[str, str]:
+    def result(self, number: int, code: str) -> dict[str, str]:
+        """Make one record's part of an answer."""
         if code == TAKE:
             return {"SequenceNumber": f"{len(self.requests)}{number:04}", "ShardId": "shardId-000000000000"}
+        if code == THROTTLE:
+            where = "shard shardId-000000000001 in stream s under account 123456789012"
+            return {"ErrorCode": code, "ErrorMessage": f"Rate exceeded for {where}."}
         return {"ErrorCode": code, "ErrorMessage": "as the script says"}
+
+
+def _of_firehose(result: dict[str, str]) -> dict[str, str]:
+    if "SequenceNumber" in result:
+        return {"RecordId": result["SequenceNumber"]}
+    code = UNAVAILABLE if result["ErrorCode"] == THROTTLE else result["ErrorCode"]
+    return {"ErrorCode": code, "ErrorMessage": "as the script says"}
 
 
 class _Server(ThreadingHTTPServer):
@@ -166,22 +183,32 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        operation = self.headers["X-Amz-Target"].partition(".")[2]
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        service, _, operation = self.headers.get("X-Amz-Target", "").partition(".")
+        if not operation:
+            self._answer(error("InvalidAction", "this is neither STS nor IAM"))
+            return
         kinesis = self.server.kinesis
         kinesis.operations.append(operation)
-        if operation == "DescribeStreamSummary":
+        firehose = service.startswith("Firehose")
+        if operation.startswith("Describe"):
             told = kinesis.describe
-            self._answer(told if isinstance(told, Whole | Raw) else {"StreamDescriptionSummary": told})
+            key = "DeliveryStreamDescription" if firehose else "StreamDescriptionSummary"
+            self._answer(told if isinstance(told, Whole | Raw) else {key: told})
             return
-        results = kinesis.decide(body["Records"])
+        if operation == "GetResourcePolicy":
+            self._answer({"Policy": kinesis.policy} if kinesis.policy else Whole.DENIED)
+            return
+        entries = json.loads(body)["Records"]
+        results = kinesis.decide(entries)
         if results is Whole.TAKEN_AND_SHORT:
-            results = [kinesis._result(number, TAKE) for number in range(len(body["Records"]) - 1)]
+            results = [kinesis.result(number, TAKE) for number in range(len(entries) - 1)]
         if isinstance(results, Whole | Raw):
-            self._answer(results)
+            self._answer(_UNAVAILABLE if firehose and results is Whole.THROTTLED else results)
         else:
             failed = sum("ErrorCode" in result for result in results)
-            self._answer({"FailedRecordCount": failed, "Records": results})
+            of_firehose = {"FailedPutCount": failed, "RequestResponses": list(map(_of_firehose, results))}
+            self._answer(of_firehose if firehose else {"FailedRecordCount": failed, "Records": results})
 
     def _answer(self, answer: dict[str, Any] | Whole | Raw) -> None:
         match answer:

@@ -27,7 +27,9 @@ TAKEN = Outcome(Status.DELIVERED)
 SLOW = Outcome(Status.THROTTLED, "ProvisionedThroughputExceededException")
 LOST = Outcome(Status.UNKNOWN, "InternalFailure")
 REFUSED = Outcome(Status.REJECTED, "NeverThis")
-LIMITS = Limits(records_per_request=5, record_bytes=200, request_bytes=400)
+LIMITS = Limits(
+    records_per_request=5, record_bytes=200, request_bytes=400, rate="it takes two a minute", remedy="buy another"
+)
 
 
 def record(ordinal: int, key: str = "k", *, size: int = 10) -> Record:
@@ -340,14 +342,32 @@ def test_the_failure_says_how_many_why_and_what_to_do() -> None:
     tally = run(spread(6, 3), Destination(lambda r, _b: SLOW if r.ordinal == 1 else TAKEN).put)
     said = str(tally.failure)
     for part in (
+        "Retry Limit Exceeded at the destination (10 attempts each)",
         "1 records with 2 changes",
         SLOW.code,
-        f"{tally.codes[SLOW.code]} times",
-        "add shards",
+        f"{tally.codes[SLOW.code]} times: it takes two a minute: buy another",
         "next attempt",
     ):
         assert part in said
     assert "k1" not in said
+
+
+def test_the_shards_that_throttled_are_named_the_busiest_first() -> None:
+    def shard_of(record: Record) -> str:
+        return f"shardId-{min(record.ordinal, 4):012}"
+
+    slow = [Outcome(Status.THROTTLED, "TooMuch", shard_of(record)) for record in spread(9, 9)]
+    tally = run(spread(9, 9), Destination(lambda r, _b: slow[r.ordinal]).put, policy=RetryPolicy(attempts=1))
+    said = str(tally.failure)
+    assert "5 of them of shardId-000000000004, 1 of them of shardId-00000000000" in said
+    assert "and 2 more: it takes two a minute" in said
+
+
+def test_a_clear_refusal_is_no_exhausted_retry() -> None:
+    refused = Outcome(Status.REJECTED, "NotLikeThis")
+    tally = run(spread(2, 2), Destination(lambda _r, _b: refused).put)
+    assert str(tally.failure).startswith("Refused at the destination (a clear refusal): 2 records")
+    assert "look up this code" in str(tally.failure)
 
 
 def test_it_gives_up_when_nothing_was_acknowledged_for_so_long() -> None:

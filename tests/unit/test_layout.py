@@ -45,6 +45,7 @@ CORE = (
     "aggregation",
     "settled",
     "window",
+    "tally",
     "delivery",
     "sending",
     "delivery_log",

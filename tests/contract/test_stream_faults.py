@@ -1,7 +1,8 @@
-"""What a delivery promises, through the real hook and the real SDK, against an endpoint that fails as it is told.
+"""What a delivery promises, through the real hooks and the real SDK, against an endpoint that fails as it is told.
 
 A record may be taken more than once, where an answer was lost; the first of each is what consumers go by. The
-script decides by request and record, so that every kind of fault meets every kind of batch.
+script decides by request and record, so that every kind of fault meets every kind of batch. What both destinations
+promise is asked of both.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -21,13 +23,15 @@ from hypothesis import strategies as st
 
 from airflow_kinesis_audience.delivery import RetryPolicy, Tally, deliver
 from airflow_kinesis_audience.exceptions import DeliveryIncomplete, DestinationRefused
+from airflow_kinesis_audience.hooks.firehose import FirehoseStreamHook
 from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
-from airflow_kinesis_audience.messages import KINESIS_LIMITS, Limits, Record, Status
+from airflow_kinesis_audience.messages import FIREHOSE_LIMITS, KINESIS_LIMITS, Outcome, Record, Status
 from airflow_kinesis_audience.settled import Settled
 from tests.scripted_kinesis import (
     FAIL,
     TAKE,
     THROTTLE,
+    UNAVAILABLE,
     Arrived,
     Decision,
     Raw,
@@ -37,8 +41,16 @@ from tests.scripted_kinesis import (
     take_everything,
 )
 
+if TYPE_CHECKING:
+    from airflow_kinesis_audience.hooks.streams import StreamHook
+
 QUICK = RetryPolicy(attempts=60, stall_seconds=60.0, first_delay_seconds=0.001, longest_delay_seconds=0.02)
-LIMITS = Limits(records_per_request=8, record_bytes=1_000, request_bytes=2_000)
+LIMITS = {"records_per_request": 8, "record_bytes": 1_000, "request_bytes": 2_000}
+
+DOORS: dict[str, type[StreamHook]] = {"kinesis": KinesisStreamHook, "firehose": FirehoseStreamHook}
+THROTTLES = {"kinesis": THROTTLE, "firehose": UNAVAILABLE}
+both = pytest.mark.parametrize("door", DOORS)
+"""A test of either destination."""
 
 
 @contextmanager
@@ -59,9 +71,9 @@ def connection(kinesis_url: str, **extra: Any) -> Iterator[None]:
 
 
 @contextmanager
-def stream(kinesis: ScriptedKinesis, **extra: Any) -> Iterator[KinesisStreamHook]:
+def stream(kinesis: ScriptedKinesis, door: str = "kinesis", **extra: Any) -> Iterator[StreamHook]:
     with kinesis, connection(kinesis.endpoint_url, **extra):
-        yield KinesisStreamHook("audience-changes")
+        yield DOORS[door]("audience-changes")
 
 
 def records_of(count: int, keys: int) -> list[Record]:
@@ -72,18 +84,23 @@ def records_of(count: int, keys: int) -> list[Record]:
     ]
 
 
-def send(
-    records: Iterable[Record], hook: KinesisStreamHook, settled: Settled | None = None, **options: Any
-) -> Tally:
-    given = {"limits": LIMITS, "policy": QUICK, "on_progress": lambda _tally: None} | options
+def send(records: Iterable[Record], hook: StreamHook, settled: Settled | None = None, **options: Any) -> Tally:
+    limits = replace(hook.limits, **LIMITS)
+    given = {
+        "limits": limits,
+        "policy": QUICK,
+        "destination": hook.destination,
+        "on_progress": lambda _tally: None,
+    } | options
     return deliver(records, hook.put, settled=Settled() if settled is None else settled, **given)
 
 
-def first_takes(taken: Sequence[Arrived]) -> dict[str, list[bytes]]:
-    """What each key holds, without what came again."""
+def first_takes(taken: Sequence[Arrived], records: Sequence[Record]) -> dict[str, list[bytes]]:
+    """What each key holds, without what came again; a record's key is known by its bytes."""
+    keys = {r.data: r.partition_key for r in records}
     found: dict[str, dict[bytes, None]] = {}
     for arrived in taken:
-        found.setdefault(arrived.partition_key, {})[arrived.data] = None
+        found.setdefault(keys[arrived.data], {})[arrived.data] = None
     return {key: list(documents) for key, documents in found.items()}
 
 
@@ -108,6 +125,7 @@ def seeded(seed: int, faults: Sequence[Whole], whole: float, part: float) -> Cal
 WHOLE_AND_QUICK = [fault for fault in Whole if fault.name not in ("DENIED", "MISSING", "TAKEN_AND_SILENT")]
 
 
+@both
 @settings(max_examples=settings.default.max_examples // 4)
 @given(
     seed=st.integers(0, 2**32),
@@ -118,61 +136,67 @@ WHOLE_AND_QUICK = [fault for fault in Whole if fault.name not in ("DENIED", "MIS
     part=st.sampled_from([0.0, 0.1, 0.4]),
 )
 def test_through_every_fault_each_record_is_taken_in_the_order_of_its_key(
-    seed: int, count: int, keys: int, lanes: int, faults: list[Whole], part: float
+    door: str, seed: int, count: int, keys: int, lanes: int, faults: list[Whole], part: float
 ) -> None:
     records = records_of(count, keys)
     settled = Settled()
     with ScriptedKinesis(seeded(seed, faults, 0.25, part)) as kinesis, connection(kinesis.endpoint_url):
-        hook = KinesisStreamHook("s")
+        hook = DOORS[door]("s")
         tally = send(records, hook, settled, lanes=lanes)
         assert tally.failure is None
-        assert first_takes(kinesis.taken) == expected(records)
+        assert first_takes(kinesis.taken, records) == expected(records)
         assert settled.as_json() == {"below": count, "above": []}
         assert tally.delivered == count
         assert tally.changes_delivered == sum(record.changes for record in records)
         assert tally.requests == len(kinesis.requests)
 
 
-def test_a_record_that_was_acknowledged_is_never_put_again() -> None:
+@both
+def test_a_record_that_was_acknowledged_is_never_put_again(door: str) -> None:
     records = records_of(200, 24)
     with ScriptedKinesis(seeded(3, [Whole.THROTTLED, Whole.SERVER_ERROR], 0.2, 0.3)) as kinesis:
         with connection(kinesis.endpoint_url):
-            tally = send(records, KinesisStreamHook("s"))
+            tally = send(records, DOORS[door]("s"))
         assert tally.failure is None
-        assert tally.codes[THROTTLE] > 0 < tally.codes[FAIL]
+        assert tally.codes[THROTTLES[door]] > 0 < tally.codes[FAIL]
+        assert tally.throttles.total() == tally.codes[THROTTLES[door]]
         acknowledged_in = {arrived.data: arrived.request for arrived in kinesis.taken}
         assert len(kinesis.taken) == len(records)
         for number, request in enumerate(kinesis.requests):
             assert all(acknowledged_in[arrived.data] >= number for arrived in request)
 
 
-def test_after_a_partial_failure_only_the_failed_records_are_put_again() -> None:
+@both
+def test_after_a_partial_failure_only_the_failed_records_are_put_again(door: str) -> None:
     def script(request: int, records: Sequence[Arrived]) -> Decision:
         return [THROTTLE if request == 0 and n in (1, 4) else TAKE for n in range(len(records))]
 
     with ScriptedKinesis(script) as kinesis, connection(kinesis.endpoint_url):
-        tally = send(records_of(8, 8), KinesisStreamHook("s"))
-        puts = Counter(arrived.partition_key for request in kinesis.requests for arrived in request)
+        records = records_of(8, 8)
+        tally = send(records, DOORS[door]("s"))
+        puts = Counter(arrived.data for request in kinesis.requests for arrived in request)
     assert tally.failure is None
-    assert {key for key, count in puts.items() if count > 1} == {"key-1", "key-4"}
+    assert {data for data, count in puts.items() if count > 1} == {records[1].data, records[4].data}
     assert tally.retried == puts.total() - 8
 
 
-def test_an_answer_that_never_comes_leads_to_a_duplicate_not_to_a_loss() -> None:
+@both
+def test_an_answer_that_never_comes_leads_to_a_duplicate_not_to_a_loss(door: str) -> None:
     def script(request: int, _records: Sequence[Arrived]) -> Decision:
         return Whole.TAKEN_AND_SILENT if request == 1 else TAKE
 
     records = records_of(40, 10)
     impatient = {"config_kwargs": {"read_timeout": 0.3}}
     with ScriptedKinesis(script) as kinesis, connection(kinesis.endpoint_url, **impatient):
-        tally = send(records, KinesisStreamHook("s"))
+        tally = send(records, DOORS[door]("s"))
         silent = len(kinesis.requests[1])
         assert tally.failure is None
-        assert first_takes(kinesis.taken) == expected(records)
+        assert first_takes(kinesis.taken, records) == expected(records)
         assert len(kinesis.taken) == len(records) + silent
         assert tally.codes == {"ReadTimeoutError": silent}
 
 
+@both
 @pytest.mark.parametrize(
     ("fault", "code"),
     [
@@ -186,13 +210,14 @@ def test_an_answer_that_never_comes_leads_to_a_duplicate_not_to_a_loss() -> None
     ],
 )
 def test_a_request_that_fails_whole_is_put_once_by_the_sdk_and_again_by_the_delivery(
-    fault: Whole, code: str
+    door: str, fault: Whole, code: str
 ) -> None:
     def script(request: int, _records: Sequence[Arrived]) -> Decision:
         return fault if request == 0 else TAKE
 
+    code = THROTTLES[door] if fault is Whole.THROTTLED else code
     with ScriptedKinesis(script) as kinesis, connection(kinesis.endpoint_url):
-        tally = send(records_of(4, 4), KinesisStreamHook("s"), lanes=1)
+        tally = send(records_of(4, 4), DOORS[door]("s"), lanes=1)
         assert tally.failure is None
         # Had the SDK tried again by itself, there would be more requests than puts.
         assert tally.requests == len(kinesis.requests)
@@ -203,25 +228,41 @@ def test_a_request_that_fails_whole_is_put_once_by_the_sdk_and_again_by_the_deli
         assert tally.codes.total() == 4
 
 
-def test_a_key_throttled_for_ever_ends_and_the_next_attempt_puts_exactly_the_rest() -> None:
+_EXHAUSTED = {
+    "kinesis": (
+        "Retry Limit Exceeded at kinesis://eu-west-1/s (60 attempts each)",
+        " of them of shardId-000000000001",
+        "a shard takes 1,000 records and 1 MB a second: add shards",
+    ),
+    "firehose": (
+        "Retry Limit Exceeded at firehose://eu-west-1/s (60 attempts each)",
+        UNAVAILABLE,
+        "its quota in the region says: have the quota raised",
+    ),
+}
+
+
+@both
+def test_a_key_throttled_for_ever_ends_and_the_next_attempt_puts_exactly_the_rest(door: str) -> None:
     records = records_of(90, 9)
+    stuck = {r.data for r in records if r.partition_key == "key-4"}
 
     def script(_request: int, arrived: Sequence[Arrived]) -> Decision:
-        return [THROTTLE if record.partition_key == "key-4" else TAKE for record in arrived]
+        return [THROTTLE if record.data in stuck else TAKE for record in arrived]
 
     settled = Settled()
     with ScriptedKinesis(script) as kinesis, connection(kinesis.endpoint_url):
-        hook = KinesisStreamHook("s")
+        hook = DOORS[door]("s")
         tally = send(records, hook, settled)
         assert isinstance(tally.failure, DeliveryIncomplete)
-        assert "add shards" in str(tally.failure)
+        assert all(part in str(tally.failure) for part in _EXHAUSTED[door])
         assert (tally.delivered, tally.rejected) == (80, 1)
-        assert first_takes(kinesis.taken) == expected([r for r in records if r.partition_key != "key-4"])
+        assert first_takes(kinesis.taken, records) == expected([r for r in records if r.data not in stuck])
 
         seen = len(kinesis.taken)
         kinesis.script = take_everything
         assert send(records, hook, Settled.from_json(settled.as_json())).failure is None
-        rest = [r.data for r in records if r.partition_key == "key-4"]
+        rest = [r.data for r in records if r.data in stuck]
         assert [arrived.data for arrived in kinesis.taken[seen:]] == rest
 
 
@@ -266,13 +307,14 @@ def test_an_error_code_for_a_whole_request_is_told_apart(code: str, status: Stat
             with pytest.raises(DestinationRefused, match=code):
                 hook.put(batch)
         else:
-            assert hook.put(batch) == [(status, code)] * 3
+            assert hook.put(batch) == [Outcome(status, code)] * 3
 
 
-def test_a_server_s_error_is_never_a_refusal_whatever_it_is_called() -> None:
+@both
+def test_a_server_s_error_is_never_a_refusal_whatever_it_is_called(door: str) -> None:
     answer = error("ValidationException", status=500)
     with ScriptedKinesis(lambda _request, _records: answer) as kinesis, connection(kinesis.endpoint_url):
-        assert KinesisStreamHook("s").put(records_of(2, 2)) == [(Status.UNKNOWN, "ValidationException")] * 2
+        assert DOORS[door]("s").put(records_of(2, 2)) == [Outcome(Status.UNKNOWN, "ValidationException")] * 2
 
 
 BODIES = [
@@ -288,13 +330,18 @@ BODIES = [
     b'{"Records": [null]}',
     b'{"Records": [{}]}',
     b'{"Records": [{"SequenceNumber": ""}]}',
+    b'{"RequestResponses": 5}',
+    b'{"RequestResponses": [null]}',
+    b'{"RequestResponses": [{}]}',
+    b'{"RequestResponses": [{"RecordId": ""}]}',
 ]
 
 
+@both
 @pytest.mark.parametrize("status", [200, 413, 502])
-def test_what_is_no_acknowledgement_is_never_taken_for_one(status: int) -> None:
+def test_what_is_no_acknowledgement_is_never_taken_for_one(door: str, status: int) -> None:
     with ScriptedKinesis() as kinesis, connection(kinesis.endpoint_url):
-        hook = KinesisStreamHook("s")
+        hook = DOORS[door]("s")
         for body in BODIES:
             answer = kinesis.describe = Raw(status, body)
             kinesis.script = lambda _request, _records, answer=answer: answer
@@ -304,13 +351,14 @@ def test_what_is_no_acknowledgement_is_never_taken_for_one(status: int) -> None:
             assert outcomes[0].code
 
 
-def test_an_endpoint_that_is_not_there_is_no_answer() -> None:
+@both
+def test_an_endpoint_that_is_not_there_is_no_answer(door: str) -> None:
     with ScriptedKinesis() as gone:
         url = gone.endpoint_url
     with connection(url):
-        hook = KinesisStreamHook("s")
+        hook = DOORS[door]("s")
         hook.check()
-        assert hook.put(records_of(1, 1)) == [(Status.UNKNOWN, "EndpointConnectionError")]
+        assert hook.put(records_of(1, 1)) == [Outcome(Status.UNKNOWN, "EndpointConnectionError")]
 
 
 def test_a_record_goes_out_with_its_bytes_key_and_hash_key() -> None:
@@ -346,34 +394,38 @@ def test_a_stream_that_is_being_created_is_worth_another_attempt() -> None:
         hook.check()
 
 
+@both
 @pytest.mark.parametrize("describe", [Whole.DENIED, Whole.SERVER_ERROR, Whole.THROTTLED, Whole.RESET])
-def test_a_login_that_may_only_put_is_enough(describe: Whole) -> None:
-    with stream(ScriptedKinesis(describe=describe)) as hook:
+def test_a_login_that_may_only_put_is_enough(door: str, describe: Whole) -> None:
+    with stream(ScriptedKinesis(describe=describe), door) as hook:
         hook.check()
         assert hook.put(records_of(1, 1))[0].status is Status.DELIVERED
 
 
-def test_an_unknown_connection_is_refused_before_anything_is_asked() -> None:
-    hook = KinesisStreamHook("s", aws_conn_id="nobody", region_name="eu-west-1")
+@both
+def test_an_unknown_connection_is_refused_before_anything_is_asked(door: str) -> None:
+    hook = DOORS[door]("s", aws_conn_id="nobody", region_name="eu-west-1")
     with pytest.raises(ValueError, match=r"aws_conn_id is 'nobody'.*airflow connections add nobody"):
         hook.check()
 
 
-def test_missing_credentials_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+@both
+def test_missing_credentials_are_told(door: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     with ScriptedKinesis() as kinesis:
         extra = {"endpoint_url": kinesis.endpoint_url, "region_name": "eu-west-1"}
         monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps({"conn_type": "aws", "extra": extra}))
         with pytest.raises(DestinationRefused, match="no AWS credentials"):
-            KinesisStreamHook("s").check()
+            DOORS[door]("s").check()
         assert kinesis.operations == []
 
 
-def test_a_missing_region_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+@both
+def test_a_missing_region_is_told(door: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     with pytest.raises(DestinationRefused, match="set region_name"):
-        KinesisStreamHook("s", aws_conn_id=None).check()
+        DOORS[door]("s", aws_conn_id=None).check()
 
 
 ARN = "arn:aws:kinesis:ap-south-1:123456789012:stream/audience-changes"
@@ -388,15 +440,16 @@ def test_an_arn_names_stream_and_region() -> None:
         KinesisStreamHook("arn:aws:firehose:eu-west-1:123456789012:deliverystream/x")
 
 
-def test_the_connection_keeps_its_own_settings_except_retries() -> None:
+@both
+def test_the_connection_keeps_its_own_settings_except_retries(door: str) -> None:
     given = {"read_timeout": 7, "retries": {"mode": "adaptive", "max_attempts": 9}, "max_pool_connections": 200}
     with connection("http://127.0.0.1:9", config_kwargs=given):
-        hook = KinesisStreamHook("s")
+        hook = DOORS[door]("s")
         config = hook.conn.meta.config
     assert (config.connect_timeout, config.read_timeout, config.max_pool_connections) == (5, 7, 200)
     assert config.retries["total_max_attempts"] == 1
     assert hook.conn is hook.conn
-    assert hook.destination == "kinesis://eu-west-1/s"
+    assert hook.destination == f"{door}://eu-west-1/s"
 
 
 SECRET = b"jane.doe@example.com"
@@ -414,11 +467,13 @@ def loggers_at_debug() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def everything_logged_by_a_put(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> str:
+def everything_logged_by_a_put(
+    door: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> str:
     record = Record(0, b'{"Email": "' + SECRET + b'"}', "digest-3", 1, 1)
     faults = [Whole.SERVER_ERROR, Whole.THROTTLED, Whole.RESET, Whole.TAKEN_AND_GARBLED, [FAIL], TAKE]
     with ScriptedKinesis(lambda request, _records: faults[request]) as kinesis, connection(kinesis.endpoint_url):
-        hook = KinesisStreamHook("s")
+        hook = DOORS[door]("s")
         hook.check()
         tally = send([record], hook)
         assert (tally.failure, tally.requests) == (None, len(faults))
@@ -437,22 +492,130 @@ def gives_away(text: str) -> bool:
     return any(part in text for part in (SECRET.decode(), *encoded))
 
 
+@both
 @pytest.mark.usefixtures("loggers_at_debug")
 def test_nothing_of_a_record_reaches_a_log_at_debug(
-    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    door: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    logged = everything_logged_by_a_put(caplog, capfd)
+    logged = everything_logged_by_a_put(door, caplog, capfd)
     assert "the capture works" in logged
     assert not gives_away(logged)
 
 
+@both
 @pytest.mark.usefixtures("loggers_at_debug")
 def test_without_the_hook_s_care_the_sdk_would_log_the_records(
-    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    door: str,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("airflow_kinesis_audience.hooks.kinesis.keep_requests_out_of_logs", lambda: None)
-    assert gives_away(everything_logged_by_a_put(caplog, capfd))
+    monkeypatch.setattr("airflow_kinesis_audience.hooks.streams.keep_requests_out_of_logs", lambda: None)
+    assert gives_away(everything_logged_by_a_put(door, caplog, capfd))
 
 
-def test_the_limits_of_the_door_are_those_of_the_destination() -> None:
-    assert KinesisStreamHook("s").limits == KINESIS_LIMITS
+def test_the_limits_of_the_doors_are_those_of_the_destinations() -> None:
+    assert (KinesisStreamHook.limits, KinesisStreamHook.record_end) == (KINESIS_LIMITS, b"")
+    assert (FirehoseStreamHook.limits, FirehoseStreamHook.record_end) == (FIREHOSE_LIMITS, b"\n")
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "outcome"),
+    [
+        (UNAVAILABLE, 503, Status.THROTTLED),
+        ("ThrottlingException", 400, Status.THROTTLED),
+        ("LimitExceededException", 400, Status.THROTTLED),
+        ("InternalFailure", 500, Status.UNKNOWN),
+        ("SomethingNew", 400, Status.UNKNOWN),
+        ("ExpiredTokenException", 400, Status.UNKNOWN),
+        ("InvalidSourceException", 400, "because its source is not Direct PUT"),
+        ("InvalidKMSResourceException", 400, "KMS key of delivery stream s cannot be used"),
+        (
+            "ResourceNotFoundException",
+            400,
+            "delivery stream s does not exist in eu-west-1; correct delivery_stream",
+        ),
+        (
+            "AccessDeniedException",
+            400,
+            "AWS denies PutRecordBatch for delivery stream s .*firehose:PutRecordBatch",
+        ),
+        (
+            "InvalidArgumentException",
+            400,
+            "the form of PutRecordBatch to delivery stream s .*delivery_stream_name",
+        ),
+        ("UnrecognizedClientException", 400, "does not accept the credentials of connection aws_default"),
+    ],
+)
+def test_an_answer_of_firehose_is_told_apart(code: str, status: int, outcome: Status | str) -> None:
+    answer = error(code, status=status)
+    with ScriptedKinesis(lambda _request, _records: answer) as firehose, connection(firehose.endpoint_url):
+        hook = FirehoseStreamHook("s")
+        if isinstance(outcome, Status):
+            assert hook.put(records_of(3, 3)) == [Outcome(outcome, code)] * 3
+        else:
+            with pytest.raises(DestinationRefused, match=outcome):
+                hook.put(records_of(3, 3))
+
+
+def test_firehose_is_put_bytes_and_nothing_else() -> None:
+    record = Record(0, b'{"a": 1}\n', "digest-3", 2**127 + 5, 1)
+    with ScriptedKinesis() as firehose, connection(firehose.endpoint_url):
+        assert [outcome.status for outcome in FirehoseStreamHook("s").put([record])] == [Status.DELIVERED]
+    assert firehose.taken == [Arrived(0, "", record.data, -1)]
+    assert firehose.operations == ["PutRecordBatch"]
+
+
+FIREHOSE_ARN = "arn:aws:firehose:eu-west-1:123456789012:deliverystream/audience-changes"
+
+
+@pytest.mark.parametrize(
+    ("described", "kind", "match"),
+    [
+        ({"DeliveryStreamStatus": "CREATING"}, DeliveryIncomplete, "being created"),
+        ({"DeliveryStreamStatus": "DELETING"}, DestinationRefused, "is DELETING; expected ACTIVE"),
+        ({"DeliveryStreamStatus": "CREATING_FAILED"}, DestinationRefused, "is CREATING_FAILED; expected ACTIVE"),
+        ({"DeliveryStreamType": "KinesisStreamAsSource"}, DestinationRefused, "from elsewhere .*Direct PUT"),
+        ({"DeliveryStreamType": "MSKAsSource"}, DestinationRefused, "from elsewhere .*Direct PUT"),
+        (
+            {"DeliveryStreamEncryptionConfiguration": {"Status": "ENABLING_FAILED"}},
+            DestinationRefused,
+            "encryption of delivery stream audience-changes is ENABLING_FAILED",
+        ),
+    ],
+)
+def test_looking_at_a_delivery_stream_refuses_one_that_is_no_good(
+    described: dict[str, Any], kind: type[Exception], match: str
+) -> None:
+    told = {"DeliveryStreamStatus": "ACTIVE", "DeliveryStreamARN": FIREHOSE_ARN, **described}
+    with stream(ScriptedKinesis(describe=told), "firehose") as hook, pytest.raises(kind, match=match):
+        hook.check()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"DeliveryStreamType": "DirectPut"}, {"DeliveryStreamEncryptionConfiguration": {"Status": "ENABLED"}}],
+)
+def test_a_delivery_stream_that_is_good_passes(more: dict[str, Any]) -> None:
+    told = {"DeliveryStreamStatus": "ACTIVE", "DeliveryStreamARN": FIREHOSE_ARN, **more}
+    with stream(ScriptedKinesis(describe=told), "firehose") as hook:
+        hook.check()
+
+
+def test_a_delivery_stream_by_its_arn_is_asked_for_by_its_name_and_must_be_the_one_that_is_reached() -> None:
+    other = FIREHOSE_ARN.replace("123456789012", "210987654321")
+    described = ScriptedKinesis(describe={"DeliveryStreamARN": FIREHOSE_ARN})
+    with described as firehose, connection(firehose.endpoint_url):
+        hook = FirehoseStreamHook(FIREHOSE_ARN)
+        hook.check()
+        assert hook.put(records_of(1, 1))[0].status is Status.DELIVERED
+        assert hook.destination == f"firehose://eu-west-1/{FIREHOSE_ARN}"
+        with pytest.raises(
+            DestinationRefused, match=f"is {other}, and the login .* reaches {FIREHOSE_ARN}.*role_arn"
+        ):
+            FirehoseStreamHook(other).check()
+    with pytest.raises(ValueError, match="expected a name or arn:aws:firehose"):
+        FirehoseStreamHook(ARN)
+    with pytest.raises(ValueError, match="leave one out"):
+        FirehoseStreamHook(FIREHOSE_ARN, region_name="us-east-1")

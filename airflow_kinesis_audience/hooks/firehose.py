@@ -1,0 +1,114 @@
+"""The door to a Firehose delivery stream: one PutRecordBatch per call, one outcome per record.
+
+What it shares with the data stream's is in ``streams.py``. Firehose knows neither keys nor an order, and puts
+records one behind the other into what it delivers, so each of them ends with a newline.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from airflow_kinesis_audience.exceptions import DeliveryIncomplete, DestinationRefused
+from airflow_kinesis_audience.hooks.streams import FAILED, StreamHook
+from airflow_kinesis_audience.messages import FIREHOSE_LIMITS, Outcome, Record
+
+
+class FirehoseStreamHook(StreamHook):
+    """Puts records to one Firehose delivery stream.
+
+    :param delivery_stream_name: the delivery stream's name, or its ARN.
+    :param aws_conn_id: Airflow connection of type ``aws``; all in its extra holds, except retries.
+    :param region_name: default: the ARN's region, else the connection's, else the SDK's.
+    :raises ValueError: if the ARN is none of a delivery stream or is of another region.
+    """
+
+    limits = FIREHOSE_LIMITS
+    record_end = b"\n"
+    service = "firehose"
+    noun = "delivery stream"
+    argument = "delivery_stream_name"
+    arn_form = "arn:aws:firehose:REGION:ACCOUNT:deliverystream/NAME"
+    put_action = "firehose:PutRecordBatch"
+    needs = "firehose:PutRecordBatch on the delivery stream"
+    throttled = re.compile(
+        "LimitExceededException|RequestLimitExceeded|ServiceUnavailable(Exception)?|SlowDown|ThrottlingException"
+    )
+    refused = (
+        (
+            re.compile("ResourceNotFoundException"),
+            "delivery stream {stream} does not exist in {region}; correct delivery_stream_name, region_name or "
+            "the connection, or create it with the source Direct PUT",
+        ),
+        (
+            re.compile("InvalidKMSResourceException"),
+            "the KMS key of delivery stream {stream} cannot be used ({code}); enable the key, and see that the "
+            "grant that Firehose made for itself on it is still there: start the stream's encryption anew",
+        ),
+        (
+            re.compile("InvalidSourceException"),
+            "delivery stream {stream} takes no records from a login ({code}), because its source is not Direct "
+            "PUT; name one whose source is, or the data stream that it reads from",
+        ),
+    )
+
+    def __init__(
+        self, delivery_stream_name: str, *, aws_conn_id: str | None = "aws_default", region_name: str | None = None
+    ) -> None:
+        super().__init__(delivery_stream_name, aws_conn_id=aws_conn_id, region_name=region_name)
+        # Unlike a data stream's, Firehose's requests take no ARN.
+        self._short_name = delivery_stream_name.rpartition("/")[2]
+
+    def describe(self) -> Mapping[str, Any]:
+        """Ask AWS about the delivery stream."""
+        answer = self.conn.describe_delivery_stream(DeliveryStreamName=self._short_name)
+        return answer.get("DeliveryStreamDescription") or {}
+
+    def put(self, batch: Sequence[Record]) -> list[Outcome]:
+        """Put records in one request; safe to call from several threads.
+
+        :param batch: within :attr:`limits`.
+        :returns: one outcome per record, in order; fewer if AWS answered so.
+        :raises DestinationRefused: if every record would fare the same; a retry does not help.
+        """
+        client = self.client_once()
+        entries = [{"Data": record.data} for record in batch]
+        try:
+            answer = client.put_record_batch(DeliveryStreamName=self._short_name, Records=entries)
+        except FAILED as error:
+            return [self.outcome_of(error)] * len(batch)
+        return self.outcomes_of(answer.get("RequestResponses"), "RecordId", len(batch))
+
+    def require_ready(self, found: Mapping[str, Any]) -> str | None:
+        """Refuse a delivery stream that cannot take records; gives its ARN where that is told."""
+        status = found.get("DeliveryStreamStatus", "ACTIVE")
+        if status == "CREATING":
+            raise DeliveryIncomplete(
+                f"nothing was put: delivery stream {self.name} is being created; the next attempt may find it "
+                "ACTIVE"
+            )
+        if status != "ACTIVE":
+            raise DestinationRefused(
+                f"delivery stream {self.name} is {status}; expected ACTIVE. Choose another, or create it anew"
+            )
+        source = found.get("DeliveryStreamType", "DirectPut")
+        if source != "DirectPut":
+            raise DestinationRefused(
+                f"delivery stream {self.name} takes its records from elsewhere ({source}); expected the source "
+                "Direct PUT. Name one whose source is that, or the data stream that it reads from"
+            )
+        encryption = (found.get("DeliveryStreamEncryptionConfiguration") or {}).get("Status", "DISABLED")
+        if encryption.endswith("_FAILED"):
+            raise DestinationRefused(
+                f"the encryption of delivery stream {self.name} is {encryption}; mend its KMS key and start it "
+                "anew"
+            )
+        arn: str | None = found.get("DeliveryStreamARN")
+        if self.arn and arn and arn != self.arn:
+            raise DestinationRefused(
+                f"delivery_stream_name is {self.arn}, and the login of connection {self.aws_conn_id} reaches "
+                f"{arn}: Firehose goes by names within the login's own account. Give the connection a role_arn of "
+                "the other account"
+            )
+        return arn
