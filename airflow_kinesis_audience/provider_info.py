@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 _KINESIS = "Kinesis audiences"
+_FIREHOSE = "Firehose audiences"
 _PACKAGE = "airflow_kinesis_audience"
 
 
@@ -18,11 +19,16 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-kinesis-audience",
         "name": "Kinesis Audience",
-        "description": "Delivers who entered, left or changed in an audience to Kinesis.",
+        "description": "Delivers who entered, left or changed in an audience to Kinesis and Firehose.",
         "integrations": [
             {
                 "integration-name": _KINESIS,
                 "external-doc-url": "https://docs.aws.amazon.com/streams/latest/dev/introduction.html",
+                "tags": ["aws"],
+            },
+            {
+                "integration-name": _FIREHOSE,
+                "external-doc-url": "https://docs.aws.amazon.com/firehose/latest/dev/what-is-this-service.html",
                 "tags": ["aws"],
             },
         ],
@@ -44,8 +50,13 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": _KINESIS,
                 "python-modules": [
                     f"{_PACKAGE}.hooks.kinesis",
+                    f"{_PACKAGE}.hooks.streams",
                     f"{_PACKAGE}.hooks.warehouse",
                 ],
+            },
+            {
+                "integration-name": _FIREHOSE,
+                "python-modules": [f"{_PACKAGE}.hooks.firehose"],
             },
         ],
     }

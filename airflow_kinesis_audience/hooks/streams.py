@@ -23,7 +23,7 @@ from botocore.parsers import ResponseParserError
 
 from airflow_kinesis_audience.exceptions import DeliveryIncomplete, DestinationRefused
 from airflow_kinesis_audience.hooks.permissions import Grant, find_missing_permission
-from airflow_kinesis_audience.messages import Limits, Outcome, Status
+from airflow_kinesis_audience.messages import Limits, Outcome, Record, Status
 
 _CONNECT_SECONDS = 5
 _READ_SECONDS = 30
@@ -147,6 +147,10 @@ class StreamHook(AwsBaseHook):
 
     def describe(self) -> Mapping[str, Any]:
         """Ask AWS about the stream."""
+        raise NotImplementedError
+
+    def put(self, batch: Sequence[Record]) -> list[Outcome]:
+        """Put records in one request; one outcome per record."""
         raise NotImplementedError
 
     def require_ready(self, found: Mapping[str, Any]) -> str | None:

@@ -6,7 +6,7 @@ from airflow_kinesis_audience.operators.approve import AudienceApprovalOperator
 from airflow_kinesis_audience.operators.delete import AudienceDeleteOperator
 from airflow_kinesis_audience.operators.diff import AudienceDiffOperator
 from airflow_kinesis_audience.operators.group import audience_sync
-from airflow_kinesis_audience.operators.publish import AudienceToKinesisOperator
+from airflow_kinesis_audience.operators.publish import AudienceToFirehoseOperator, AudienceToKinesisOperator
 from airflow_kinesis_audience.operators.resync import AudienceResyncOperator
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "AudienceDeleteOperator",
     "AudienceDiffOperator",
     "AudienceResyncOperator",
+    "AudienceToFirehoseOperator",
     "AudienceToKinesisOperator",
     "audience_sync",
 ]

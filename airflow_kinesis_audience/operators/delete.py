@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.audience import instant, instant_text
 from airflow_kinesis_audience.deletion import close, say_goodbye
-from airflow_kinesis_audience.operators.destination import KinesisDeliveryOperator
+from airflow_kinesis_audience.operators.destination import DeliveryOperator
 from airflow_kinesis_audience.operators.run import as_of_run
 
 if TYPE_CHECKING:
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.sending import Delivery
 
 
-class AudienceDeleteOperator(KinesisDeliveryOperator):
+class AudienceDeleteOperator(DeliveryOperator):
     """Delete the audiences of a sync: exits for all members if asked, then a message that they are no more.
 
-    The sync is closed first, so that no run computes anything any more; what the stream has not had yet goes out
-    before the end. With several destinations each needs a task of its own; when the last one has been told, the
+    The sync is closed first, so that no run computes anything any more; what the destination has not had yet goes
+    out before the end. With several destinations each needs a task of its own; when the last one has been told, the
     state's tables are dropped. The ledger stays: a sync or an audience of a deleted id is refused, unless its diff
     task says ``reuse_deleted=True``. Returns what a publishing task does, ``as_of`` and the number of
     ``audiences``.
@@ -32,8 +32,9 @@ class AudienceDeleteOperator(KinesisDeliveryOperator):
     :param state_schema: where the state is kept.
     :param send_exits: tell of every member as exiting; if not, the last message alone tells the end.
     :param as_of: the instant of the end, by default the run's; later than the newest change set's.
-    :param stream_name: the stream, and with it all that its publishing task was given: ``message_format``,
-        ``format_options``, ``aws_conn_id``, ``region_name``, ``partitions``.
+    :param stream_name: the data stream, or ``delivery_stream_name`` the delivery stream, and with it all that its
+        publishing task was given: ``message_format``, ``format_options``, ``aws_conn_id``, ``region_name``,
+        ``partitions``, ``aggregate``.
     """
 
     template_fields: Sequence[str] = (
@@ -41,7 +42,7 @@ class AudienceDeleteOperator(KinesisDeliveryOperator):
         "sync_id",
         "state_schema",
         "as_of",
-        *KinesisDeliveryOperator.template_fields,
+        *DeliveryOperator.template_fields,
     )
 
     def __init__(

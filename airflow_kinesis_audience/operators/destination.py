@@ -1,4 +1,4 @@
-"""The door that all tasks share which put records on a Kinesis data stream.
+"""The door that all tasks share which put records on a Kinesis data stream or a Firehose delivery stream.
 
 Arguments are only assigned on construction and checked when the task runs. The stream is looked at before anything
 is opened. What happened is pushed to XCom before any error is raised.
@@ -14,15 +14,19 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_kinesis_audience.formats import load_renderer
+from airflow_kinesis_audience.hooks.firehose import FirehoseStreamHook
 from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_audience.hooks.warehouse import open_warehouse
 from airflow_kinesis_audience.ledger import Ledger
 from airflow_kinesis_audience.operators.outcome import airflow_outcome
+from airflow_kinesis_audience.operators.run import truth
 from airflow_kinesis_audience.outbox import Outbox
 from airflow_kinesis_audience.sending import Delivery, Progress
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_kinesis_audience.hooks.streams import StreamHook
 
 PROGRESS_SECONDS = 5.0
 """A line of the task's log tells how far a delivery has come, this often."""
@@ -31,54 +35,59 @@ SUMMARY_KEY = "delivery"
 """XCom key of the summary, there even where the task failed."""
 
 
-class KinesisDeliveryOperator(BaseOperator):
-    """What is common to the tasks that deliver to a Kinesis data stream.
+SHARED_FIELDS = ("message_format", "format_options", "aws_conn_id", "region_name")
+"""Template fields of a task that delivers, to whichever destination."""
 
-    :param stream_name: the stream's name, or its ARN.
+
+class DeliveryOperator(BaseOperator):
+    """What is common to the tasks that deliver: to a data stream or to a delivery stream, one of the two.
+
+    :param stream_name: name or ARN of a Kinesis data stream.
+    :param delivery_stream_name: name or ARN of a Firehose delivery stream. It has neither keys nor an order:
+        consumers go by the time that each message carries.
     :param message_format: a wire format's name, or a dotted path to a callable of that shape.
     :param format_options: the format's options.
     :param aws_conn_id: Airflow connection to AWS.
     :param region_name: by default the connection's.
-    :param partitions: partition keys per audience, a power of two; a multiple of the stream's shards spreads
+    :param partitions: partition keys per audience, a power of two; a multiple of the data stream's shards spreads
         evenly.
+    :param aggregate: put several messages into one record of a data stream, in the format of the Kinesis Producer
+        Library, which KCL consumers undo by themselves. It pays where messages are small; it needs the extra
+        ``kpl``.
     """
 
-    template_fields: Sequence[str] = (
-        "stream_name",
-        "message_format",
-        "format_options",
-        "aws_conn_id",
-        "region_name",
-    )
+    template_fields: Sequence[str] = ("stream_name", "delivery_stream_name", *SHARED_FIELDS, "aggregate")
     template_fields_renderers = {"format_options": "json"}  # noqa: RUF012
     ui_color = "#f6e7d2"
 
     def __init__(
         self,
         *,
-        stream_name: str,
         message_format: str,
+        stream_name: str | None = None,
+        delivery_stream_name: str | None = None,
         format_options: Mapping[str, Any] | None = None,
         aws_conn_id: str = "aws_default",
         region_name: str | None = None,
         partitions: int = 16,
+        aggregate: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.stream_name = stream_name
+        self.delivery_stream_name = delivery_stream_name
         self.message_format = message_format
         self.format_options = format_options
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
         self.partitions = partitions
+        self.aggregate = aggregate
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Send what this task is for, and sum up what became of it."""
         with airflow_outcome():
             summary = self._begin(context)
-            stream = KinesisStreamHook(
-                stream_name=self.stream_name, aws_conn_id=self.aws_conn_id, region_name=self.region_name
-            )
+            stream = self._stream()
             delivery = self._delivery(stream)
             stream.check()
             with open_warehouse(summary["warehouse_conn_id"]) as warehouse:
@@ -109,7 +118,19 @@ class KinesisDeliveryOperator(BaseOperator):
         """Send; returns what the summary is to say besides."""
         raise NotImplementedError
 
-    def _delivery(self, stream: KinesisStreamHook) -> Delivery:
+    def _stream(self) -> StreamHook:
+        names = [name for name in (self.stream_name, self.delivery_stream_name) if name is not None]
+        if len(names) != 1 or not names[0].strip():
+            raise ValueError(
+                f"stream_name is {self.stream_name!r} and delivery_stream_name {self.delivery_stream_name!r}; "
+                "expected one of them: the name of a Kinesis data stream, or of a Firehose delivery stream"
+            )
+        where = {"aws_conn_id": self.aws_conn_id, "region_name": self.region_name}
+        if self.stream_name is not None:
+            return KinesisStreamHook(self.stream_name, **where)
+        return FirehoseStreamHook(names[0], **where)
+
+    def _delivery(self, stream: StreamHook) -> Delivery:
         options = dict(self.format_options or {})
         return Delivery(
             destination=stream.destination,
@@ -118,7 +139,9 @@ class KinesisDeliveryOperator(BaseOperator):
             options=options,
             renderer=load_renderer(self.message_format, options),
             limits=stream.limits,
+            record_end=stream.record_end,
             partitions=self.partitions,
+            aggregate=truth(self.aggregate, "aggregate"),
         )
 
     def _watch(self) -> Any:

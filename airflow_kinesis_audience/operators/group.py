@@ -9,9 +9,9 @@ from typing import Any
 from airflow.sdk import TaskGroup
 
 from airflow_kinesis_audience.operators.approve import AudienceApprovalOperator
-from airflow_kinesis_audience.operators.destination import KinesisDeliveryOperator
+from airflow_kinesis_audience.operators.destination import DeliveryOperator
 from airflow_kinesis_audience.operators.diff import AudienceDiffOperator
-from airflow_kinesis_audience.operators.publish import AudienceToKinesisOperator
+from airflow_kinesis_audience.operators.publish import AudienceToFirehoseOperator, AudienceToKinesisOperator
 
 
 def audience_sync(
@@ -30,22 +30,25 @@ def audience_sync(
     :param default_args: for all three tasks, such as ``retries`` or ``pool``.
     :param approval: for the approval: ``assigned_users``, ``notifiers``, ``response_timeout`` …
     :param arguments: those of :class:`~airflow_kinesis_audience.operators.diff.AudienceDiffOperator` and of
-        :class:`~airflow_kinesis_audience.operators.publish.AudienceToKinesisOperator`.
+        :class:`~airflow_kinesis_audience.operators.publish.AudienceToKinesisOperator`, or, where
+        ``delivery_stream_name`` is among them, of its sibling for Firehose.
     :raises TypeError: if an argument is neither's.
     """
     of_diff = _arguments(AudienceDiffOperator) - {"on_guard"}
-    of_publish = _arguments(AudienceToKinesisOperator, KinesisDeliveryOperator) - {"change_set"}
+    to_firehose = "delivery_stream_name" in arguments
+    publishing = AudienceToFirehoseOperator if to_firehose else AudienceToKinesisOperator
+    of_publish = _arguments(publishing, DeliveryOperator) - {"change_set"}
     if unknown := sorted(set(arguments) - of_diff - of_publish):
         raise TypeError(
             f"audience_sync knows no {', '.join(unknown)}; it takes the arguments of AudienceDiffOperator and "
-            "AudienceToKinesisOperator, and those of any task in default_args"
+            f"{publishing.__name__}, and those of any task in default_args"
         )
     with TaskGroup(group_id, default_args=dict(default_args or {})) as group:  # type: ignore[arg-type]
         diff = AudienceDiffOperator(
             task_id="diff", on_guard="hold", **{n: v for n, v in arguments.items() if n in of_diff}
         )
         approve = AudienceApprovalOperator(task_id="approve", change_set=diff.output, **(approval or {}))
-        publish = AudienceToKinesisOperator(
+        publish = publishing(
             task_id="publish",
             change_set=diff.output,
             # a skipped approval is none that was needed; a skipped diff has nothing to publish

@@ -1,4 +1,8 @@
-"""The task that delivers change sets. It can't be unsent, so it writes down everything before it sends."""
+"""The tasks that deliver change sets. They can't be unsent, so they write down everything before they send.
+
+To a data stream and to a delivery stream alike: the two operators differ in what they are asked for, and in
+nothing that they do.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.audience import instant
-from airflow_kinesis_audience.operators.destination import KinesisDeliveryOperator
-from airflow_kinesis_audience.operators.run import read_change_set
+from airflow_kinesis_audience.operators.destination import SHARED_FIELDS, DeliveryOperator
+from airflow_kinesis_audience.operators.run import read_change_set, truth
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -15,8 +19,11 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.outbox import OnFirstRun, Outbox
     from airflow_kinesis_audience.sending import Delivery
 
+_OWN_FIELDS = ("on_first_run", "resend")
+_RENDERERS = {"change_set": "json", "format_options": "json"}
 
-class AudienceToKinesisOperator(KinesisDeliveryOperator):
+
+class AudienceToKinesisOperator(DeliveryOperator):
     """Deliver to a Kinesis data stream every change set that it has not had, up to this run's.
 
     Returns the change set's summary and, of this attempt: ``messages``, ``records``, ``bytes``, ``delivered``,
@@ -35,30 +42,83 @@ class AudienceToKinesisOperator(KinesisDeliveryOperator):
     :param resend: send this run's change set again although it is delivered; ids and bytes are the same.
     :param partitions: partition keys per audience, a power of two; a multiple of the stream's shards spreads
         evenly.
+    :param aggregate: put several messages into one record, in the format of the Kinesis Producer Library.
     """
 
-    template_fields: Sequence[str] = (
-        "change_set",
-        *KinesisDeliveryOperator.template_fields,
-        "on_first_run",
-        "resend",
-    )
-    template_fields_renderers = {"change_set": "json", "format_options": "json"}  # noqa: RUF012
+    template_fields: Sequence[str] = ("change_set", "stream_name", *SHARED_FIELDS, "aggregate", *_OWN_FIELDS)
+    template_fields_renderers = _RENDERERS
 
     def __init__(
-        self, *, change_set: Any, on_first_run: OnFirstRun = "enter_all", resend: bool | str = False, **kwargs: Any
+        self,
+        *,
+        change_set: Any,
+        stream_name: str,
+        on_first_run: OnFirstRun = "enter_all",
+        resend: bool | str = False,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(stream_name=stream_name, **kwargs)
         self.change_set = change_set
         self.on_first_run = on_first_run
         self.resend = resend
 
     def _begin(self, context: Context) -> dict[str, Any]:
-        if self.on_first_run not in ("enter_all", "baseline", "fail"):
-            raise ValueError(f"on_first_run is {self.on_first_run!r}; expected enter_all, baseline or fail")
-        return read_change_set(self.change_set)
+        return _begin(self)
 
     def _send(self, outbox: Outbox, delivery: Delivery, summary: Mapping[str, Any]) -> dict[str, Any]:
-        again = str(self.resend).lower() == "true"
-        outbox.drain(instant(summary["as_of"]), on_first_run=self.on_first_run, resend=again)
-        return {}
+        return _drain(self, outbox, summary)
+
+
+class AudienceToFirehoseOperator(DeliveryOperator):
+    """Deliver to a Firehose delivery stream every change set that it has not had, up to this run's.
+
+    What lands is a line of JSON per message. Firehose keeps no order and may deliver a record twice: who reads it
+    goes by the time that each message carries, and drops what it has seen. Returns what
+    :class:`AudienceToKinesisOperator` does.
+
+    :param change_set: what an :class:`~airflow_kinesis_audience.operators.diff.AudienceDiffOperator` returned.
+    :param delivery_stream_name: the delivery stream's name, or its ARN; its source is Direct PUT.
+    :param message_format: a wire format's name, or a dotted path to a callable of that shape.
+    :param format_options: the format's options.
+    :param aws_conn_id: Airflow connection to AWS.
+    :param region_name: by default the connection's.
+    :param on_first_run: as for a data stream.
+    :param resend: as for a data stream.
+    """
+
+    template_fields: Sequence[str] = ("change_set", "delivery_stream_name", *SHARED_FIELDS, *_OWN_FIELDS)
+    template_fields_renderers = _RENDERERS
+
+    def __init__(
+        self,
+        *,
+        change_set: Any,
+        delivery_stream_name: str,
+        on_first_run: OnFirstRun = "enter_all",
+        resend: bool | str = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(delivery_stream_name=delivery_stream_name, **kwargs)
+        self.change_set = change_set
+        self.on_first_run = on_first_run
+        self.resend = resend
+
+    def _begin(self, context: Context) -> dict[str, Any]:
+        return _begin(self)
+
+    def _send(self, outbox: Outbox, delivery: Delivery, summary: Mapping[str, Any]) -> dict[str, Any]:
+        return _drain(self, outbox, summary)
+
+
+def _begin(task: AudienceToKinesisOperator | AudienceToFirehoseOperator) -> dict[str, Any]:
+    if task.on_first_run not in ("enter_all", "baseline", "fail"):
+        raise ValueError(f"on_first_run is {task.on_first_run!r}; expected enter_all, baseline or fail")
+    return read_change_set(task.change_set)
+
+
+def _drain(
+    task: AudienceToKinesisOperator | AudienceToFirehoseOperator, outbox: Outbox, summary: Mapping[str, Any]
+) -> dict[str, Any]:
+    again = truth(task.resend, "resend")
+    outbox.drain(instant(summary["as_of"]), on_first_run=task.on_first_run, resend=again)
+    return {}

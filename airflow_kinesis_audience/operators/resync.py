@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.audience import instant_text
-from airflow_kinesis_audience.operators.destination import KinesisDeliveryOperator
+from airflow_kinesis_audience.operators.destination import DeliveryOperator
 from airflow_kinesis_audience.resync import resync
 
 if TYPE_CHECKING:
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.sending import Delivery
 
 
-class AudienceResyncOperator(KinesisDeliveryOperator):
-    """Tell a stream the whole truth again: all members enter, and all exit who are known to have left.
+class AudienceResyncOperator(DeliveryOperator):
+    """Tell a destination the whole truth again: all members enter, and all exit who are known to have left.
 
-    It speaks for the instant up to which the stream has everything, so it never overtakes a change, and can run
+    It speaks for the instant up to which the destination has everything, so it never overtakes a change and can run
     beside the sync's own DAG. Before and after the members of each audience comes a message that says how many
     entries and exits the resync has, for consumers to check. A retry goes on where the last attempt broke off;
     another run is another resync, with other message ids. Returns what a publishing task does, and ``as_of``.
@@ -28,15 +28,16 @@ class AudienceResyncOperator(KinesisDeliveryOperator):
     :param warehouse_conn_id: connection to the warehouse that has the state.
     :param sync_id: the sync whose members are told.
     :param state_schema: where the state is kept.
-    :param stream_name: the stream, and with it all that its publishing task was given: ``message_format``,
-        ``format_options``, ``aws_conn_id``, ``region_name``, ``partitions``.
+    :param stream_name: the data stream, or ``delivery_stream_name`` the delivery stream, and with it all that its
+        publishing task was given: ``message_format``, ``format_options``, ``aws_conn_id``, ``region_name``,
+        ``partitions``, ``aggregate``.
     """
 
     template_fields: Sequence[str] = (
         "warehouse_conn_id",
         "sync_id",
         "state_schema",
-        *KinesisDeliveryOperator.template_fields,
+        *DeliveryOperator.template_fields,
     )
 
     def __init__(

@@ -62,6 +62,17 @@ def permission_of(context: Context) -> Permission:
     )
 
 
+def truth(value: bool | str, name: str) -> bool:
+    """Read a yes or no, which a template leaves as text.
+
+    :raises ValueError: if it is neither.
+    """
+    found = {"true": True, "false": False}.get(str(value).strip().lower())
+    if found is None:
+        raise ValueError(f"{name} is {value!r}; expected true or false")
+    return found
+
+
 def read_change_set(change_set: Any) -> dict[str, Any]:
     """Read what the diff task returned, as a dict or as its JSON."""
     if isinstance(change_set, str):
