@@ -1,6 +1,7 @@
 """A real audience, day by day: purchases in DuckDB, a DAG in Airflow, a stream, and a consumer that is checked.
 
-    python -m airflow_kinesis_audience.demo [--days 21] [--start 1997-09-01] [--keep DIRECTORY] [--json FILE]
+    python -m airflow_kinesis_audience.demo [--destination kinesis] [--days 21] [--start 1997-09-01]
+                                            [--keep DIRECTORY] [--json FILE]
 
 It ends with exit code 0 only if the consumer believes exactly what the warehouse says. All it writes is in one
 directory, which is removed again unless it is asked for or something failed.
@@ -24,20 +25,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from airflow_kinesis_audience.demo import cdnow, local_airflow, local_kinesis, read_back
+from airflow_kinesis_audience.demo import cdnow, local_airflow, read_back
+from airflow_kinesis_audience.demo.destinations import DESTINATIONS, Destination
 from airflow_kinesis_audience.demo.show import Screen, only_screen
 
 _LOG = "airflow.log"
 _LOG_TAIL = 12
 _RAISED = re.compile(r"\w+(\.\w+)+: ")
 """The last line of a traceback in Airflow's log: an exception of a package, and what it says."""
-_NEEDED = {"duckdb": "duckdb", "moto": "moto[kinesis,server]", "pytz": "pytz"}
+_NEEDED = {"duckdb": "duckdb", "moto": "moto[s3,server]", "pytz": "pytz"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
     """What the command line asks for; ``keep`` and ``json`` may be left out."""
 
+    destination: Destination
     days: Sequence[date]
     keep: Path | None
     json: Path | None
@@ -81,8 +84,10 @@ def main() -> int:
 def read_arguments(arguments: Sequence[str] | None = None) -> Wanted:
     """Read the command line; ends the program if it asks for what cannot be."""
     parser = argparse.ArgumentParser(
-        prog="demo", description="Run the example DAG on real purchases, day by day, against a local Kinesis."
+        prog="demo",
+        description="Run an example DAG on real purchases, day by day, against a local Kinesis or Firehose.",
     )
+    parser.add_argument("--destination", choices=DESTINATIONS, default="kinesis", help="(default: kinesis)")
     parser.add_argument("--days", type=int, default=21, metavar="N", help="how many days (default: 21)")
     parser.add_argument(
         "--start",
@@ -111,7 +116,7 @@ def read_arguments(arguments: Sequence[str] | None = None) -> Wanted:
     if missing:
         parser.error(f"not installed: {', '.join(missing)}. Try: pip install 'airflow-kinesis-audience[demo]'")
     days = [given.start + timedelta(days=n) for n in range(given.days)]
-    return Wanted(days=days, keep=given.keep, json=given.json)
+    return Wanted(destination=DESTINATIONS[given.destination], days=days, keep=given.keep, json=given.json)
 
 
 def read_day(text: str) -> date:
@@ -132,19 +137,28 @@ def make_directory(keep: Path | None) -> Path:
 
 def run(wanted: Wanted, home: Path, screen: Screen, stop: local_airflow.Stop) -> bool:
     """Run the whole way, and tell whether the consumer ended up with the warehouse's members."""
-    warehouse = home / "warehouse.duckdb"
-    screen.title("A real audience, day by day, from a warehouse through Airflow to Kinesis")
-    with local_kinesis.local_kinesis() as kinesis:
-        prepare(home, warehouse, kinesis, screen)
-        ran = run_days(wanted.days, local_airflow.DailyRuns(home / "airflow", stop), screen)
-        screen.passing("reading the stream back")
-        stored = kinesis.read_all()
-    belief = read_back.believe(stored)
-    true = cdnow.read_lapsed(warehouse, wanted.days[-1])
+    warehouse, destination = home / "warehouse.duckdb", wanted.destination
+    screen.title(f"A real audience, day by day, from a warehouse through Airflow to {destination.service}")
+    with destination.open() as opened:
+        ready = prepare(home, warehouse, destination, opened.connection, screen)
+        screen.fact(destination.service, f"moto {version('moto')} {opened.describe()}; ready after {ready:.0f} s")
+        screen.line()
+        runs = local_airflow.DailyRuns(home / "airflow", destination.dag_file, stop)
+        ran = run_days(wanted.days, runs, screen)
+        screen.passing("reading back what arrived")
+        stored = opened.read_all()
+    belief = read_back.believe(stored, destination.audience, destination.known)
+    lapsed = cdnow.read_lapsed(warehouse, wanted.days[-1])
+    true = {customer_id: destination.true(customer_id, told) for customer_id, told in lapsed.items()}
     verdict = read_back.compare(belief.members, true)
-    show_sample(stored, screen)
-    show_summary(ran, stored, screen)
-    show_verdict(belief, len(true), verdict, screen)
+    if stored:
+        where, message = destination.choose(stored)
+        screen.line(f"  {where}")
+        screen.message(message)
+        screen.line()
+    show_summary(ran, screen)
+    screen.fact("spread", destination.spread(stored))
+    show_verdict(belief, len(true), verdict, destination.each, screen)
     if wanted.keep:
         screen.line(f"  Warehouse, state and Airflow's log ({_LOG}) are in {home}")
         screen.line()
@@ -153,15 +167,17 @@ def run(wanted: Wanted, home: Path, screen: Screen, stop: local_airflow.Stop) ->
     return verdict.equal
 
 
-def prepare(home: Path, warehouse: Path, kinesis: local_kinesis.LocalKinesis, screen: Screen) -> None:
-    """Fill the warehouse while Airflow sets up its database."""
+def prepare(
+    home: Path, warehouse: Path, destination: Destination, connection: Mapping[str, Any], screen: Screen
+) -> float:
+    """Fill the warehouse while Airflow sets up its database; gives the seconds that it took."""
     started = time.monotonic()
     screen.passing("loading the purchases, and setting up an Airflow")
     connections = {
         "warehouse": {"conn_type": "duckdb", "host": str(warehouse)},
-        "aws_default": kinesis.connection,
+        "aws_default": connection,
     }
-    local_airflow.set_up(home / "airflow", connections)
+    local_airflow.set_up(home / "airflow", destination.dag_file, connections)
     with (home / _LOG).open("ab") as log, local_airflow.migrated(log):
         purchases = cdnow.read_purchases()
         cdnow.write_warehouse(warehouse, purchases)
@@ -170,15 +186,8 @@ def prepare(home: Path, warehouse: Path, kinesis: local_kinesis.LocalKinesis, sc
         "warehouse", f"DuckDB {version('duckdb')}, {len(purchases):,} purchases of {customers:,} people (CDNOW)"
     )
     screen.fact("audience", "bought before, but nothing in the last 90 days; as of midnight UTC of each day")
-    screen.fact(
-        "Airflow",
-        f"{version('apache-airflow-core')}, runs dags/{local_airflow.DAG_FILE}; "
-        f"ready after {time.monotonic() - started:.0f} s",
-    )
-    screen.fact(
-        "Kinesis", f"moto {version('moto')} at {kinesis.endpoint_url}, a stream of {local_kinesis.SHARDS} shards"
-    )
-    screen.line()
+    screen.fact("Airflow", f"{version('apache-airflow-core')}, runs dags/{destination.dag_file}")
+    return time.monotonic() - started
 
 
 def run_days(days: Sequence[date], runs: local_airflow.DailyRuns, screen: Screen) -> list[Ran]:
@@ -195,23 +204,11 @@ def run_days(days: Sequence[date], runs: local_airflow.DailyRuns, screen: Screen
     return ran
 
 
-def show_sample(stored: Sequence[local_kinesis.Stored], screen: Screen) -> None:
-    """Show one record."""
-    if not stored:
-        return
-    record, message = read_back.choose_sample(stored)
-    shard = int(record.shard_id.rpartition("-")[2]) + 1
-    screen.line(f"  One of the records, in shard {shard}, partition key {record.partition_key}:")
-    screen.message(message)
-    screen.line()
-
-
-def show_summary(ran: Sequence[Ran], stored: Sequence[local_kinesis.Stored], screen: Screen) -> None:
+def show_summary(ran: Sequence[Ran], screen: Screen) -> None:
     """Say what was done in all."""
     total = {name: sum(r.summary[name] for r in ran) for name in _ADDED}
     seconds = [r.seconds for r in ran]
     later = f", then {sum(seconds[1:]) / len(seconds[1:]):.2f} s each" if len(seconds) > 1 else ""
-    shards = read_back.count_by_shard(stored)
     screen.fact("runs", f"{len(ran)}; the first took {seconds[0]:.1f} s{later}")
     screen.fact(
         "changes",
@@ -221,15 +218,15 @@ def show_summary(ran: Sequence[Ran], stored: Sequence[local_kinesis.Stored], scr
     screen.fact(
         "sent", f"{total['messages']:,} messages in {total['records']:,} records, {total['bytes'] / 1e6:.2f} MB"
     )
-    screen.fact(
-        "spread",
-        f"{len({record.partition_key for record in stored})} partition keys, on {len(shards)} of "
-        f"{local_kinesis.SHARDS} shards: {', '.join(f'{n:,}' for _, n in sorted(shards.items()))} records",
-    )
 
 
-def show_verdict(belief: read_back.Belief, true: int, verdict: read_back.Verdict, screen: Screen) -> None:
-    """Say whether the consumer is right."""
+def show_verdict(
+    belief: read_back.Belief, true: int, verdict: read_back.Verdict, each: str, screen: Screen
+) -> None:
+    """Say whether the consumer is right.
+
+    :param each: what is known of a member, in the singular.
+    """
     screen.fact(
         "consumer",
         f"read {belief.messages:,} messages, and applied them in a shuffled order, {belief.again:,} of them twice",
@@ -237,11 +234,11 @@ def show_verdict(belief: read_back.Belief, true: int, verdict: read_back.Verdict
     screen.fact("members", f"{len(belief.members):,} to the consumer, {true:,} in the warehouse")
     screen.line()
     if verdict.equal:
-        screen.line(f"  {screen.paint('exactly equal', 'green')}: every member, and every property of each")
+        screen.line(f"  {screen.paint('exactly equal', 'green')}: every member, and every {each} of each")
     else:
         screen.line(
             f"  {screen.paint('NOT EQUAL', 'red')}: the consumer lacks {verdict.missing:,} members, has "
-            f"{verdict.invented:,} who are none, and other properties for {verdict.stale:,}"
+            f"{verdict.invented:,} who are none, and knows something else of {verdict.stale:,}"
         )
     screen.line()
 

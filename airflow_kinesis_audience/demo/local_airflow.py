@@ -20,10 +20,9 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-DAG_FILE = "lapsed_customers.py"
 DAG_VARIABLE = "dag"
-_SHIPPED = Path(__file__).parent / "dags" / DAG_FILE
-_REPOSITORY = Path(__file__).parents[2] / "dags" / DAG_FILE
+_SHIPPED = Path(__file__).parent / "dags"
+_REPOSITORY = Path(__file__).parents[2] / "dags"
 _MIGRATION_SECONDS = 300
 
 
@@ -55,24 +54,25 @@ class Stop:
         raise Stopped
 
 
-def find_dag_file() -> Path:
-    """Find the example DAG, as a wheel ships it or in the repository."""
-    for path in (_SHIPPED, _REPOSITORY):
-        if path.is_file():
-            return path
+def find_dag_file(name: str) -> Path:
+    """Find an example DAG, as a wheel ships it or in the repository."""
+    for folder in (_SHIPPED, _REPOSITORY):
+        if (folder / name).is_file():
+            return folder / name
     raise FileNotFoundError(
-        f"the example DAG is neither at {_REPOSITORY} nor at {_SHIPPED}; run the demo from the repository, or "
-        "install the package anew"
+        f"the example DAG {name} is neither in {_REPOSITORY} nor in {_SHIPPED}; run the demo from the repository, "
+        "or install the package anew"
     )
 
 
-def set_up(home: Path, connections: Mapping[str, Mapping[str, Any]]) -> None:
+def set_up(home: Path, dag_file: str, connections: Mapping[str, Mapping[str, Any]]) -> None:
     """Make the home with the DAG in it, and this process's variables; the database is still to be migrated.
 
+    :param dag_file: name of the example DAG's file.
     :param connections: connection id to what the connection is made of.
     """
     point_airflow_to(home)
-    shutil.copy(find_dag_file(), home / "dags")
+    shutil.copy(find_dag_file(dag_file), home / "dags")
     for name, connection in connections.items():
         os.environ[f"AIRFLOW_CONN_{name.upper()}"] = json.dumps(connection)
 
@@ -120,9 +120,9 @@ def migrated(log: IO[bytes]) -> Iterator[None]:
 class DailyRuns:
     """The example DAG, to be run for one day after the other."""
 
-    def __init__(self, home: Path, stop: Stop) -> None:
+    def __init__(self, home: Path, dag_file: str, stop: Stop) -> None:
         self._stop = stop
-        self._dag: Any = runpy.run_path(str(home / "dags" / DAG_FILE))[DAG_VARIABLE]
+        self._dag: Any = runpy.run_path(str(home / "dags" / dag_file))[DAG_VARIABLE]
         for task in self._dag.tasks:
             # As many attempts as in production, but whoever watches does not wait minutes for the next.
             task.retry_delay = timedelta(seconds=1)

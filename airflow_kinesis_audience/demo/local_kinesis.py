@@ -21,9 +21,12 @@ _LOGIN = "demo"
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A record as the stream holds it."""
+    """A message as the destination holds it.
 
-    shard_id: str
+    :param place: the shard, or the object of a bucket.
+    """
+
+    place: str
     partition_key: str
     data: bytes
 
@@ -32,18 +35,8 @@ class LocalKinesis:
     """A running local Kinesis with the demo's stream; made by :func:`local_kinesis`."""
 
     def __init__(self, endpoint_url: str) -> None:
-        import boto3
-        from botocore.config import Config
-
         self.endpoint_url = endpoint_url
-        self._client: Any = boto3.client(
-            "kinesis",
-            endpoint_url=endpoint_url,
-            region_name=REGION,
-            aws_access_key_id=_LOGIN,
-            aws_secret_access_key=_LOGIN,
-            config=Config(proxies={}, connect_timeout=5, read_timeout=30),
-        )
+        self._client: Any = make_client("kinesis", endpoint_url)
         self._client.create_stream(StreamName=STREAM, ShardCount=SHARDS)
         self._client.get_waiter("stream_exists").wait(
             StreamName=STREAM, WaiterConfig={"Delay": 1, "MaxAttempts": 30}
@@ -52,8 +45,11 @@ class LocalKinesis:
     @property
     def connection(self) -> Mapping[str, Any]:
         """The Airflow connection to it."""
-        extra = {"endpoint_url": self.endpoint_url, "region_name": REGION}
-        return {"conn_type": "aws", "login": _LOGIN, "password": _LOGIN, "extra": extra}
+        return connection_to(self.endpoint_url)
+
+    def describe(self) -> str:
+        """Say what it is."""
+        return f"at {self.endpoint_url}, a stream of {SHARDS} shards"
 
     def read_all(self) -> list[Stored]:
         """Read the stream from its beginning, shard by shard."""
@@ -71,6 +67,28 @@ class LocalKinesis:
             for record in answer["Records"]:
                 yield Stored(shard_id, record["PartitionKey"], record["Data"])
             iterator, behind = answer.get("NextShardIterator"), answer["MillisBehindLatest"]
+
+
+def make_client(service: str, endpoint_url: str) -> Any:
+    """Make a client of the demo's own."""
+    import boto3
+    from botocore.config import Config
+
+    make: Any = boto3.client
+    return make(
+        service,
+        endpoint_url=endpoint_url,
+        region_name=REGION,
+        aws_access_key_id=_LOGIN,
+        aws_secret_access_key=_LOGIN,
+        config=Config(proxies={}, connect_timeout=5, read_timeout=30),
+    )
+
+
+def connection_to(endpoint_url: str) -> Mapping[str, Any]:
+    """Describe the Airflow connection to an emulated AWS."""
+    extra = {"endpoint_url": endpoint_url, "region_name": REGION}
+    return {"conn_type": "aws", "login": _LOGIN, "password": _LOGIN, "extra": extra}
 
 
 @contextlib.contextmanager

@@ -90,7 +90,11 @@ class Screen:
         self.line(f"  {row}   {self._bar(summary)}".rstrip())
 
     def message(self, message: Mapping[str, Any]) -> None:
-        """Print a message, its list of users cut short."""
+        """Print a message, its list of users, if it has one, cut short."""
+        if "users" not in message:
+            for text in json.dumps(message, indent=2).splitlines():
+                self.line(f"    {text}")
+            return
         users = [f"    {json.dumps(user)}" for user in message["users"]]
         shown = ",\n".join(users[:_SHOWN_USERS]).splitlines()
         if len(users) > len(shown):

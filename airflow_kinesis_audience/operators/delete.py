@@ -22,9 +22,9 @@ class AudienceDeleteOperator(DeliveryOperator):
     """Delete the audiences of a sync: exits for all members if asked, then a message that they are no more.
 
     The sync is closed first, so that no run computes anything any more; what the destination has not had yet goes
-    out before the end. With several destinations each needs a task of its own; when the last one has been told, the
-    state's tables are dropped. The ledger stays: a sync or an audience of a deleted id is refused, unless its diff
-    task says ``reuse_deleted=True``. Returns what a publishing task does, ``as_of`` and the number of
+    out before the end. With several destinations each needs a task of its own; when the last one has been told,
+    the state's tables are dropped. The ledger stays: a sync or an audience of a deleted id is refused, unless its
+    diff task says ``reuse_deleted=True``. Returns what a publishing task does, ``as_of`` and the number of
     ``audiences``.
 
     :param warehouse_conn_id: connection to the warehouse that has the state.

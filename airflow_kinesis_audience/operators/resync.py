@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class AudienceResyncOperator(DeliveryOperator):
     """Tell a destination the whole truth again: all members enter, and all exit who are known to have left.
 
-    It speaks for the instant up to which the destination has everything, so it never overtakes a change and can run
-    beside the sync's own DAG. Before and after the members of each audience comes a message that says how many
+    It speaks for the instant up to which the destination has everything, so it never overtakes a change; it can
+    run beside the sync's own DAG. Before and after the members of each audience comes a message that says how many
     entries and exits the resync has, for consumers to check. A retry goes on where the last attempt broke off;
     another run is another resync, with other message ids. Returns what a publishing task does, and ``as_of``.
 
