@@ -199,12 +199,13 @@ class Stream:
 def small_delivery(name: str = "a", **changed: Any) -> Delivery:
     """Make a delivery of small messages in small batches."""
     options = changed.pop("options", {"max_users": 2})
+    message_format = changed.pop("message_format", "amplitude_cohort")
     settings: dict[str, Any] = {
         "destination": f"kinesis://eu-west-1/{name}",
         "connection": "aws_default",
-        "message_format": "amplitude_cohort",
+        "message_format": message_format,
         "options": options,
-        "renderer": load_renderer("amplitude_cohort", options),
+        "renderer": load_renderer(message_format, options),
         "limits": Limits(records_per_request=2, record_bytes=10_000, request_bytes=100_000),
         "partitions": 4,
     }

@@ -100,10 +100,12 @@ def local_kinesis() -> Iterator[LocalKinesis]:
 
 @contextlib.contextmanager
 def emulator() -> Iterator[str]:
-    """Run an emulated AWS on a free port of 127.0.0.1; gives its address."""
+    """Run an emulated AWS, with nothing in it, on a free port of 127.0.0.1; gives its address."""
+    from moto.core.base_backend import BackendDict
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from werkzeug.serving import make_server
 
+    BackendDict.reset()
     # Its own threaded server would take requests side by side, and moto numbers the records of a shard without a
     # lock: of two that come at once it can lose one. So one request after the other.
     app = DomainDispatcherApplication(create_backend_app)

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_kinesis_audience.exceptions import DeliveryIncomplete, DestinationRefused
-from airflow_kinesis_audience.hooks.streams import FAILED, StreamHook
+from airflow_kinesis_audience.hooks.answers import FAILED
+from airflow_kinesis_audience.hooks.streams import StreamHook
 from airflow_kinesis_audience.messages import FIREHOSE_LIMITS, Outcome, Record
 
 

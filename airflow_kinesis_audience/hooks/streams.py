@@ -19,56 +19,23 @@ from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from botocore import exceptions as sdk
 from botocore.config import Config
-from botocore.parsers import ResponseParserError
 
 from airflow_kinesis_audience.exceptions import DeliveryIncomplete, DestinationRefused
+from airflow_kinesis_audience.hooks.answers import (
+    DENIED,
+    FAILED,
+    NO_ANSWER,
+    NO_CREDENTIALS,
+    REFUSED,
+    code_of,
+    operation_of,
+)
 from airflow_kinesis_audience.hooks.permissions import Grant, find_missing_permission
 from airflow_kinesis_audience.messages import Limits, Outcome, Record, Status
 
 _CONNECT_SECONDS = 5
 _READ_SECONDS = 30
 _MOST_LANES = 64
-
-_DENIED = re.compile("AccessDenied(Exception)?")
-_REFUSED: tuple[tuple[re.Pattern[str], str], ...] = (
-    (
-        _DENIED,
-        "AWS denies {operation} for {noun} {stream} ({said}); the login of connection {login} needs {needs}, and "
-        "sts:AssumeRole if the connection names a role",
-    ),
-    (
-        re.compile(
-            "(Incomplete|Invalid)Signature(Exception)?|InvalidClientTokenId|MissingAuthenticationToken(Exception)?|"
-            "OptInRequired|SignatureDoesNotMatch|UnrecognizedClientException"
-        ),
-        "AWS does not accept the credentials of connection {login} ({code}); check its access key and secret, and "
-        "the worker's clock",
-    ),
-    (
-        re.compile("(InvalidArgument|Serialization|UnknownOperation|Validation)Exception"),
-        "AWS refuses the form of {operation} to {noun} {stream} ({code}); check {argument} and endpoint_url{form}",
-    ),
-)
-"""Codes of answers that would be the same for every record and at every attempt, and what to do then."""
-_NO_CREDENTIALS = (
-    sdk.NoCredentialsError,
-    sdk.PartialCredentialsError,
-    sdk.ProfileNotFound,
-    sdk.SSOError,
-    sdk.TokenRetrievalError,
-)
-_UNREADABLE = (ResponseParserError, AttributeError, TypeError, ValueError)
-"""What the SDK's parser dies of when an answer is not a JSON object, as a proxy's page may be."""
-FAILED = (sdk.ClientError, sdk.BotoCoreError, *_UNREADABLE)
-"""What a call of the SDK may raise."""
-_NO_ANSWER = (
-    sdk.ConnectionError,
-    sdk.CredentialRetrievalError,
-    sdk.HTTPClientError,
-    sdk.IncompleteReadError,
-    sdk.MetadataRetrievalError,
-)
-"""No answer, or none that can be read: the records may have been taken, and the next request may do better."""
 
 
 class StreamHook(AwsBaseHook):
@@ -125,7 +92,7 @@ class StreamHook(AwsBaseHook):
         try:
             found = self.describe()
         except FAILED as error:
-            if _DENIED.fullmatch(code_of(error)) and _operation(error).startswith("Describe"):
+            if DENIED.fullmatch(code_of(error)) and operation_of(error).startswith("Describe"):
                 self.log.info("The login may not look at the stream, which is fine if it may put records to it")
                 return
             outcome = self.outcome_of(error)
@@ -216,9 +183,9 @@ class StreamHook(AwsBaseHook):
                 # Not chained: the SDK's own text may quote the request.
                 raise DestinationRefused(sentence) from None
             return Outcome(Status.UNKNOWN, code)
-        if isinstance(error, _NO_ANSWER) or not isinstance(error, sdk.BotoCoreError):
+        if isinstance(error, NO_ANSWER) or not isinstance(error, sdk.BotoCoreError):
             return Outcome(Status.UNKNOWN, code)
-        if isinstance(error, _NO_CREDENTIALS):
+        if isinstance(error, NO_CREDENTIALS):
             raise DestinationRefused(
                 f"there are no AWS credentials for {self.noun} {self.name} ({code}); give connection "
                 f"{self.aws_conn_id} an access key as login and password, or a profile_name or role_arn in its "
@@ -252,7 +219,7 @@ class StreamHook(AwsBaseHook):
 
     def _sentence(self, error: sdk.ClientError, code: str) -> str | None:
         """Say what to do about an answer that will not change by itself; none if it may."""
-        known = (*self.refused, *_REFUSED)
+        known = (*self.refused, *REFUSED)
         template = next((template for codes, template in known if codes.fullmatch(code)), None)
         return template and template.format(
             argument=self.argument,
@@ -262,7 +229,7 @@ class StreamHook(AwsBaseHook):
             name=re.split("[:/]", self.name)[-1],
             needs=self.needs,
             noun=self.noun,
-            operation=_operation(error),
+            operation=operation_of(error),
             region=self._region,
             said=error.response["Error"].get("Message") or "without a reason",
             stream=self.name,
@@ -288,15 +255,3 @@ def keep_requests_out_of_logs() -> None:
     below = [name for name in logging.root.manager.loggerDict if name.startswith(tuple(f"{r}." for r in roots))]
     for logger in map(logging.getLogger, (*roots, *below)):
         logger.setLevel(max(logging.INFO, logger.getEffectiveLevel()))
-
-
-def code_of(error: Exception) -> str:
-    """Give the code by which a failure is known."""
-    if isinstance(error, sdk.ClientError):
-        return str(error.response.get("Error", {}).get("Code") or "NoCode")
-    is_sdk = isinstance(error, sdk.BotoCoreError)
-    return type(error).__name__ if is_sdk else "AnswerUnreadable"
-
-
-def _operation(error: Exception) -> str:
-    return str(getattr(error, "operation_name", ""))

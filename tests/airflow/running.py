@@ -33,7 +33,7 @@ with DAG({dag_id!r}, schedule={schedule}, default_args=again) as dag:
 {tasks}
 """
 _DIFF = "    diff = AudienceDiffOperator(task_id='diff', **{diff!r})"
-_PUBLISH = "    AudienceToKinesisOperator(task_id='publish', **dict(dict(change_set={change_set}), **{publish!r}))"
+_PUBLISH = "    {operator}(task_id='publish', **dict(dict(change_set={change_set}), **{publish!r}))"
 _ALONE = "    {operator}(task_id={task_id!r}, **{arguments!r})"
 
 
@@ -93,7 +93,8 @@ def audience_dag(
     tasks = [_DIFF.format(diff=dict(diff))] if diff is not None else []
     if publish is not None:
         upstream = "diff.output" if diff is not None else "None"
-        tasks.append(_PUBLISH.format(change_set=upstream, publish=dict(publish)))
+        operator = f"AudienceTo{'Firehose' if 'delivery_stream_name' in publish else 'Kinesis'}Operator"
+        tasks.append(_PUBLISH.format(operator=operator, change_set=upstream, publish=dict(publish)))
     text = _DAG.format(dag_id=dag_id, retries=retries, schedule=schedule, tasks="\n".join(tasks))
     return dag_id, text
 

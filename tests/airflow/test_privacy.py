@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.airflow.running import DIFF, Airflow, Run, aws, day, deployed
+from tests.airflow.running import DIFF, Airflow, Run, aws, day, deployed, one_task_dag
 from tests.scripted_kinesis import FAIL, TAKE, Arrived, ScriptedKinesis, Whole
 
 if TYPE_CHECKING:
@@ -26,6 +26,19 @@ pytestmark = pytest.mark.slow
 WORD = "nightingale"
 MEMBERS = [(f"{WORD}-{n}", f"{WORD}{n}@x.example", f"{WORD} {n}") for n in range(20)]
 PUBLISH = {"stream_name": "changes", "format_options": {"user_properties": True, "max_users": 2}}
+TO_FIREHOSE = {
+    "delivery_stream_name": "changes",
+    "message_format": "mparticle_audience",
+    "format_options": {"message_ids": True},
+}
+AGGREGATED = {
+    "stream_name": "changes",
+    "message_format": "mparticle_audience",
+    "aggregate": True,
+    "format_options": {},
+}
+HASHED = {"hash_identities": {"email": "sha256"}}
+both = pytest.mark.parametrize("publish", [PUBLISH, TO_FIREHOSE], ids=["kinesis", "firehose"])
 
 
 def _forms(word: str) -> list[str]:
@@ -78,7 +91,7 @@ class Watched:
             warehouse.connection,
             aws(kinesis.endpoint_url),
             {**DIFF, **(diff or {})},
-            {**PUBLISH, **(publish or {})},
+            publish or PUBLISH,
         ) as dag:
             return dag.run(day(number), supervised=self.supervised)
 
@@ -95,15 +108,17 @@ class Watched:
             new[place] = "\n".join(line for _, line in lines)
         return new
 
-    def assert_says_nothing(self) -> None:
+    def assert_says_nothing(self) -> dict[str, str]:
+        """Look for the word in all that was written since the last call; gives that for further looks."""
         texts = self.new_texts()
         assert not places_with_the_word(texts)
         # Some versions of Airflow hide what begins like a token, as base64 of JSON does: luck is not enough.
-        assert not any("OperationModel(name=PutRecords)" in text for text in texts.values())
+        assert not any("OperationModel(name=PutRecord" in text for text in texts.values())
         # What was searched is what the tasks wrote, down to the last detail.
         metadata = texts.pop("metadata database")
         assert "rendered_task_instance_fields" in metadata
         assert any("debug" in text and "AudienceDiffOperator" in text for text in texts.values())
+        return texts
 
 
 @pytest.fixture(scope="module", params=["on a worker", "in one process"])
@@ -126,17 +141,59 @@ def test_the_word_is_found_however_it_is_written() -> None:
     assert not places_with_the_word({"here": "a lark " * 100})
 
 
+@pytest.mark.parametrize(
+    ("publish", "diff"),
+    [(PUBLISH, {}), (TO_FIREHOSE, {}), (TO_FIREHOSE, HASHED), (AGGREGATED, {})],
+    ids=["kinesis", "firehose", "firehose and hashed", "aggregated"],
+)
 def test_a_run_that_succeeds_says_nothing_private(
-    watched: Watched, warehouse: Warehouse, kinesis: ScriptedKinesis
+    watched: Watched,
+    warehouse: Warehouse,
+    kinesis: ScriptedKinesis,
+    publish: Mapping[str, Any],
+    diff: Mapping[str, Any],
 ) -> None:
     warehouse.members(MEMBERS)
-    first = watched.run(warehouse, kinesis)
+    first = watched.run(warehouse, kinesis, publish=publish, diff=diff)
     warehouse.members([(user, f"new {email}", city) for user, email, city in MEMBERS[3:]])
-    second = watched.run(warehouse, kinesis, number=2)
+    second = watched.run(warehouse, kinesis, number=2, publish=publish, diff=diff)
     assert (first.state, second.state) == ("success", "success"), second.log
     watched.assert_says_nothing()
     assert any(WORD.encode() in record.data for record in kinesis.taken), "nothing private was there to be said"
     assert not any(WORD in record.partition_key for record in kinesis.taken)
+    emails = [f"{WORD}{n}@x.example".encode() for n in range(20)]
+    raw = any(email in record.data for record in kinesis.taken for email in emails)
+    assert raw == ("message_format" in publish and not diff), (
+        "an address is sent where it is meant to be, else never"
+    )
+
+
+def test_a_resync_and_a_deletion_say_nothing_private(
+    watched: Watched, duckdb_warehouse: Warehouse, kinesis: ScriptedKinesis
+) -> None:
+    duckdb_warehouse.members(MEMBERS)
+    assert watched.run(duckdb_warehouse, kinesis, publish=TO_FIREHOSE).state == "success"
+    connections = {"warehouse": duckdb_warehouse.connection, "aws": aws(kinesis.endpoint_url)}
+    arguments = {"warehouse_conn_id": "warehouse", "sync_id": "lapsed", "aws_conn_id": "aws", **TO_FIREHOSE}
+    for number, operator in enumerate(("AudienceResyncOperator", "AudienceDeleteOperator"), start=2):
+        dag_id, text = one_task_dag(operator, "tell", arguments)
+        with watched.airflow.dag_file(dag_id, text) as file:
+            run = watched.airflow.run(
+                file, connections=connections, logical_date=day(number), supervised=watched.supervised
+            )
+        assert run.state == "success", run.log
+    watched.assert_says_nothing()
+
+
+def test_an_identity_that_is_not_what_was_promised_is_not_named(
+    watched: Watched, duckdb_warehouse: Warehouse, kinesis: ScriptedKinesis
+) -> None:
+    duckdb_warehouse.members(MEMBERS)
+    diff = {"hashed_identities": {"email": "sha256"}}
+    run = watched.run(duckdb_warehouse, kinesis, diff=diff, publish=TO_FIREHOSE)
+    assert run["diff"].state == "failed"
+    sentence = "20 of 20 rows have 'Email' values that are no sha256 digests"
+    assert any(sentence in text for text in watched.assert_says_nothing().values())
 
 
 RAISES = (
@@ -184,30 +241,37 @@ def after_one_request(decision: Whole | str) -> Any:
     return script
 
 
+@both
 @pytest.mark.parametrize("decision", [Whole.DENIED, Whole.MISSING], ids=lambda d: d.name)
 def test_a_delivery_that_is_refused_says_nothing_private(
-    watched: Watched, duckdb_warehouse: Warehouse, kinesis: ScriptedKinesis, decision: Whole
+    watched: Watched,
+    duckdb_warehouse: Warehouse,
+    kinesis: ScriptedKinesis,
+    decision: Whole,
+    publish: Mapping[str, Any],
 ) -> None:
     duckdb_warehouse.members(MEMBERS)
-    kinesis.script = after_one_request(decision)
-    run = watched.run(duckdb_warehouse, kinesis)
+    kinesis.script = (lambda *_: decision) if publish is TO_FIREHOSE else after_one_request(decision)
+    run = watched.run(duckdb_warehouse, kinesis, publish=publish)
     assert run["publish"].state == "failed", run.log
     watched.assert_says_nothing()
 
 
+@both
 def test_a_delivery_that_is_given_up_says_nothing_private(
-    watched: Watched, duckdb_warehouse: Warehouse, kinesis: ScriptedKinesis
+    watched: Watched, duckdb_warehouse: Warehouse, kinesis: ScriptedKinesis, publish: Mapping[str, Any]
 ) -> None:
     duckdb_warehouse.members(MEMBERS)
     kinesis.script = lambda *_: FAIL
-    assert watched.run(duckdb_warehouse, kinesis)["publish"].state == "failed"
+    assert watched.run(duckdb_warehouse, kinesis, publish=publish)["publish"].state == "failed"
     watched.assert_says_nothing()
 
 
+@both
 def test_a_member_that_fits_into_no_record_is_not_named(
-    watched: Watched, duckdb_warehouse: Warehouse, kinesis: ScriptedKinesis
+    watched: Watched, duckdb_warehouse: Warehouse, kinesis: ScriptedKinesis, publish: Mapping[str, Any]
 ) -> None:
-    duckdb_warehouse.members([*MEMBERS, (f"{WORD}-big", "", WORD * 120_000)])
-    run = watched.run(duckdb_warehouse, kinesis)
+    duckdb_warehouse.members([*MEMBERS, (f"{WORD}-big", WORD * 120_000, WORD * 120_000)])
+    run = watched.run(duckdb_warehouse, kinesis, publish=publish)
     assert run["publish"].state == "failed"
     watched.assert_says_nothing()

@@ -16,7 +16,7 @@ import json
 import random
 import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -27,7 +27,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from airflow_kinesis_audience import outbox as outbox_module
 from airflow_kinesis_audience import sync as sync_module
-from airflow_kinesis_audience.audience import Changes, epoch_seconds, instant
+from airflow_kinesis_audience.audience import epoch_seconds, instant
 from airflow_kinesis_audience.consumer import AudienceConsumer, read_message
 from airflow_kinesis_audience.delivery import deliver
 from airflow_kinesis_audience.exceptions import (
@@ -41,10 +41,8 @@ from airflow_kinesis_audience.exceptions import (
     RunSuperseded,
     WarehouseUnavailable,
 )
-from airflow_kinesis_audience.formats import load_renderer
 from airflow_kinesis_audience.guards import Guards, Permission
 from airflow_kinesis_audience.ledger import Ledger
-from airflow_kinesis_audience.messages import Direction, Envelope, Message, Notice, Record, partition_of
 from airflow_kinesis_audience.outbox import Outbox
 from airflow_kinesis_audience.release import release
 from airflow_kinesis_audience.resync import resync
@@ -68,6 +66,7 @@ from tests.warehouses import (
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.hooks.warehouse import SqlWarehouse
+    from airflow_kinesis_audience.messages import Record
     from airflow_kinesis_audience.sending import Delivery
 
 Key = tuple[str, str]
@@ -101,41 +100,7 @@ class BrokenOff(Exception):
     """The stream failed in a way that nobody has foreseen."""
 
 
-# --- a wire format that tells of members by their e-mail alone ---------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ByIdentity:
-    """Render one message per e-mail that comes or goes; a user is told of by nothing else."""
-
-    version: ClassVar[int] = 1
-
-    def __call__(self, changes: Changes, envelope: Envelope) -> Iterator[Message]:
-        for row in range(len(changes)):
-            old, new = (side["Email"][row] for side in (changes.old_identities, changes.new_identities))
-            told = [(Direction.EXIT, old), (Direction.ENTER, new)] if old != new else []
-            told = [(direction, email) for direction, email in told if email is not None]
-            for left, (direction, email) in zip(reversed(range(len(told))), told, strict=True):
-                yield self._message(changes, envelope, row, direction, email, completes=left == 0)
-
-    def render_notice(self, notice: Notice, envelope: Envelope) -> Message:
-        document = {"message_id": f"{envelope.job}::{notice.kind}::{notice.number}"}
-        partition, hash_key = partition_of(notice.audience_id, "000", envelope.partitions)
-        return Message(json.dumps(document).encode(), partition, hash_key, 0)
-
-    def _message(
-        self, changes: Changes, envelope: Envelope, row: int, direction: Direction, email: str, *, completes: bool
-    ) -> Message:
-        audience_id = changes.audience_id[row]
-        document = {
-            "message_id": f"{envelope.job}::{direction}::{changes.position[row]}",
-            "audience": audience_id,
-            "email": email,
-            "member": direction is Direction.ENTER,
-            "time": int(epoch_seconds(changes.as_of)),
-        }
-        partition, hash_key = partition_of(audience_id, changes.bucket[row], envelope.partitions)
-        return Message(json.dumps(document).encode(), partition, hash_key, int(completes))
+# --- two destinations, and how the other side reads -------------------------------------------------------------
 
 
 class Told(NamedTuple):
@@ -148,12 +113,12 @@ class Told(NamedTuple):
     properties: Mapping[str, Any]
 
 
-def read_by_identity(document: bytes) -> list[Told]:
+def read_by_email(document: bytes) -> list[Told]:
     found = json.loads(document)
-    if "email" not in found:
+    if "Lifecycle" in found:
         return []
-    key = (found["audience"], found["email"])
-    return [Told(found["message_id"], found["time"], key, found["member"], {})]
+    key, time = (found["AudienceId"], found["UserIdentities"]["Email"]), int(found["MembershipChangedTimestamp"])
+    return [Told(found["MessageId"], time, key, found["IsMember"], {})]
 
 
 def read_amplitude(document: bytes) -> list[Told]:
@@ -164,10 +129,10 @@ def read_amplitude(document: bytes) -> list[Told]:
     ]
 
 
-def consume_by_identity(documents: Iterable[bytes]) -> Known:
+def consume_by_email(documents: Iterable[bytes]) -> Known:
     """Consume as a system does that knows e-mails: per audience and e-mail the newest time wins."""
     newest: dict[Key, tuple[int, bool]] = {}
-    for told in itertools.chain.from_iterable(map(read_by_identity, documents)):
+    for told in itertools.chain.from_iterable(map(read_by_email, documents)):
         newest[told.key] = max(newest.get(told.key, (told.time, told.member)), (told.time, told.member))
     return {key: {} for key, (_, member) in newest.items() if member}
 
@@ -191,10 +156,9 @@ class Destination:
 
 
 def open_destinations() -> dict[str, Destination]:
-    """Make two destinations in two formats; neither was sent anything yet."""
+    """Make two destinations in two formats, one of which is told of users by their e-mail alone."""
     options = {"max_users": 2, "user_properties": True}
-    path = f"{ByIdentity.__module__}.{ByIdentity.__qualname__}"
-    by_identity = {"message_format": path, "options": {}, "renderer": load_renderer(path, {})}
+    by_email = {"forward_customer_ids": False, "message_ids": True}
     return {
         "users": Destination(
             delivery=small_delivery("users", options=options, partitions=2),
@@ -203,9 +167,9 @@ def open_destinations() -> dict[str, Destination]:
             known_of=lambda truth: {key: {truth.label: city} for key, (_, city) in truth.members.items()},
         ),
         "emails": Destination(
-            delivery=small_delivery("emails", partitions=2, **by_identity),
-            read=read_by_identity,
-            consume=consume_by_identity,
+            delivery=small_delivery("emails", message_format="mparticle_audience", options=by_email, partitions=2),
+            read=read_by_email,
+            consume=consume_by_email,
             known_of=lambda truth: {(a, email): {} for (a, _), (email, _) in truth.members.items() if email},
         ),
     }

@@ -29,7 +29,7 @@ def people(warehouse) -> People:
 
 
 def telling() -> object:
-    return small_delivery(options=PROPERTIES, renderer=load_renderer("amplitude_cohort", PROPERTIES))
+    return small_delivery(options=PROPERTIES)
 
 
 def messages_about(stream: Stream, user: str) -> list[tuple[str, str, bool, str]]:

@@ -272,7 +272,7 @@ def test_a_format_without_words_for_it_is_refused_before_anything_is_sent(people
         return iter(())
 
     stream = Stream()
-    delivery = small_delivery(renderer=render, message_format="my.format")
+    delivery = replace(small_delivery(), renderer=render, message_format="my.format")
     with pytest.raises(ValueError, match="render_notice"):
         resync(open_outbox(people.ledger(), stream, replace(delivery, resync="x")), delivery)
     assert not stream.puts

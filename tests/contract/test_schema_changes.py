@@ -9,7 +9,6 @@ from datetime import timedelta
 import pytest
 
 from airflow_kinesis_audience.exceptions import SchemaChanged
-from airflow_kinesis_audience.formats import load_renderer
 from airflow_kinesis_audience.guards import Guards, Permission
 from airflow_kinesis_audience.release import release
 from tests.warehouses import (
@@ -164,7 +163,7 @@ def test_there_and_back_again_with_a_destination_behind(people):
     """Two changes of the mapping while a destination gets nothing: it hears of each change as it was then."""
     stream = Stream()
     options = {"max_users": 2, "user_properties": True}
-    delivery = small_delivery(options=options, renderer=load_renderer("amplitude_cohort", options))
+    delivery = small_delivery(options=options)
     open_outbox(people.ledger(), stream, delivery).drain(day(0))
     town = source_with(people, properties={"city": "town"})
     settings = {"guards": UPDATE, "compaction_share": 0.0, "keep_history": timedelta(0)}

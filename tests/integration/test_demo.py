@@ -32,7 +32,7 @@ pd = pytest.importorskip("pandas", reason="pandas is not installed")
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKED = ROOT / "airflow_kinesis_audience" / "demo" / "cdnow_master.txt.xz"
-DAG_FILE = ROOT / "dags" / "lapsed_customers.py"
+DAGS = ROOT / "dags"
 START = date(1997, 9, 1)
 DAYS = [START + timedelta(days=n) for n in range(14)]
 PATIENCE_SECONDS = 400
@@ -203,12 +203,23 @@ def test_what_cannot_be_run_is_refused_before_anything_is_started(
 
 
 @pytest.mark.slow
+def test_to_firehose_it_ends_with_the_identities_of_every_member(temporary: Path, tmp_path: Path) -> None:
+    told = tmp_path / "demo.json"
+    process = demo(["--destination", "firehose", "--days", "2", "--json", str(told)], temporary)
+    output = finished(process)
+    assert process.returncode == 0, output
+    assert "exactly equal: every member, and every identity of each" in output
+    assert [day["rejected"] for day in json.loads(told.read_text())["days"]] == [0, 0]
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("airflow_db")
-def test_the_example_dag_is_parsed_by_airflow_without_errors() -> None:
+@pytest.mark.parametrize("dag_id", ["lapsed_customers", "lapsed_to_firehose"])
+def test_the_example_dag_is_parsed_by_airflow_without_errors(dag_id: str) -> None:
     bag_module = pytest.importorskip("airflow.dag_processing.dagbag")
-    bag = bag_module.DagBag(dag_folder=str(DAG_FILE.parent), safe_mode=False)
+    bag = bag_module.DagBag(dag_folder=str(DAGS), safe_mode=False)
     assert not bag.import_errors
-    dag = bag.dags["lapsed_customers"]
+    dag = bag.dags[dag_id]
     assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == {
         "diff": {"publish"},
         "publish": set(),
