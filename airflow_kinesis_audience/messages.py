@@ -44,7 +44,8 @@ KINESIS_LIMITS = Limits(
     record_bytes=1_000_000,
     request_bytes=5_000_000,
     rate="a shard takes 1,000 records and 1 MB a second",
-    remedy="add shards, switch the stream to on-demand mode, or look for another producer that fills it",
+    remedy="add shards, switch the stream to on-demand mode, aggregate small messages, or look for another "
+    "producer that fills it",
 )
 """PutRecords, under every endpoint's bounds: 500 records, 1 MiB a record, 5 MiB a request.
 

@@ -6,6 +6,7 @@ distribution of records that can break their order.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -104,6 +105,7 @@ class KinesisStreamHook(StreamHook):
     def may_be_granted_by_stream(self, arn: str) -> bool:
         """Tell whether the stream has a policy of its own, as far as the login may look."""
         try:
-            return bool(self.conn.get_resource_policy(ResourceARN=arn).get("Policy"))
-        except FAILED:
+            # A stream without a policy may answer with an empty one.
+            return "Statement" in json.loads(self.conn.get_resource_policy(ResourceARN=arn)["Policy"])
+        except (*FAILED, KeyError):
             return False

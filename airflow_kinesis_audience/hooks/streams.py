@@ -106,10 +106,12 @@ class StreamHook(AwsBaseHook):
         if not missing.denied and self.may_be_granted_by_stream(missing.resource):
             self.log.info("The stream has a policy of its own, which may grant what the login's do not")
             return
-        why = "a policy denies it explicitly" if missing.denied else "no policy of its own allows it"
+        why, do = "no policy of its own allows it", f"Its policy needs {missing.statement}"
+        if missing.denied:
+            why, do = "a policy denies it explicitly", "Take that statement out, or choose another login"
         raise DestinationRefused(
             f"the login of connection {self.aws_conn_id} may not {missing.action} on {missing.resource}: {why}, "
-            f"as iam:SimulatePrincipalPolicy says; nothing was put. Its policy needs {missing.statement}"
+            f"as iam:SimulatePrincipalPolicy says; nothing was put. {do}"
         )
 
     def describe(self) -> Mapping[str, Any]:

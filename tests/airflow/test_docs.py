@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import json
 import re
 import runpy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_kinesis_audience.consumer import AudienceConsumer
+from airflow_kinesis_audience.formats.mparticle import MparticleAudience
+from airflow_kinesis_audience.formats.mparticle_identities import DEVICE_TYPES, IDENTITY_TYPES, USER_TYPES
+from airflow_kinesis_audience.hooks.firehose import FirehoseStreamHook
+from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
+from airflow_kinesis_audience.reading import read_message
+
+if TYPE_CHECKING:
+    from airflow_kinesis_audience.hooks.streams import StreamHook
 
 ROOT = Path(__file__).parents[2]
 
@@ -104,3 +113,56 @@ def test_the_last_message_of_a_resync_in_the_docs_is_one_that_the_consumer_reads
     told = json.loads(message)["lifecycle"]
     assert (resync.members, resync.exits) == (told["members"], told["exits"])
     assert (resync.ended, resync.complete) == (True, False)
+
+
+def test_every_json_in_the_docs_is_json() -> None:
+    pages = ["README.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
+    assert sum(isinstance(json.loads(text), dict) for page in pages for text in blocks(page, "json")) >= 8
+
+
+@pytest.mark.parametrize(
+    ("hook", "look"),
+    [(KinesisStreamHook, "DescribeStreamSummary"), (FirehoseStreamHook, "DescribeDeliveryStream")],
+)
+def test_the_policies_of_the_docs_allow_what_a_door_calls_and_nothing_else(
+    hook: type[StreamHook], look: str
+) -> None:
+    policies = [json.loads(text) for text in blocks("docs/aws.md", "json") if hook.put_action in text]
+    [[statement]] = [policy["Statement"] for policy in policies]
+    assert statement["Action"] == [hook.put_action, f"{hook.service}:{look}"]
+    kind = hook.arn_form.split(":")[5].partition("/")[0]
+    assert re.fullmatch(rf"arn:aws:{hook.service}:[a-z0-9-]+:\d{{12}}:{kind}/[a-z-]+", statement["Resource"])
+
+
+def rows(page: str, head: str) -> list[list[str]]:
+    """Return the rows of a table, a text per cell without its marks."""
+    found = (ROOT / page).read_text().partition(head)[2].partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip().strip("`") for cell in row.strip("|").split("|")] for row in found]
+
+
+def test_the_settings_of_the_docs_are_those_of_the_format_with_their_defaults() -> None:
+    fields = dataclasses.fields(MparticleAudience)
+    defaults = MparticleAudience()
+    described = {name: json.loads(default) for name, _, default, _ in rows("docs/mparticle.md", "| option |")}
+    real = {field.name: getattr(defaults, field.name) for field in fields}
+    assert described == {n: list(v) if isinstance(v, tuple) else v for n, v in real.items()}
+
+
+def test_the_identities_of_the_docs_are_those_of_the_format_documented_or_not() -> None:
+    described = {}
+    for _, key, state in rows("docs/mparticle.md", "| identity |"):
+        first, *more = re.findall(r"[A-Za-z]+\d*", key)
+        numbers = range(int(first[-1]), int(more[0][len(first) - 1 :]) + 1) if more else ()
+        names = [f"{first[:-1]}{n}" for n in numbers] or [first]
+        described |= dict.fromkeys(names, state == "documented")
+    assert described == {kind.name: kind.documented for kind in IDENTITY_TYPES}
+    assert (len(USER_TYPES), len(DEVICE_TYPES)) == (18, 8)
+
+
+def test_the_messages_of_mparticle_in_the_docs_are_such_as_consumers_read() -> None:
+    enters, ends = blocks("docs/mparticle.md", "json")
+    consumer = AudienceConsumer()
+    consumer.apply(enters)
+    identities = json.loads(enters)["UserIdentities"]
+    assert consumer.identities("90001", "u-17") == identities
+    assert read_message(ends).notice.event == "deleted"

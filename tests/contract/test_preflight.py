@@ -46,16 +46,25 @@ def opened(door: str, iam: ScriptedIam, *, policy: str = "") -> Iterator[Any]:
 
 @both
 @pytest.mark.parametrize(
-    ("decision", "why"),
-    [("implicitDeny", "no policy of its own allows it"), ("explicitDeny", "a policy denies it explicitly")],
+    ("decision", "why", "do"),
+    [
+        ("implicitDeny", "no policy of its own allows it", "Its policy needs {statement}"),
+        (
+            "explicitDeny",
+            "a policy denies it explicitly",
+            "Take that statement out, or choose another login",
+        ),
+    ],
 )
-def test_a_missing_permission_is_found_before_the_first_record(door: str, decision: str, why: str) -> None:
+def test_a_missing_permission_is_found_before_the_first_record(
+    door: str, decision: str, why: str, do: str
+) -> None:
     with opened(door, ScriptedIam(decision=decision)) as hook, pytest.raises(DestinationRefused) as refused:
         hook.check()
     statement = json.dumps({"Effect": "Allow", "Action": ACTIONS[door], "Resource": ARNS[door]})
     assert str(refused.value) == (
         f"the login of connection aws_default may not {ACTIONS[door]} on {ARNS[door]}: {why}, as "
-        f"iam:SimulatePrincipalPolicy says; nothing was put. Its policy needs {statement}"
+        f"iam:SimulatePrincipalPolicy says; nothing was put. {do.format(statement=statement)}"
     )
 
 
@@ -83,6 +92,12 @@ def test_what_iam_cannot_tell_for_sure_stops_nobody(door: str, iam: ScriptedIam)
 def test_a_stream_that_has_a_policy_of_its_own_may_grant_what_the_login_s_policies_do_not() -> None:
     policy = '{"Statement": []}'
     with opened("kinesis", ScriptedIam(decision="implicitDeny"), policy=policy) as hook:
+        hook.check()
+    nothing = ScriptedIam(decision="implicitDeny")
+    with (
+        opened("kinesis", nothing, policy="{}") as hook,
+        pytest.raises(DestinationRefused, match="Its policy needs"),
+    ):
         hook.check()
     denied = ScriptedIam(decision="explicitDeny")
     with opened("kinesis", denied, policy=policy) as hook, pytest.raises(DestinationRefused):
