@@ -259,3 +259,8 @@ class Changes:
 
     def __len__(self) -> int:
         return len(self.position)
+
+    @property
+    def change_count(self) -> int:
+        """How many changes of the change set these are."""
+        return len(self)

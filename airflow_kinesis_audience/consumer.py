@@ -62,6 +62,7 @@ class AudienceConsumer:
         self._readers = READERS if readers is None else readers
         self._seen: set[str] = set()
         self._stated: dict[str, dict[str, Statement]] = {}
+        self._told_whole: dict[str, int] = {}
         self._deleted: dict[str, int] = {}
         self._arrived: Counter[tuple[str, str, bool]] = Counter()
         self._notices: dict[tuple[str, str], dict[str, Notice]] = {}
@@ -83,6 +84,9 @@ class AudienceConsumer:
             if known is None or statement.beats(known):
                 users[statement.user_id] = statement
             self._arrived[reading.job, statement.audience_id, statement.member] += 1
+        if reading.whole is not None:
+            user_id, time = reading.whole
+            self._told_whole[user_id] = max(time, self._told_whole.get(user_id, time))
         if reading.notice is not None:
             self._apply_notice(reading.job, reading.notice)
         return True
@@ -133,6 +137,10 @@ class AudienceConsumer:
         return sorted(found, key=lambda r: (r.time, r.audience_id))
 
     def _stands(self, statement: Statement) -> bool:
-        """Tell whether a user is a member by a statement: what was said until an audience was deleted is void."""
+        """Tell whether a user is a member by a statement.
+
+        Void is what was said until an audience was deleted, and before everything was told of a user anew.
+        """
         deleted = self._deleted.get(statement.audience_id)
-        return statement.member and (deleted is None or statement.time > deleted)
+        newest = statement.time >= self._told_whole.get(statement.user_id, statement.time)
+        return statement.member and newest and (deleted is None or statement.time > deleted)

@@ -52,6 +52,8 @@ class Event(StrEnum):
     """A destination begins here, knowing nobody (``enter_all``) or everybody (``baseline``)."""
     SNAPSHOT = "snapshot"
     """The change set in which everybody enters, for this destination alone."""
+    PROFILES = "profiles"
+    """The profiles that a change set is about, for this destination alone."""
     SENDING = "sending"
     """An attempt is about to put records of this change set."""
     UNSENT = "unsent"

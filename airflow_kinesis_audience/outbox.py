@@ -22,11 +22,12 @@ from airflow_kinesis_audience.exceptions import (
     HistoryGone,
     LedgerConflict,
 )
+from airflow_kinesis_audience.formats import exits_kept_by
 from airflow_kinesis_audience.ledger import SYNC_LOG, Event, Ledger
 from airflow_kinesis_audience.sending import Delivery, Progress, Report, Sending
 from airflow_kinesis_audience.settled import Settled
 from airflow_kinesis_audience.slices import ChangeSet, change_set_of
-from airflow_kinesis_audience.snapshot import drop_snapshot, write_snapshot
+from airflow_kinesis_audience.snapshot import drop_profiles, drop_snapshot, write_profiles, write_snapshot
 from airflow_kinesis_audience.sql import drop_table, table
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_kinesis_audience.messages import Message, Outcome, Record
+    from airflow_kinesis_audience.profiling import ProfileSet
     from airflow_kinesis_audience.standing import Standing
     from airflow_kinesis_audience.timeline import Edge
 
@@ -98,6 +100,7 @@ class Outbox:
             for change_set in self._pending(standing, as_of):
                 self.send(change_set)
             drop_snapshot(self.log)
+            drop_profiles(self.log)
             if already and resend:
                 self._send_again(as_of)
 
@@ -168,27 +171,24 @@ class Outbox:
             on_progress=lambda _: None,
             policy=self._policy,
         )
-        self.report.add(tally, 0)
+        self.report.add(tally, 0, 0)
         if tally.failure is not None:
             raise tally.failure
 
     def send(self, change_set: ChangeSet, *, resend: bool = False) -> None:
         """Send one change set from where its last attempt got to, and write down how far this one gets."""
-        _, standing = self.log.read()
-        if not resend and standing.cursor is not None and change_set.as_of <= standing.cursor:
+        found = self._find_progress(change_set, resend=resend)
+        told: ChangeSet | ProfileSet = change_set
+        if found is not None and (exits_kept := exits_kept_by(self.delivery.renderer)) is not None:
+            told = write_profiles(self.log, change_set, exits_kept=exits_kept, keep=not resend)
+            found = self._find_progress(change_set, resend=resend)
+        if found is None:
             return  # another publisher has delivered it since this one looked
-        resumed = {} if resend or standing.sending != change_set.as_of else standing.progress
-        if resumed and resumed["rendering"] != self.delivery.rendering:
-            raise DeliveryChanged(
-                f"the change set as of {instant_text(change_set.as_of)} is half sent to "
-                f"{self.delivery.destination}, and format, options, limits or partitions are not what it was "
-                "begun with, so the rest would have other bytes and ids. Put them back until it is delivered; it "
-                f"was begun with {resumed['rendering']}"
-            )
+        standing, resumed = found
         sending = Sending(
             self.warehouse,
             self.delivery,
-            change_set,
+            told,
             resumed,
             append=self._appender(standing, change_set.as_of, resend=resend),
             watch=self._watch,
@@ -211,7 +211,7 @@ class Outbox:
                 sending.take_back()
             raise
         finally:
-            self.report.add(sending.tally, sending.omitted)
+            self.report.add(sending.tally, sending.omitted, sending.excluded)
         if sending.missing:
             raise DeliveryIncomplete(
                 f"{sending.delivered:,} of {change_set.rows:,} changes as of {instant_text(change_set.as_of)} "
@@ -220,6 +220,24 @@ class Outbox:
             )
         sending.write(Event.DELIVERED)
         self.report.change_sets.append(instant_text(change_set.as_of))
+        drop_profiles(self.log)
+        if resend and told is not change_set:
+            drop_table(self.warehouse, table(self.ledger.schema, told.table))
+
+    def _find_progress(self, change_set: ChangeSet, *, resend: bool) -> tuple[Standing, Mapping[str, Any]] | None:
+        """Find out how far an earlier attempt at a change set got; none if it is delivered."""
+        _, standing = self.log.read()
+        if not resend and standing.cursor is not None and change_set.as_of <= standing.cursor:
+            return None
+        resumed = {} if resend or standing.sending != change_set.as_of else standing.progress
+        if resumed and resumed["rendering"] != self.delivery.rendering:
+            raise DeliveryChanged(
+                f"the change set as of {instant_text(change_set.as_of)} is half sent to "
+                f"{self.delivery.destination}, and format, options, limits or partitions are not what it was "
+                "begun with, so the rest would have other bytes and ids. Put them back until it is delivered; it "
+                f"was begun with {resumed['rendering']}"
+            )
+        return standing, resumed
 
     def _appender(
         self, standing: Standing, as_of: datetime, *, resend: bool

@@ -66,11 +66,15 @@ class Reading:
     """A message, read: its id, and all that it states.
 
     The part of the id before ``::`` is shared by all messages of one change set, or of one resync.
+
+    :param whole: a user of whom the message tells everything, and as of when: what was said of memberships of that
+        user before is void.
     """
 
     message_id: str
     statements: Sequence[Statement]
     notice: Notice | None = None
+    whole: tuple[str, int] | None = None
 
     @property
     def job(self) -> str:
@@ -170,6 +174,48 @@ def _read_notice(message: Mapping[str, Any], keys: Sequence[str], audience_id: s
     return Notice(audience_id, time, _expect(told, event, str), *counts)
 
 
+def read_adobe_profile(message: Mapping[str, Any], *, user: str = "crmid") -> Reading:
+    """Read a message of the format ``adobe_profile``.
+
+    :param user: the namespace that tells users apart, as ``user_id_as`` says.
+    :raises ValueError: if a key is missing or of another type, or the message was not asked to carry its time.
+    """
+    if "computedTime" not in message:
+        raise ValueError("the message lacks computedTime, without which nothing tells its place; set message_ids")
+    time, message_id = _read_time(message, "computedTime"), _expect(message, "messageId", str)
+    if "lifecycle" in message:
+        audience_id = _expect(_expect(message, "lifecycle", Mapping), "audienceId", str)
+        notice = _read_notice(message, ("lifecycle", "event", "members", "exits"), audience_id, time)
+        return Reading(message_id, [], notice)
+    identities = {}
+    for namespace, found in _objects(message, "identityMap", list):
+        ids = [_expect(dict(enumerate(found)), n, Mapping) for n in range(len(found))]
+        identities[namespace] = [_expect(identity, "id", str) for identity in ids]
+    if not identities.get(user):
+        raise ValueError(
+            f"identityMap has nothing under {user}, by which users are told apart; read the messages with "
+            "functools.partial(read_adobe_profile, user=...) and the namespace that the sender's user_id_as names"
+        )
+    user_id = identities[user][0]
+    known = ("segmentMembership", "identityMap", "messageId", "computedTime")
+    told: dict[str, Mapping[str, Any]] = {
+        "properties": {name: value for name, value in message.items() if name not in known},
+        "identities": {namespace: ids[0] if len(ids) == 1 else ids for namespace, ids in identities.items()},
+    }
+    statements = [
+        Statement(audience_id, user_id, time, _expect(membership, "status", str) != "exited", **told)
+        for _, audiences in _objects(message, "segmentMembership", Mapping)
+        for audience_id, membership in _objects({"audiences": audiences}, "audiences", Mapping)
+    ]
+    return Reading(message_id, statements, whole=(user_id, time))
+
+
+def _objects(message: Mapping[Any, Any], key: str, kind: type) -> list[tuple[str, Any]]:
+    """Read an object all of whose values are of one type."""
+    found = _expect(message, key, Mapping)
+    return [(name, _expect(found, name, kind)) for name in found]
+
+
 def _digest(message: Mapping[str, Any]) -> str:
     canonical = json.dumps(message, sort_keys=True, separators=(",", ":"))
     return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
@@ -178,11 +224,12 @@ def _digest(message: Mapping[str, Any]) -> str:
 READERS: Mapping[str, Reader] = {
     "cohort_id": read_amplitude_cohort,
     "AudienceId": read_mparticle_audience,
+    "segmentMembership": read_adobe_profile,
 }
 """A key that only one format's messages have, to that format's reader."""
 
 
-def _expect(found: Mapping[str, Any], key: str, kind: type | tuple[type, ...]) -> Any:
+def _expect(found: Mapping[Any, Any], key: Any, kind: type | tuple[type, ...]) -> Any:
     expected = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
     if key not in found:
         raise ValueError(f"the message lacks {key}; expected a {expected}")

@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_kinesis_audience.aggregation import aggregate, check_installed
 from airflow_kinesis_audience.exceptions import DestinationRefused
 from airflow_kinesis_audience.ledger import Event
 from airflow_kinesis_audience.messages import Envelope, Limits, Record, message_job
 from airflow_kinesis_audience.settled import Settled
-from airflow_kinesis_audience.slices import ChangeSet, read_audience_names, read_slice
 from airflow_kinesis_audience.tally import Tally
 
 if TYPE_CHECKING:
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_audience.formats import Renderer
     from airflow_kinesis_audience.messages import Message
+    from airflow_kinesis_audience.profiling import ProfileSet
+    from airflow_kinesis_audience.slices import ChangeSet
     from airflow_kinesis_audience.sql import Warehouse
 
 _DELIVERIES = uuid.UUID("0b5ac0a3-6f5c-5b0e-8e0f-1a7a3b8a9d52")
@@ -65,6 +66,11 @@ class Delivery:
             raise ValueError(f"{self.destination} does not undo an aggregated record; leave aggregate out")
         if self.aggregate:
             check_installed()
+        if self.record_end and getattr(self.renderer, "ordered_by_stream", False):
+            raise ValueError(
+                f"{self.destination} keeps no order, and {self.message_format} tells nothing to restore it by "
+                "unless asked to: add message_ids to format_options, or send it to a Kinesis data stream"
+            )
 
     @property
     def log(self) -> str:
@@ -139,12 +145,14 @@ class Report:
     delivered: int = 0
     rejected: int = 0
     omitted: int = 0
+    excluded: int = 0
     retried: int = 0
     seconds: float = 0.0
 
-    def add(self, tally: Tally, omitted: int) -> None:
+    def add(self, tally: Tally, omitted: int, excluded: int) -> None:
         """Count an attempt at one change set."""
         self.omitted += omitted
+        self.excluded += excluded
         self.messages += tally.messages_delivered
         self.records += tally.delivered
         self.bytes += tally.bytes_delivered
@@ -164,6 +172,14 @@ class Progress:
     tally: Tally
 
 
+class _Start(NamedTuple):
+    """Where a slice begins: its first record's number, and what was left out before it."""
+
+    ordinal: int
+    omitted: int
+    excluded: int
+
+
 class Sending:
     """One attempt at one change set.
 
@@ -176,7 +192,7 @@ class Sending:
         self,
         warehouse: Warehouse,
         delivery: Delivery,
-        change_set: ChangeSet,
+        change_set: ChangeSet | ProfileSet,
         resumed: Mapping[str, Any],
         *,
         append: Callable[[Event, Mapping[str, Any]], None],
@@ -190,10 +206,10 @@ class Sending:
         self._resumed = bool(resumed)
         self._first = int(resumed.get("slice", 0))
         self._before = int(resumed.get("delivered", 0))
-        # Per slice begun: the ordinal of its first record, and the changes left out before it.
-        self._starts = {self._first: (int(resumed.get("ordinal", 0)), int(resumed.get("omitted", 0)))}
+        start = _Start(*(int(resumed.get(name, 0)) for name in _Start._fields))
+        self._starts = {self._first: start}
         self.settled = Settled.from_json(resumed["settled"]) if "settled" in resumed else Settled()
-        self.omitted = int(resumed.get("omitted", 0))
+        self.omitted, self.excluded = start.omitted, start.excluded
         self.delivered = self._before
         self.tally = Tally()
 
@@ -207,18 +223,21 @@ class Sending:
         if self._first >= self._change_set.slices:
             return
         envelope = self._delivery.envelope(self._change_set.sync_id, self._change_set.edge)
-        names = read_audience_names(self._warehouse, self._change_set)
-        ordinal, _ = self._starts[self._first]
+        read = self._change_set.reader(self._warehouse)
+        renderer = self._delivery.renderer
+        count_excluded = getattr(renderer, "count_excluded", lambda _: 0)
+        ordinal = self._starts[self._first].ordinal
         for number in range(self._first, self._change_set.slices):
-            self._starts[number] = (ordinal, self.omitted)
-            changes = read_slice(self._warehouse, self._change_set, number, names)
+            self._starts[number] = _Start(ordinal, self.omitted, self.excluded)
+            changes = read(number)
             told = 0
-            for record in self._delivery.records(self._delivery.renderer(changes, envelope), ordinal):
+            for record in self._delivery.records(renderer(changes, envelope), ordinal):
                 told += record.changes
                 yield record
                 ordinal += 1
-            self.omitted += len(changes) - told
-        self._starts[self._change_set.slices] = (ordinal, self.omitted)
+            self.omitted += changes.change_count - told
+            self.excluded += count_excluded(changes)
+        self._starts[self._change_set.slices] = _Start(ordinal, self.omitted, self.excluded)
 
     def checkpoint(self, tally: Tally) -> None:
         """Write down what is acknowledged, before anything more is put."""
@@ -237,18 +256,17 @@ class Sending:
 
     def write(self, event: Event) -> None:
         """Append a row that tells how far the change set got; a resume reads the last one."""
-        number = max(n for n, (ordinal, _) in self._starts.items() if ordinal <= self.settled.below)
+        number = max(n for n, start in self._starts.items() if start.ordinal <= self.settled.below)
         for done in [n for n in self._starts if n < number]:
             del self._starts[done]
-        ordinal, omitted = self._starts[number]
+        start = self._starts[number]
         self._append(
             event,
             {
                 "rendering": self._delivery.rendering,
                 "table": self._change_set.table,
                 "slice": number,
-                "ordinal": ordinal,
-                "omitted": omitted,
+                **start._asdict(),
                 "delivered": self.delivered,
                 "settled": self.settled.as_json(),
             },

@@ -17,7 +17,7 @@ from airflow_kinesis_audience.membership import AUDIENCE, with_expressions
 from airflow_kinesis_audience.sql import Kind, Warehouse, column, render, table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     import pyarrow as pa
@@ -59,6 +59,11 @@ class ChangeSet:
     def edge(self) -> tuple[str, str]:
         """The instants that the change set leads from and to, as text; from nothing where everybody enters."""
         return instant_text(self.previous_as_of) if self.previous_as_of else "", instant_text(self.as_of)
+
+    def reader(self, warehouse: Warehouse) -> Callable[[int], Changes]:
+        """Make what reads a slice by its number."""
+        names = read_audience_names(warehouse, self)
+        return lambda number: read_slice(warehouse, self, number, names)
 
 
 def change_set_of(ledger: Ledger, timeline: Timeline, edge: Edge) -> ChangeSet:
@@ -107,20 +112,27 @@ def read_slice(
     batches = list(warehouse.read_batches(query, schema, rows=change_set.slice_rows))
     read: dict[str, list[Any]] = pa.Table.from_batches(batches, schema=schema).to_pydict()
     own: dict[str, Any] = {n: read[n] for n in _OWN}
-    # A column that is there under a label counts, and not one that is retired under the same.
-    columns = sorted(change_set.layout.columns, key=lambda c: not c.retired)
-    identities, properties = ([c for c in columns if c.role == role] for role in ("identity", "property"))
     return Changes(
         **own,
+        **by_label(change_set.layout, read),
         sync_id=change_set.sync_id,
         as_of=change_set.as_of,
         previous_as_of=change_set.previous_as_of,
         audience_names={a: audience_names.get(a, a) for a in dict.fromkeys(read["audience_id"])},
-        new_identities={c.label: _listed(c, read[c.new]) for c in identities},
-        old_identities={c.label: _listed(c, read[c.old]) for c in identities},
-        new_properties={c.label: read[c.new] for c in properties},
-        old_properties={c.label: read[c.old] for c in properties},
     )
+
+
+def by_label(layout: Layout, read: Mapping[str, list[Any]]) -> dict[str, Any]:
+    """Sort the columns that were read into new and old identities and properties, by type and by name."""
+    # A column that is there under a label counts, and not one that is retired under the same.
+    columns = sorted(layout.columns, key=lambda c: not c.retired)
+    identities, properties = ([c for c in columns if c.role == role] for role in ("identity", "property"))
+    return {
+        "new_identities": {c.label: _listed(c, read[c.new]) for c in identities},
+        "old_identities": {c.label: _listed(c, read[c.old]) for c in identities},
+        "new_properties": {c.label: read[c.new] for c in properties},
+        "old_properties": {c.label: read[c.old] for c in properties},
+    }
 
 
 def _listed(c: Column, values: list[str | None]) -> Sequence[Identity]:
@@ -148,22 +160,33 @@ def _schema(layout: Layout) -> pa.Schema:
     import pyarrow as pa
 
     fields = [(n, pa.int64() if n == "position" else pa.string()) for n in _OWN]
-    fields += [(n, arrow_type(c.kind)) for c in layout.columns for n in (c.new, c.old)]
-    return pa.schema(fields)
+    return pa.schema(fields + value_fields(layout))
 
 
-def _select(change_set: ChangeSet, number: int, told: exp.Query | None) -> exp.Query:
+def value_columns(layout: Layout) -> list[exp.Expr]:
+    """Build what is read of the mapped columns, new and old, as :func:`arrow_type` has them."""
     from sqlglot import exp
 
     def value(name: str, kind: Kind) -> exp.Expr:
         return exp.cast(column(name), "TEXT") if kind is Kind.EXACT else column(name)
+
+    return [value(n, c.kind).as_(n, quoted=True) for c in layout.columns for n in (c.new, c.old)]
+
+
+def value_fields(layout: Layout) -> list[tuple[str, pa.DataType]]:
+    """List the names and types in which :func:`value_columns` are read."""
+    return [(n, arrow_type(c.kind)) for c in layout.columns for n in (c.new, c.old)]
+
+
+def _select(change_set: ChangeSet, number: int, told: exp.Query | None) -> exp.Query:
+    from sqlglot import exp
 
     start = number * change_set.slice_rows
     origin = table(change_set.schema, change_set.table) if told is None else table(None, "told")
     query = (
         exp.select(
             *(column(n) for n in _OWN),
-            *(value(n, c.kind).as_(n, quoted=True) for c in change_set.layout.columns for n in (c.new, c.old)),
+            *value_columns(change_set.layout),
         )
         .from_(origin)
         .where(

@@ -1,23 +1,25 @@
-"""Snapshots: the change sets that one destination alone is told, made of a membership.
+"""Tables that one destination alone needs: a snapshot, and the profiles that a change set is about.
 
-Announced before it is written and kept until it is delivered, so that a later attempt goes on with the same
-rows. It is read and sent like any change set.
+A snapshot is a change set made of a membership; profiles are what a change set says, gathered by user. Each is
+announced before it is written and kept until it is delivered, so that a later attempt goes on with the same rows.
 """
 
 from __future__ import annotations
 
 import uuid
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.diff import select_counts
 from airflow_kinesis_audience.ledger import Event
+from airflow_kinesis_audience.profiling import ProfileSet, count_slices, select_profiles
 from airflow_kinesis_audience.retelling import select_entries, select_truth
 from airflow_kinesis_audience.slices import ChangeSet, change_set_of
 from airflow_kinesis_audience.sql import drop_table, render, table, table_name, write_table
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Callable, Mapping
+    from datetime import datetime, timedelta
 
     from airflow_kinesis_audience.delivery_log import DeliveryLog
     from airflow_kinesis_audience.ledger import Ledger
@@ -34,19 +36,14 @@ def write_snapshot(log: DeliveryLog, as_of: datetime, *, keep: bool = True, trut
     edge = timeline.find(as_of)
     assert edge is not None  # noqa: S101
     tables = timeline.tables(ledger.schema, as_of)
-    name = table_name("snapshot", ledger.sync_id, as_of, uuid.uuid4().hex[:6])
-    known = standing.snapshot or {}
-    if keep and known.get("written"):
-        name = known["table"]
-    else:
-        if keep:
-            if known:
-                drop_table(ledger.warehouse, table(ledger.schema, known["table"]))
-            standing = log.append(standing, Event.SNAPSHOT, as_of, {"table": name})
+
+    def write(name: str) -> dict[str, Any]:
         query = select_truth(tables) if truth else select_entries(tables)
-        write_table(ledger.warehouse, table(ledger.schema, name), query, sliced=True)
-        if keep:
-            log.append(standing, Event.SNAPSHOT, as_of, {"table": name, "written": True})
+        write_table(ledger.warehouse, table(ledger.schema, name), query, sliced_by="position")
+        return {}
+
+    known = (standing.snapshot or {}) if keep else None
+    name = _find_or_write(log, Event.SNAPSHOT, known, as_of, {}, write)["table"]
     return replace(
         change_set_of(ledger, timeline, edge),
         previous_as_of=None,
@@ -57,6 +54,62 @@ def write_snapshot(log: DeliveryLog, as_of: datetime, *, keep: bool = True, trut
     )
 
 
+def write_profiles(
+    log: DeliveryLog, change_set: ChangeSet, *, exits_kept: timedelta, keep: bool = True
+) -> ProfileSet:
+    """Write the profiles that a change set is about, or find those that an earlier attempt wrote.
+
+    :param exits_kept: how long after its end a profile still has a membership.
+    :param keep: for a later attempt to go on with.
+    :raises HistoryGone: if the membership that the change set leads from is not kept any more.
+    """
+    ledger = log.ledger
+    timeline, standing = log.read()
+    now = timeline.tables(ledger.schema, change_set.as_of, change_set.layout)
+    before = None
+    if change_set.previous_as_of is not None:
+        before = timeline.tables(ledger.schema, change_set.previous_as_of, change_set.layout)
+
+    def write(name: str) -> dict[str, Any]:
+        query = select_profiles(change_set, now, before, left_after=change_set.as_of - exits_kept)
+        write_table(ledger.warehouse, table(ledger.schema, name), query, sliced_by="slice")
+        return {"slices": count_slices(ledger.warehouse, ledger.schema, name)}
+
+    known = (standing.profiles or {}) if keep else None
+    about = {"changes": change_set.table, "exits_kept_seconds": int(exits_kept.total_seconds())}
+    found = _find_or_write(log, Event.PROFILES, known, change_set.as_of, about, write)
+    return ProfileSet(change_set=change_set, table=found["table"], slices=found["slices"])
+
+
+def _find_or_write(
+    log: DeliveryLog,
+    event: Event,
+    known: Mapping[str, Any] | None,
+    as_of: datetime,
+    about: Mapping[str, Any],
+    write: Callable[[str], Mapping[str, Any]],
+) -> Mapping[str, Any]:
+    """Find the table that an earlier attempt wrote, or announce one and write it; gives what is known of it.
+
+    :param known: what the log's last row of this event says; none if no later attempt is to find the table.
+    :param about: what the table is made of, if there may be several.
+    :param write: writes the table of that name, and says what else is to be known of it.
+    """
+    name = table_name(event.value, log.ledger.sync_id, as_of, uuid.uuid4().hex[:6])
+    if known is None:
+        return {"table": name, **write(name)}
+    if known.get("written") and all(known.get(n) == value for n, value in about.items()):
+        return known
+    if known:
+        drop_table(log.ledger.warehouse, table(log.ledger.schema, known["table"]))
+    _, standing = log.read()
+    detail = {"table": name, **about}
+    standing = log.append(standing, event, as_of, detail)
+    detail |= {**write(name), "written": True}
+    log.append(standing, event, as_of, detail)
+    return detail
+
+
 def count_actions(ledger: Ledger, name: str) -> list[tuple[str, str, int, int]]:
     """Count the rows of a change set's table: audience, action, rows, users."""
     found = ledger.warehouse.read_rows(render(select_counts(ledger.schema, name), ledger.warehouse.dialect))
@@ -64,15 +117,28 @@ def count_actions(ledger: Ledger, name: str) -> list[tuple[str, str, int, int]]:
 
 
 def drop_snapshot(log: DeliveryLog) -> None:
-    """Drop the snapshot once it is delivered.
+    """Drop the snapshot once it is delivered."""
+    _, standing = log.read()
+    if standing.cursor is not None and standing.snapshot:
+        assert standing.attached is not None  # noqa: S101
+        _drop(log, Event.SNAPSHOT, standing.snapshot, standing.attached)
+
+
+def drop_profiles(log: DeliveryLog) -> None:
+    """Drop the profiles once nothing of them is left to be sent."""
+    _, standing = log.read()
+    if standing.profiles and standing.sending is None:
+        assert standing.attached is not None  # noqa: S101
+        _drop(log, Event.PROFILES, standing.profiles, standing.attached)
+
+
+def _drop(log: DeliveryLog, event: Event, known: Mapping[str, Any], as_of: datetime) -> None:
+    """Drop a kept table.
 
     Before it goes the log says that it cannot be relied on, and after that it is gone: whoever looks in between
     neither reads a table that is not there nor forgets one that is.
     """
     _, standing = log.read()
-    if standing.cursor is not None and standing.snapshot:
-        attached, name = standing.attached, standing.snapshot["table"]
-        assert attached is not None  # noqa: S101
-        standing = log.append(standing, Event.SNAPSHOT, attached, {"table": name})
-        drop_table(log.ledger.warehouse, table(log.ledger.schema, name))
-        log.append(standing, Event.SNAPSHOT, attached, {})
+    standing = log.append(standing, event, as_of, {"table": known["table"]})
+    drop_table(log.ledger.warehouse, table(log.ledger.schema, known["table"]))
+    log.append(standing, event, as_of, {})

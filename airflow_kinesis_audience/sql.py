@@ -50,7 +50,7 @@ class Dialect:
         them in a subquery, on DuckDB.
     :param hashes_bytes: whether SHA256 takes bytes, not text.
     :param after_write: statements to run on a new table, with ``{table}`` in them.
-    :param index_slices: statements that make reading a slice of a new table cheap, likewise.
+    :param index_slices: statements that make reading a slice of a new table cheap, likewise, with ``{column}``.
     """
 
     name: str
@@ -69,7 +69,7 @@ DIALECTS: Mapping[str, Dialect] = {
         identifier_bytes=63,
         hashes_bytes=True,
         after_write=("ANALYZE {table}",),
-        index_slices=('CREATE INDEX ON {table} ("position")',),
+        index_slices=('CREATE INDEX ON {table} ("{column}")',),
     ),
 }
 """By the connection type of Airflow's hook."""
@@ -164,12 +164,12 @@ def write_table(
     query: exp.Query,
     *,
     source_query: str | None = None,
-    sliced: bool = False,
+    sliced_by: str = "",
 ) -> None:
     """Create a table from a query; no engine has to rename, replace or update what is never changed.
 
     :param source_query: the author's query, where the query reads the source.
-    :param sliced: whether the table will be read slice by slice.
+    :param sliced_by: the column by which the table will be read slice by slice, if so.
     """
     from sqlglot import exp
 
@@ -177,8 +177,8 @@ def write_table(
     statement = exp.Create(this=target, kind="TABLE", expression=query)
     warehouse.execute(render(statement, dialect, query=source_query))
     name = target.sql(dialect=dialect.name, identify=True)
-    for template in (*dialect.after_write, *(dialect.index_slices if sliced else ())):
-        warehouse.execute(template.format(table=name))
+    for template in (*dialect.after_write, *(dialect.index_slices if sliced_by else ())):
+        warehouse.execute(template.format(table=name, column=sliced_by))
 
 
 def drop_table(warehouse: Warehouse, target: exp.Table) -> None:

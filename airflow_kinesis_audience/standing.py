@@ -27,6 +27,7 @@ class Standing:
     :param detail: what the row that attached it says of the destination.
     :param attached: the instant at which the destination was attached, or none if it was not yet.
     :param snapshot: what to send first to a destination that knows nobody: its row's detail.
+    :param profiles: the profiles that the change set is about which is being sent: likewise.
     :param cursor: the instant up to which everything is delivered; none while nothing is.
     :param sending: the instant of a change set of which something may have been sent, if it is not delivered.
     :param progress: the detail of the last row that tells how far that change set got.
@@ -37,6 +38,7 @@ class Standing:
     attached: datetime | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
     snapshot: Mapping[str, Any] | None = None
+    profiles: Mapping[str, Any] | None = None
     cursor: datetime | None = None
     sending: datetime | None = None
     progress: Mapping[str, Any] = field(default_factory=dict)
@@ -74,6 +76,8 @@ def _advance(standing: Standing, entry: Entry) -> Standing:
         return Standing(log=standing.log)
     if entry.event is Event.SNAPSHOT:
         return replace(standing, snapshot=entry.detail)
+    if entry.event is Event.PROFILES:
+        return replace(standing, profiles=entry.detail)
     if entry.detail.get("resend"):
         return standing
     if entry.event in (Event.SENDING, Event.CHECKPOINT):

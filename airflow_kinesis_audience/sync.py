@@ -205,8 +205,8 @@ class Sync:
         else:
             tables = step.timeline.tables(schema, step.previous.as_of, step.layout)
             statement = select_changes(self.source, tables, step.as_of, self.warehouse.dialect, once=once)
-        sliced = step.previous is not None
-        write_table(self.warehouse, table(schema, name), statement, source_query=step.query, sliced=sliced)
+        target, sliced_by = table(schema, name), "position" if step.previous is not None else ""
+        write_table(self.warehouse, target, statement, source_query=step.query, sliced_by=sliced_by)
 
     def _check_audiences(self, step: _Step, audiences: Sequence[AudienceCounts], reuse_deleted: bool) -> None:
         """Refuse an audience that is new here under the id of one that was deleted."""

@@ -4,8 +4,13 @@ A format is a callable that takes the format's options as keywords and returns a
 :class:`~airflow_kinesis_audience.audience.Changes` and an
 :class:`~airflow_kinesis_audience.messages.Envelope` to messages, in the order of the changes. A dotted path to a
 callable of that shape works wherever a name does. A renderer is called once per slice and keeps nothing
-between calls, so a resume can start at any slice and gives the same bytes. A renderer with a method
-``render_notice(notice, envelope)`` has words for what happens to a whole audience: a resync, a deletion.
+between calls, so a resume can start at any slice and gives the same bytes.
+
+What a renderer may have besides: a method ``render_notice(notice, envelope)``, words for what happens to a whole
+audience: a resync, a deletion. An attribute ``exits_kept``: it is then called with
+:class:`~airflow_kinesis_audience.profile.Profiles`, in which a membership that has ended is told of for that long.
+A method ``count_excluded(profiles)``: how many of them it must not tell of. A true attribute
+``ordered_by_stream``: its messages tell nothing to restore their order by.
 """
 
 from __future__ import annotations
@@ -13,16 +18,17 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
-from airflow_kinesis_audience.audience import Changes
 from airflow_kinesis_audience.messages import Envelope, Message, Notice
 
-Renderer = Callable[[Changes, Envelope], Iterator[Message]]
+Renderer = Callable[[Any, Envelope], Iterator[Message]]
 NoticeRenderer = Callable[[Notice, Envelope], Message]
 
 FORMATS: Mapping[str, str] = {
     "amplitude_cohort": "airflow_kinesis_audience.formats.amplitude.AmplitudeCohort",
+    "adobe_profile": "airflow_kinesis_audience.formats.adobe.AdobeProfile",
     "mparticle_audience": "airflow_kinesis_audience.formats.mparticle.MparticleAudience",
 }
 """Name to dotted path; imported when used."""
@@ -53,6 +59,12 @@ def load_renderer(message_format: str, options: Mapping[str, Any]) -> Renderer:
         )
     renderer: Renderer = build(**options)
     return renderer
+
+
+def exits_kept_by(renderer: Renderer) -> timedelta | None:
+    """Tell for how long a profile keeps a membership that has ended; none if the format speaks of no profiles."""
+    kept: timedelta | None = getattr(renderer, "exits_kept", None)
+    return kept
 
 
 def notice_renderer(renderer: Renderer, message_format: str) -> NoticeRenderer:

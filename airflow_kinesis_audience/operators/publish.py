@@ -27,9 +27,9 @@ class AudienceToKinesisOperator(DeliveryOperator):
     """Deliver to a Kinesis data stream every change set that it has not had, up to this run's.
 
     Returns the change set's summary and, of this attempt: ``messages``, ``records``, ``bytes``, ``delivered``,
-    ``rejected``, ``omitted`` (changes that the format has no words for), ``retried``, ``seconds``,
-    ``destination``, ``change_sets``. The same is in XCom under ``delivery`` even where the task fails. A green
-    task means that every change was acknowledged.
+    ``rejected``, ``omitted`` (changes that the format has no words for), ``excluded`` (profiles that have not
+    consented), ``retried``, ``seconds``, ``destination``, ``change_sets``. The same is in XCom under ``delivery``
+    even where the task fails. A green task means that every change was acknowledged.
 
     :param change_set: what an :class:`~airflow_kinesis_audience.operators.diff.AudienceDiffOperator` returned.
     :param stream_name: the stream's name, or its ARN.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_kinesis_audience.consumer import AudienceConsumer
+from airflow_kinesis_audience.formats.adobe import AdobeProfile
 from airflow_kinesis_audience.formats.mparticle import MparticleAudience
 from airflow_kinesis_audience.formats.mparticle_identities import DEVICE_TYPES, IDENTITY_TYPES, USER_TYPES
 from airflow_kinesis_audience.hooks.firehose import FirehoseStreamHook
@@ -166,3 +167,18 @@ def test_the_messages_of_mparticle_in_the_docs_are_such_as_consumers_read() -> N
     identities = json.loads(enters)["UserIdentities"]
     assert consumer.identities("90001", "u-17") == identities
     assert read_message(ends).notice.event == "deleted"
+
+
+def test_the_settings_of_adobe_in_the_docs_are_those_of_the_format_with_their_defaults() -> None:
+    described = {name: json.loads(default) for name, default, _ in rows("docs/adobe.md", "| option |")}
+    assert described == {
+        field.name: getattr(AdobeProfile(), field.name) for field in dataclasses.fields(AdobeProfile)
+    }
+
+
+def test_the_document_of_adobe_in_the_docs_is_one_that_the_consumer_reads() -> None:
+    [document] = blocks("docs/adobe.md", "json")
+    consumer = AudienceConsumer()
+    consumer.apply(document)
+    assert (consumer.members("active_30"), consumer.members("lapsed_90")) == ({"u-17"}, set())
+    assert consumer.properties("active_30", "u-17")["city"] == "Oslo"

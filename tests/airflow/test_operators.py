@@ -36,7 +36,7 @@ CHANGE_SET_KEYS = {
     *("warehouse_conn_id", "state_schema"),
 }
 DELIVERY_KEYS = {
-    *("messages", "records", "bytes", "delivered", "rejected", "omitted", "retried", "seconds"),
+    *("messages", "records", "bytes", "delivered", "rejected", "omitted", "excluded", "retried", "seconds"),
     *("destination", "change_sets"),
 }
 

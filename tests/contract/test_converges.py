@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from airflow_kinesis_audience import outbox as outbox_module
-from airflow_kinesis_audience import sending as sending_module
+from airflow_kinesis_audience import slices as slices_module
 from airflow_kinesis_audience.audience import Action, Changes
 from airflow_kinesis_audience.hooks.warehouse import DuckDbWarehouse, SqlWarehouse
 from airflow_kinesis_audience.ledger import Event, Ledger
@@ -140,7 +140,7 @@ class CursorBeforeDelivery(Converging):
 
 
 class ExitsAsOfNow(Converging):
-    mistakes = ((sending_module, "read_slice", read_slice_as_of_now),)
+    mistakes = ((slices_module, "read_slice", read_slice_as_of_now),)
 
 
 MISTAKES: Mapping[str, type[Converging]] = {

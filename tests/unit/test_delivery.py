@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -357,8 +357,9 @@ def test_the_shards_that_throttled_are_named_the_busiest_first() -> None:
         return f"shardId-{min(record.ordinal, 4):012}"
 
     slow = [Outcome(Status.THROTTLED, "TooMuch", shard_of(record)) for record in spread(9, 9)]
-    tally = run(spread(9, 9), Destination(lambda r, _b: slow[r.ordinal]).put, policy=RetryPolicy(attempts=1))
-    said = str(tally.failure)
+    together = replace(LIMITS, records_per_request=9)
+    put = Destination(lambda r, _b: slow[r.ordinal]).put
+    said = str(run(spread(9, 9), put, limits=together, policy=RetryPolicy(attempts=1)).failure)
     assert "5 of them of shardId-000000000004, 1 of them of shardId-00000000000" in said
     assert "and 2 more: it takes two a minute" in said
 

@@ -24,6 +24,7 @@ PACKAGE = "airflow_kinesis_audience"
 CORE = (
     "exceptions",
     "audience",
+    "profile",
     "sql",
     "layout",
     "identity",
@@ -40,6 +41,7 @@ CORE = (
     "sync",
     "release",
     "slices",
+    "profiling",
     "messages",
     "formats",
     "aggregation",
