@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from airflow_kinesis_audience.event_rows import EventSet
     from airflow_kinesis_audience.messages import Message, Outcome, Record
     from airflow_kinesis_audience.profiling import ProfileSet
     from airflow_kinesis_audience.standing import Standing
@@ -175,11 +176,12 @@ class Outbox:
         if tally.failure is not None:
             raise tally.failure
 
-    def send(self, change_set: ChangeSet, *, resend: bool = False) -> None:
+    def send(self, change_set: ChangeSet | EventSet, *, resend: bool = False) -> None:
         """Send one change set from where its last attempt got to, and write down how far this one gets."""
         found = self._find_progress(change_set, resend=resend)
-        told: ChangeSet | ProfileSet = change_set
-        if found is not None and (exits_kept := exits_kept_by(self.delivery.renderer)) is not None:
+        told: ChangeSet | EventSet | ProfileSet = change_set
+        exits_kept = exits_kept_by(self.delivery.renderer)
+        if found is not None and exits_kept is not None and isinstance(change_set, ChangeSet):
             told = write_profiles(self.log, change_set, exits_kept=exits_kept, keep=not resend)
             found = self._find_progress(change_set, resend=resend)
         if found is None:
@@ -224,10 +226,12 @@ class Outbox:
         if resend and told is not change_set:
             drop_table(self.warehouse, table(self.ledger.schema, told.table))
 
-    def _find_progress(self, change_set: ChangeSet, *, resend: bool) -> tuple[Standing, Mapping[str, Any]] | None:
+    def _find_progress(
+        self, change_set: ChangeSet | EventSet, *, resend: bool
+    ) -> tuple[Standing, Mapping[str, Any]] | None:
         """Find out how far an earlier attempt at a change set got; none if it is delivered."""
         _, standing = self.log.read()
-        if not resend and standing.cursor is not None and change_set.as_of <= standing.cursor:
+        if not resend and change_set.is_told_by(standing.cursor):
             return None
         resumed = {} if resend or standing.sending != change_set.as_of else standing.progress
         if resumed and resumed["rendering"] != self.delivery.rendering:

@@ -40,6 +40,7 @@ def get_provider_info() -> dict[str, Any]:
                     f"{_PACKAGE}.operators.delete",
                     f"{_PACKAGE}.operators.destination",
                     f"{_PACKAGE}.operators.diff",
+                    f"{_PACKAGE}.operators.events",
                     f"{_PACKAGE}.operators.publish",
                     f"{_PACKAGE}.operators.resync",
                 ],

@@ -13,6 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+_MOVES = {"Audience Entered": True, "Audience Exited": False}
+_NOTICES = {
+    "Audience Resync Begun": "resync_begin",
+    "Audience Resync Complete": "resync_complete",
+    "Audience Deleted": "deleted",
+}
+_COUNTS = ("told", "event", "members", "exits")
 _EPOCH_SECONDS = re.compile(r"-?[0-9]{1,18}")
 
 
@@ -194,7 +201,7 @@ def read_adobe_profile(message: Mapping[str, Any], *, user: str = "crmid") -> Re
     if not identities.get(user):
         raise ValueError(
             f"identityMap has nothing under {user}, by which users are told apart; read the messages with "
-            "functools.partial(read_adobe_profile, user=...) and the namespace that the sender's user_id_as names"
+            "functools.partial(read_adobe_profile, user=...) and the sender's user_id_as"
         )
     user_id = identities[user][0]
     known = ("segmentMembership", "identityMap", "messageId", "computedTime")
@@ -208,6 +215,38 @@ def read_adobe_profile(message: Mapping[str, Any], *, user: str = "crmid") -> Re
         for audience_id, membership in _objects({"audiences": audiences}, "audiences", Mapping)
     ]
     return Reading(message_id, statements, whole=(user_id, time))
+
+
+def read_mparticle_events(message: Mapping[str, Any], *, user: str = "customer_id") -> Reading:
+    """Read a message of the format ``mparticle_events``: what its custom events say of audiences, and no more.
+
+    :param user: the identity type that tells users apart, as ``user_id_as`` says.
+    :raises ValueError: if a key is missing or of another type.
+    """
+    message_id = _expect(message, "message_id", str)
+    identities: dict[str, str] = {}
+    for identity in message.get("user_identities", ()):
+        identities.setdefault(_expect(identity, "identity_type", str), _expect(identity, "identity", str))
+    statements, notice = [], None
+    for event in _expect(message, "events", list):
+        data = _expect(event, "data", Mapping)
+        name = data.get("event_name")
+        if _expect(event, "event_type", str) != "custom_event" or name not in (*_MOVES, *_NOTICES):
+            continue
+        told = _expect(data, "custom_attributes", Mapping)
+        audience_id = _expect(told, "audience_id", str)
+        time = _read_time(data, "timestamp_unixtime_ms") // 1000
+        if name in _NOTICES:
+            notice = _read_notice({"told": {**told, "event": _NOTICES[name]}}, _COUNTS, audience_id, time)
+        elif user not in identities:
+            raise ValueError(
+                f"user_identities has no {user}, by which users are told apart; read the messages with "
+                "functools.partial(read_mparticle_events, user=...) and the sender's user_id_as"
+            )
+        else:
+            known = (dict(message.get("user_attributes", {})), dict(identities))
+            statements.append(Statement(audience_id, identities[user], time, _MOVES[name], *known))
+    return Reading(message_id, statements, notice)
 
 
 def _objects(message: Mapping[Any, Any], key: str, kind: type) -> list[tuple[str, Any]]:
@@ -225,6 +264,7 @@ READERS: Mapping[str, Reader] = {
     "cohort_id": read_amplitude_cohort,
     "AudienceId": read_mparticle_audience,
     "segmentMembership": read_adobe_profile,
+    "events": read_mparticle_events,
 }
 """A key that only one format's messages have, to that format's reader."""
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime
 
+    from airflow_kinesis_audience.event_rows import EventSet
     from airflow_kinesis_audience.formats import Renderer
     from airflow_kinesis_audience.messages import Message
     from airflow_kinesis_audience.profiling import ProfileSet
@@ -192,7 +193,7 @@ class Sending:
         self,
         warehouse: Warehouse,
         delivery: Delivery,
-        change_set: ChangeSet | ProfileSet,
+        change_set: ChangeSet | EventSet | ProfileSet,
         resumed: Mapping[str, Any],
         *,
         append: Callable[[Event, Mapping[str, Any]], None],

@@ -60,6 +60,10 @@ class ChangeSet:
         """The instants that the change set leads from and to, as text; from nothing where everybody enters."""
         return instant_text(self.previous_as_of) if self.previous_as_of else "", instant_text(self.as_of)
 
+    def is_told_by(self, cursor: datetime | None) -> bool:
+        """Tell whether a destination that has everything up to an instant has this."""
+        return cursor is not None and self.as_of <= cursor
+
     def reader(self, warehouse: Warehouse) -> Callable[[int], Changes]:
         """Make what reads a slice by its number."""
         names = read_audience_names(warehouse, self)
@@ -135,6 +139,11 @@ def by_label(layout: Layout, read: Mapping[str, list[Any]]) -> dict[str, Any]:
     }
 
 
+def identities_by_label(layout: Layout, read: Mapping[str, list[Any]]) -> dict[str, Sequence[Identity]]:
+    """Sort the new identities that were read by type."""
+    return {c.label: _listed(c, read[c.new]) for c in layout.identities}
+
+
 def _listed(c: Column, values: list[str | None]) -> Sequence[Identity]:
     """Read the lists out of a column that may have several values."""
     if not c.several:
@@ -165,12 +174,15 @@ def _schema(layout: Layout) -> pa.Schema:
 
 def value_columns(layout: Layout) -> list[exp.Expr]:
     """Build what is read of the mapped columns, new and old, as :func:`arrow_type` has them."""
+    return [read_value(n, c.kind) for c in layout.columns for n in (c.new, c.old)]
+
+
+def read_value(name: str, kind: Kind) -> exp.Expr:
+    """Build what is read of one state column."""
     from sqlglot import exp
 
-    def value(name: str, kind: Kind) -> exp.Expr:
-        return exp.cast(column(name), "TEXT") if kind is Kind.EXACT else column(name)
-
-    return [value(n, c.kind).as_(n, quoted=True) for c in layout.columns for n in (c.new, c.old)]
+    value = exp.cast(column(name), "TEXT") if kind is Kind.EXACT else column(name)
+    return value.as_(name, quoted=True)
 
 
 def value_fields(layout: Layout) -> list[tuple[str, pa.DataType]]:

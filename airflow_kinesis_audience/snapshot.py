@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.diff import select_counts
+from airflow_kinesis_audience.exceptions import LedgerConflict
 from airflow_kinesis_audience.ledger import Event
 from airflow_kinesis_audience.profiling import ProfileSet, count_slices, select_profiles
 from airflow_kinesis_audience.retelling import select_entries, select_truth
@@ -43,7 +44,7 @@ def write_snapshot(log: DeliveryLog, as_of: datetime, *, keep: bool = True, trut
         return {}
 
     known = (standing.snapshot or {}) if keep else None
-    name = _find_or_write(log, Event.SNAPSHOT, known, as_of, {}, write)["table"]
+    name = find_or_write(log, Event.SNAPSHOT, known, as_of, {}, write)["table"]
     return replace(
         change_set_of(ledger, timeline, edge),
         previous_as_of=None,
@@ -77,25 +78,27 @@ def write_profiles(
 
     known = (standing.profiles or {}) if keep else None
     about = {"changes": change_set.table, "exits_kept_seconds": int(exits_kept.total_seconds())}
-    found = _find_or_write(log, Event.PROFILES, known, change_set.as_of, about, write)
+    found = find_or_write(log, Event.PROFILES, known, change_set.as_of, about, write)
     return ProfileSet(change_set=change_set, table=found["table"], slices=found["slices"])
 
 
-def _find_or_write(
+def find_or_write(
     log: DeliveryLog,
     event: Event,
     known: Mapping[str, Any] | None,
     as_of: datetime,
     about: Mapping[str, Any],
     write: Callable[[str], Mapping[str, Any]],
+    what: str = "",
 ) -> Mapping[str, Any]:
     """Find the table that an earlier attempt wrote, or announce one and write it; gives what is known of it.
 
     :param known: what the log's last row of this event says; none if no later attempt is to find the table.
     :param about: what the table is made of, if there may be several.
     :param write: writes the table of that name, and says what else is to be known of it.
+    :param what: what the table's name begins with, by default the event.
     """
-    name = table_name(event.value, log.ledger.sync_id, as_of, uuid.uuid4().hex[:6])
+    name = table_name(what or event.value, log.ledger.sync_id, as_of, uuid.uuid4().hex[:6])
     if known is None:
         return {"table": name, **write(name)}
     if known.get("written") and all(known.get(n) == value for n, value in about.items()):
@@ -106,7 +109,11 @@ def _find_or_write(
     detail = {"table": name, **about}
     standing = log.append(standing, event, as_of, detail)
     detail |= {**write(name), "written": True}
-    log.append(standing, event, as_of, detail)
+    try:
+        log.append(standing, event, as_of, detail)
+    except LedgerConflict:
+        drop_table(log.ledger.warehouse, table(log.ledger.schema, name))
+        raise
     return detail
 
 
@@ -121,7 +128,7 @@ def drop_snapshot(log: DeliveryLog) -> None:
     _, standing = log.read()
     if standing.cursor is not None and standing.snapshot:
         assert standing.attached is not None  # noqa: S101
-        _drop(log, Event.SNAPSHOT, standing.snapshot, standing.attached)
+        drop_kept(log, Event.SNAPSHOT, standing.snapshot, standing.attached)
 
 
 def drop_profiles(log: DeliveryLog) -> None:
@@ -129,10 +136,10 @@ def drop_profiles(log: DeliveryLog) -> None:
     _, standing = log.read()
     if standing.profiles and standing.sending is None:
         assert standing.attached is not None  # noqa: S101
-        _drop(log, Event.PROFILES, standing.profiles, standing.attached)
+        drop_kept(log, Event.PROFILES, standing.profiles, standing.attached)
 
 
-def _drop(log: DeliveryLog, event: Event, known: Mapping[str, Any], as_of: datetime) -> None:
+def drop_kept(log: DeliveryLog, event: Event, known: Mapping[str, Any], as_of: datetime) -> None:
     """Drop a kept table.
 
     Before it goes the log says that it cannot be relied on, and after that it is gone: whoever looks in between

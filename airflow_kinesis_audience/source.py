@@ -97,12 +97,13 @@ def source_columns(source: Source, layout: Layout, dialect: Dialect) -> exp.Sele
         audience.as_("audience_id", quoted=True),
         name.as_("audience_name", quoted=True),
         key_text(source.user_id).as_("user_id", quoted=True),
-        *(_value(c, dialect).as_(c.new, quoted=True) for c in layout.columns),
+        *(value_of(c, dialect).as_(c.new, quoted=True) for c in layout.columns),
         *(check.as_(c.wrong, quoted=True) for c, check in checks if check is not None),
     )
 
 
-def _value(c: Column, dialect: Dialect) -> exp.Expr:
+def value_of(c: Column, dialect: Dialect) -> exp.Expr:
+    """Build what is taken of a mapped column: of an identity what its rule makes, of a retired one nothing."""
     from sqlglot import exp
 
     if c.retired:

@@ -29,6 +29,7 @@ NoticeRenderer = Callable[[Notice, Envelope], Message]
 FORMATS: Mapping[str, str] = {
     "amplitude_cohort": "airflow_kinesis_audience.formats.amplitude.AmplitudeCohort",
     "adobe_profile": "airflow_kinesis_audience.formats.adobe.AdobeProfile",
+    "mparticle_events": "airflow_kinesis_audience.formats.mparticle_events.MparticleEvents",
     "mparticle_audience": "airflow_kinesis_audience.formats.mparticle.MparticleAudience",
 }
 """Name to dotted path; imported when used."""

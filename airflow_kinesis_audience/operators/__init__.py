@@ -5,6 +5,7 @@ from __future__ import annotations
 from airflow_kinesis_audience.operators.approve import AudienceApprovalOperator
 from airflow_kinesis_audience.operators.delete import AudienceDeleteOperator
 from airflow_kinesis_audience.operators.diff import AudienceDiffOperator
+from airflow_kinesis_audience.operators.events import EventsToKinesisOperator
 from airflow_kinesis_audience.operators.group import audience_sync
 from airflow_kinesis_audience.operators.publish import AudienceToFirehoseOperator, AudienceToKinesisOperator
 from airflow_kinesis_audience.operators.resync import AudienceResyncOperator
@@ -16,5 +17,6 @@ __all__ = [
     "AudienceResyncOperator",
     "AudienceToFirehoseOperator",
     "AudienceToKinesisOperator",
+    "EventsToKinesisOperator",
     "audience_sync",
 ]

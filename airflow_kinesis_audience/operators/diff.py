@@ -17,8 +17,7 @@ from airflow_kinesis_audience.guards import Guards
 from airflow_kinesis_audience.hooks.warehouse import open_warehouse
 from airflow_kinesis_audience.ledger import Ledger
 from airflow_kinesis_audience.operators.outcome import airflow_outcome
-from airflow_kinesis_audience.operators.run import as_of_run, permission_of
-from airflow_kinesis_audience.sql import table as table_reference
+from airflow_kinesis_audience.operators.run import as_of_run, permission_of, select_all
 from airflow_kinesis_audience.sync import Sync
 from airflow_kinesis_audience.upkeep import Upkeep
 
@@ -211,11 +210,9 @@ class AudienceDiffOperator(BaseOperator):
         )
 
     def _source(self) -> Source:
-        if (self.sql is None) == (self.table is None):
-            raise ValueError("give either sql or table: who belongs is read from one of them")
         named, identities = self.properties, dict(self.identities or {})
         return Source(
-            query=self.sql if self.sql is not None else _select_all(self.table or ""),
+            query=select_all(self.sql, self.table, "who belongs is"),
             user_id=self.user_id_column,
             identities=identities,
             identity_rules=identity_rules(
@@ -230,14 +227,6 @@ class AudienceDiffOperator(BaseOperator):
             audience_id_column=self.audience_id_column,
             audience_name_column=self.audience_name_column,
         )
-
-
-def _select_all(name: str) -> str:
-    schema, _, table = name.rpartition(".")
-    if not table.strip():
-        raise ValueError(f"table is {name!r}; expected a table's name such as marts.lapsed")
-    # Quoted as in the canonical dialect, which all engines that are supported so far share.
-    return f"SELECT * FROM {table_reference(schema or None, table).sql(identify=True)}"  # noqa: S608
 
 
 def _number(value: float | str | None, name: str) -> float | None:

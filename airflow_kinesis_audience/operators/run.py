@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.audience import instant, instant_text
 from airflow_kinesis_audience.guards import NO_PERMISSION, Permission
+from airflow_kinesis_audience.sql import table as table_reference
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -60,6 +61,23 @@ def permission_of(context: Context) -> Permission:
         f"{LET_THROUGH} in the run's configuration is a {type(said).__name__}; expected true, or a list of "
         "audience ids (texts) that may pass the guards in this run"
     )
+
+
+def select_all(sql: str | None, table: str | None, what: str) -> str:
+    """Return the query that an author gave, or one over the table.
+
+    :param what: begins the sentence that says why one of the two is needed.
+    :raises ValueError: if it is not one of the two, or no table's name.
+    """
+    if (sql is None) == (table is None):
+        raise ValueError(f"give either sql or table: {what} read from one of them")
+    if sql is not None:
+        return sql
+    schema, _, name = (table or "").rpartition(".")
+    if not name.strip():
+        raise ValueError(f"table is {table!r}; expected a table's name such as marts.lapsed")
+    # Quoted as in the canonical dialect, which all engines that are supported so far share.
+    return f"SELECT * FROM {table_reference(schema or None, name).sql(identify=True)}"  # noqa: S608
 
 
 def truth(value: bool | str, name: str) -> bool:

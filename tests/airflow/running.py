@@ -195,11 +195,13 @@ class Airflow:
         return self._log.read_bytes()[start:].decode(errors="replace")
 
 
-def one_task_dag(operator: str, task_id: str, arguments: Mapping[str, Any]) -> tuple[str, str]:
+def one_task_dag(
+    operator: str, task_id: str, arguments: Mapping[str, Any], *, schedule: str = "None", retries: int = 0
+) -> tuple[str, str]:
     """Write the text of a DAG with one task of this package's; see :func:`audience_dag`."""
     dag_id = f"alone_{os.getpid()}_{next(_numbers)}"
     task = _ALONE.format(operator=operator, task_id=task_id, arguments=dict(arguments))
-    return dag_id, _DAG.format(dag_id=dag_id, retries=0, schedule="None", tasks=task)
+    return dag_id, _DAG.format(dag_id=dag_id, retries=retries, schedule=schedule, tasks=task)
 
 
 def day(number: int, hour: int = 0) -> datetime:

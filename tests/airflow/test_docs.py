@@ -16,6 +16,7 @@ import pytest
 from airflow_kinesis_audience.consumer import AudienceConsumer
 from airflow_kinesis_audience.formats.adobe import AdobeProfile
 from airflow_kinesis_audience.formats.mparticle import MparticleAudience
+from airflow_kinesis_audience.formats.mparticle_events import MparticleEvents
 from airflow_kinesis_audience.formats.mparticle_identities import DEVICE_TYPES, IDENTITY_TYPES, USER_TYPES
 from airflow_kinesis_audience.hooks.firehose import FirehoseStreamHook
 from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
@@ -182,3 +183,17 @@ def test_the_document_of_adobe_in_the_docs_is_one_that_the_consumer_reads() -> N
     consumer.apply(document)
     assert (consumer.members("active_30"), consumer.members("lapsed_90")) == ({"u-17"}, set())
     assert consumer.properties("active_30", "u-17")["city"] == "Oslo"
+
+
+def test_the_settings_of_events_in_the_docs_are_those_of_the_format_with_their_defaults() -> None:
+    described = {name: json.loads(default) for name, default, _ in rows("docs/events.md", "| option |")}
+    real = {f.name: getattr(MparticleEvents(), f.name) for f in dataclasses.fields(MparticleEvents)}
+    assert described == {n: list(v) if isinstance(v, tuple) else v for n, v in real.items()}
+
+
+def test_the_dag_of_events_in_the_docs_can_be_built_and_its_batch_read() -> None:
+    [text] = blocks("docs/events.md", "python")
+    task = run("events.md", text.replace("    EventsTo", "    task = EventsTo"))["task"]
+    assert task.arrived_at_column == "loaded_at"
+    [batch] = blocks("docs/events.md", "json")
+    assert read_message(batch).statements == []

@@ -539,6 +539,11 @@ def test_who_takes_consent_back_is_told_of_once_more_and_counted(warehouse: SqlW
     export.run(day(2), {("a", "u"): {**no, "city": "Bern"}})
     documents, report = export.publish(day(2))
     assert (documents, report.excluded) == ([], 2)
+    export.run(day(3), {("a", "u"): {**no, "city": "Bern", "agrees": "y"}})
+    [document], report = export.publish(day(3))
+    told = json.loads(document)
+    assert told["home"] == {"city": "Bern"}
+    assert told["segmentMembership"]["ups"]["a"]["status"] == "realized"
 
 
 def test_a_mapping_that_grows_tells_the_profiles_that_have_something_of_it(warehouse: SqlWarehouse) -> None:

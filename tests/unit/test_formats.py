@@ -44,7 +44,7 @@ def test_a_dotted_path_works_wherever_a_name_does():
     ["amplitude", "", "no.such.module", "json.no_such_name", ".relative.Path", "..x", f"{__name__}.pytest.no"],
 )
 def test_an_unknown_format_is_refused_with_the_known_ones(name):
-    with pytest.raises(ValueError, match="amplitude_cohort, mparticle_audience, or a dotted path") as caught:
+    with pytest.raises(ValueError, match="mparticle_audience, mparticle_events, or a dotted path") as caught:
         load_renderer(name, {})
     assert repr(name) in str(caught.value)
 

@@ -1,0 +1,258 @@
+"""SQL of the events that arrived in an interval, and the reading of them.
+
+The author's query is read once, and what it gave is written down before anything is sent: every attempt sees the
+same events. Those of one user or device stand together in batches, and a slice never cuts one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_kinesis_audience.audience import instant_text
+from airflow_kinesis_audience.events import Events, EventSource, Interval
+from airflow_kinesis_audience.identity import is_wrong
+from airflow_kinesis_audience.membership import padded, with_expressions
+from airflow_kinesis_audience.slices import arrow_type, identities_by_label, read_value
+from airflow_kinesis_audience.source import value_of
+from airflow_kinesis_audience.sql import SOURCE_PLACEHOLDER, Kind, Warehouse, column, render, table, text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlglot import exp
+
+    from airflow_kinesis_audience.event_layout import EventLayout
+    from airflow_kinesis_audience.layout import Layout
+    from airflow_kinesis_audience.sql import Dialect
+
+BATCH_ROWS = 500
+"""Most events of a batch."""
+
+PROBLEMS = {
+    "no_id": "have no event id",
+    "nobody": "name neither a user nor a device",
+    "no_time": "do not say when they happened",
+    "wrong_identity": "have an identity that is not what its rule promises",
+    "repeated": "repeat the event id of another",
+}
+"""Why a row is no event, and how to say so."""
+
+_KEYS = ("event_id", "user_id", "device_id")
+_OWN = ("position", "batch", "bucket", *_KEYS, "occurred_at")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EventSet:
+    """The events of an interval that are to be sent: read and counted like a change set.
+
+    :param table: where they are.
+    :param rows: how many they are, and ``slices`` in how many slices.
+    """
+
+    sync_id: str
+    interval: Interval
+    schema: str
+    table: str
+    rows: int
+    slices: int
+    layout: EventLayout
+
+    @property
+    def as_of(self) -> datetime:
+        """The end of the interval."""
+        return self.interval.end
+
+    @property
+    def edge(self) -> tuple[str, str]:
+        """The interval, as texts."""
+        return instant_text(self.interval.start), instant_text(self.interval.end)
+
+    def is_told_by(self, cursor: datetime | None) -> bool:
+        """Tell whether they are delivered; intervals come in any order, so a cursor does not say it."""
+        return False
+
+    def reader(self, warehouse: Warehouse) -> Callable[[int], Events]:
+        """Make what reads a slice by its number."""
+        return lambda number: _read_slice(warehouse, self, number)
+
+
+def select_events(
+    source: EventSource, layout: EventLayout, interval: Interval, dialect: Dialect, *, slice_rows: int
+) -> exp.Query:
+    """Build the events that arrived in an interval, and a row with its reason for each row that is none.
+
+    Columns: problem, slice, position, batch, bucket, event_id, user_id, device_id, occurred_at, and the new value
+    per mapped column.
+    """
+    from sqlglot import exp
+
+    columns = layout.columns
+    checks = [(c, is_wrong(c, dialect)) for c in columns.checked]
+    given = (
+        exp.select(
+            *(_key_text(getattr(source, name)).as_(name, quoted=True) for name in _KEYS),
+            column(source.occurred_at or source.arrived_at).as_("occurred_at", quoted=True),
+            *(value_of(c, dialect).as_(c.new, quoted=True) for c in columns.columns),
+            *(check.as_(c.wrong, quoted=True) for c, check in checks if check is not None),
+        )
+        .from_(table(None, SOURCE_PLACEHOLDER).as_("given", quoted=True))
+        .where(_arrived_in(source.arrived_at, layout.arrived, interval))
+    )
+    names = ("problem", "slice", *_OWN, *(c.new for c in columns.columns))
+    found = padded({n: column(n, "cut") for n in names}, names).from_(table(None, "cut"))
+    none = (
+        padded({"problem": column("problem", "judged")}, names)
+        .from_(table(None, "judged"))
+        .where(column("problem", "judged").is_(exp.null()).not_())
+    )
+    named: list[tuple[str, exp.Query, bool | None]] = [
+        ("read", given, None),
+        ("counted", _counted(), None),
+        ("judged", _judged(columns), True),
+        ("placed", _placed(), None),
+        ("cut", _cut(slice_rows), None),
+    ]
+    return with_expressions(exp.union(found, none, distinct=False), named)
+
+
+def _key_text(name: str | None) -> exp.Expr:
+    from sqlglot import exp
+
+    if name is None:
+        return exp.cast(exp.null(), "TEXT")
+    return exp.func("NULLIF", exp.cast(column(name), "TEXT"), exp.Literal.string(""))
+
+
+def _arrived_in(name: str, kind: Kind, interval: Interval) -> exp.Expr:
+    """Build the condition that a row arrived in an interval; a date is its first instant in UTC."""
+    from sqlglot import exp
+
+    def bound(at: datetime) -> exp.Expr:
+        if kind is Kind.TIMESTAMP:
+            return exp.cast(exp.Literal.string(at.isoformat()), "TIMESTAMPTZ")
+        day = at.date() + timedelta(days=at.time() != time())
+        return exp.cast(exp.Literal.string(day.isoformat()), "DATE")
+
+    return exp.and_(
+        exp.GTE(this=column(name), expression=bound(interval.start)),
+        exp.LT(this=column(name), expression=bound(interval.end)),
+    )
+
+
+def _counted() -> exp.Select:
+    from sqlglot import exp
+
+    order = [exp.Ordered(this=column(n)) for n in ("occurred_at", "user_id", "device_id")]
+    occurrence = exp.Window(
+        this=exp.RowNumber(), partition_by=[column("event_id")], order=exp.Order(expressions=order)
+    )
+    return exp.select(exp.Star(), occurrence.as_("occurrence", quoted=True)).from_(table(None, "read"))
+
+
+def _judged(columns: Layout) -> exp.Select:
+    from sqlglot import exp
+
+    nobody = exp.and_(*(column(n).is_(exp.null()) for n in ("user_id", "device_id")))
+    wrong = exp.or_(*(column(c.wrong) for c in columns.checked)) if columns.checked else exp.false()
+    problem = (
+        exp.case()
+        .when(column("event_id").is_(exp.null()), text("no_id"))
+        .when(nobody, text("nobody"))
+        .when(column("occurred_at").is_(exp.null()), text("no_time"))
+        .when(wrong, text("wrong_identity"))
+        .when(exp.GT(this=column("occurrence"), expression=exp.Literal.number(1)), text("repeated"))
+    )
+    return exp.select(exp.Star(), problem.as_("problem", quoted=True)).from_(table(None, "counted"))
+
+
+def _placed() -> exp.Select:
+    """Number the events by whom they are about, and when they happened."""
+    from sqlglot import exp
+
+    def number(partition: list[exp.Expr], first: list[exp.Expr]) -> exp.Expr:
+        order = [exp.Ordered(this=e) for e in (*first, column("occurred_at"), column("event_id"))]
+        window = exp.Window(this=exp.RowNumber(), partition_by=partition, order=exp.Order(expressions=order))
+        return exp.Sub(this=window, expression=exp.Literal.number(1))
+
+    whom = exp.func("COALESCE", column("user_id"), column("device_id"))
+    bucket = exp.func("SUBSTRING", exp.MD5(this=whom.copy()), exp.Literal.number(1), exp.Literal.number(3))
+    # A user and a device may have one id, and are two.
+    about: list[exp.Expr] = [bucket.copy(), column("user_id"), column("device_id")]
+    return (
+        exp.select(
+            exp.Star(),
+            bucket.as_("bucket", quoted=True),
+            number([], about).as_("position", quoted=True),
+            number([column("user_id"), column("device_id")], []).as_("within", quoted=True),
+        )
+        .from_(table(None, "judged"))
+        .where(column("problem").is_(exp.null()))
+    )
+
+
+def _cut(slice_rows: int) -> exp.Select:
+    """Name each batch by the position of its first event; a slice holds the batches that begin in it."""
+    from sqlglot import exp
+
+    inside = exp.paren(exp.Mod(this=column("within"), expression=exp.Literal.number(BATCH_ROWS)))
+    first = exp.paren(exp.Sub(this=column("position"), expression=inside))
+    part = exp.Floor(
+        this=exp.Div(this=exp.cast(first.copy(), "DOUBLE"), expression=exp.Literal.number(slice_rows))
+    )
+    return exp.select(
+        exp.Star(), first.as_("batch", quoted=True), exp.cast(part, "BIGINT").as_("slice", quoted=True)
+    ).from_(table(None, "placed"))
+
+
+def count_events(warehouse: Warehouse, schema: str, name: str) -> tuple[int, int, dict[str, int]]:
+    """Count a table of events: events, slices, and rows that are none by reason."""
+    from sqlglot import exp
+
+    query = (
+        exp.select(column("problem"), exp.Count(this=exp.Star()), exp.Max(this=column("slice")))
+        .from_(table(schema, name))
+        .group_by(column("problem"))
+    )
+    events, slices, problems = 0, 0, {}
+    for problem, rows, last in warehouse.read_rows(render(query, warehouse.dialect)):
+        if problem is None:
+            events, slices = int(rows), int(last) + 1
+        else:
+            problems[str(problem)] = int(rows)
+    return events, slices, problems
+
+
+def _read_slice(warehouse: Warehouse, events: EventSet, number: int) -> Events:
+    import pyarrow as pa
+    from sqlglot import exp
+
+    layout = events.layout.columns
+    types = {"position": pa.int64(), "batch": pa.int64(), "occurred_at": arrow_type(events.layout.occurred)}
+    fields = [(n, types.get(n, pa.string())) for n in _OWN]
+    fields += [(c.new, arrow_type(c.kind)) for c in layout.columns]
+    query = (
+        exp.select(
+            *(column(n) for n in _OWN),
+            *(read_value(c.new, c.kind) for c in layout.columns),
+        )
+        .from_(table(events.schema, events.table))
+        .where(column("problem").is_(exp.null()), column("slice").eq(number))
+        .order_by(column("position"))
+    )
+    schema = pa.schema(fields)
+    batches = list(warehouse.read_batches(render(query, warehouse.dialect), schema, rows=20_000))
+    read: dict[str, list[Any]] = pa.Table.from_batches(batches, schema=schema).to_pydict()
+    return Events(
+        **{n: read[n] for n in ("batch", "bucket", *_KEYS)},
+        sync_id=events.sync_id,
+        end=events.interval.end,
+        occurred_at=[_instant_of(value) for value in read["occurred_at"]],
+        identities=identities_by_label(layout, read),
+        fields={c.label: read[c.new] for c in layout.properties},
+    )
+
+
+def _instant_of(value: date | datetime) -> datetime:
+    return value if isinstance(value, datetime) else datetime.combine(value, time(), UTC)

@@ -1,0 +1,140 @@
+"""Where things stand in mParticle's event batches: types of events and identities, places, 64-bit integers."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from airflow_kinesis_audience.formats.mparticle_identities import find_type
+
+EVENT_TYPES = (
+    *(
+        "custom_event",
+        "commerce_event",
+        "session_start",
+        "session_end",
+        "screen_view",
+        "uninstall",
+        "crash_report",
+    ),
+    *("opt_out", "push_registration", "application_state_transition", "push_message", "network_performance"),
+    *("breadcrumb", "first_run", "profile", "push_reaction", "user_attribute_change", "user_identity_change"),
+)
+NEEDED = {
+    "custom_event": ("event_name",),
+    "screen_view": ("screen_name",),
+    "push_registration": ("register", "registration_token"),
+    "application_state_transition": ("application_transition_type",),
+    "push_message": ("push_message_type",),
+    "breadcrumb": ("label",),
+}
+"""What ``data`` of a type must have; all else is optional."""
+
+_TOP = (
+    *("device_info", "application_info", "user_attributes", "partner_identities", "integration_attributes"),
+    *("context", "consent_state", "source_info", "mpid", "ip", "deleted_user_attributes"),
+)
+_INT64 = re.compile(
+    "(.*_)?(time_ms|unixtime_ms|duration_ms|start_ms)|event_id|event_num|session_id|mpid|batch_id|"
+    "ios_image_base_address|ios_image_size|total_system_memory_usage_bytes|(external_)?disk_space_free_bytes"
+)
+_WHOLE = re.compile(rb"-?[0-9]+")
+
+_USER = {
+    "CustomerId": "customer_id",
+    "Email": "email",
+    "Other": "other",
+    "FacebookId": "facebook",
+    "GoogleId": "google",
+    "MicrosoftId": "microsoft",
+    "TwitterId": "twitter",
+    "YahooId": "yahoo",
+    **{f"Other{n}": f"other_id_{n}" for n in range(2, 11)},
+}
+_PLACES = {
+    "MPID": "mpid",
+    "AndroidId": "device_info.android_uuid",
+    "AdvertisingIdentifier": "device_info.ios_advertising_id",
+    "VendorIdentifier": "device_info.ios_idfv",
+    "GoogleAdvertisingIdentifier": "device_info.android_advertising_id",
+    "RokuAdvertisingIdentifier": "device_info.roku_advertising_id",
+    "RokuPublisherId": "device_info.roku_publisher_id",
+    "MicrosoftAdvertisingId": "device_info.microsoft_advertising_id",
+    "FireAdvertisingId": "device_info.fire_advertising_id",
+}
+_MORE_USER = ("alias", "facebook_custom_audience_id", "mobile_number", "phone_number_2", "phone_number_3")
+_MORE_PLACES = {"microsoft_publisher_id": "device_info.microsoft_publisher_id"}
+
+
+class EventIdentity(NamedTuple):
+    """Where an identity stands: in ``user_identities`` with a type, or at a place of its own; one of the two."""
+
+    user: str | None
+    place: str | None
+
+
+def event_identity(name: str) -> EventIdentity:
+    """Find out where an identity type stands.
+
+    :raises ValueError: if the format has no such type.
+    """
+    if name in _MORE_USER or name in _USER.values():
+        return EventIdentity(name, None)
+    kind = find_type(name) or name
+    if kind in _USER:
+        return EventIdentity(_USER[kind], None)
+    for place in (_PLACES.get(kind), _MORE_PLACES.get(name)):
+        if place is not None:
+            return EventIdentity(None, place)
+    known = ", ".join((*_USER.values(), *_MORE_USER, *_PLACES, *_MORE_PLACES))
+    raise ValueError(f"identity type {name!r} is none of mParticle's; expected one of {known}")
+
+
+def set_place(document: dict[str, Any], place: str, value: Any, *, raw: bytes = b"") -> None:
+    """Set a value at a dotted place; what has 64 bits becomes a string.
+
+    :param raw: the value's JSON, where ``value`` is that.
+    :raises ValueError: if the place is none, or is a value and an object at once.
+    """
+    *outer, leaf = parts = place.split(".")
+    if not all(parts):
+        raise ValueError(f"{place!r} has an empty part; expected a dotted place such as device_info.platform")
+    inside = document
+    for part in outer:
+        deeper = inside.setdefault(part, {})
+        if not isinstance(deeper, dict):
+            raise ValueError(f"{place!r} would be inside of a value; give one of the two another place")
+        inside = deeper
+    if isinstance(inside.get(leaf), dict):
+        raise ValueError(f"{place!r} would be a value and an object at once; give one of the two another place")
+    if _INT64.fullmatch(leaf) and (_WHOLE.fullmatch(raw) if raw else type(value) is int):
+        value = raw.decode() if raw else str(value)
+    inside[leaf] = value
+
+
+def check_place(place: str) -> None:
+    """Check that a place is one of a batch or of an event.
+
+    :raises ValueError: if not, naming those that there are.
+    """
+    top, _, rest = place.partition(".")
+    if place == "event_type" or (top == "data" and rest) or top in _TOP:
+        return
+    raise ValueError(
+        f"{place!r} is no place in a batch; expected event_type, data.…, or one that begins with one of "
+        f"{', '.join(_TOP)}"
+    )
+
+
+def with_lists(document: dict[str, Any]) -> dict[str, Any]:
+    """Make lists of objects whose keys are 0, 1, …"""
+    return {name: _listed(value) for name, value in document.items()}
+
+
+def _listed(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    inner = with_lists(value)
+    if inner and all(name.isdigit() for name in inner):
+        return [inner[name] for name in sorted(inner, key=int)]
+    return inner

@@ -1,0 +1,243 @@
+"""mParticle's event batches: what happened to one user or device, with what is known of it.
+
+Renders events, or changes of audiences as events, to messages and nothing else: no clock, no network, nothing kept
+between calls. Every id is made of the source's own event id, so an event that is forwarded again has the same one.
+Integers of 64 bits are written as strings, as the vendor does.
+Format: https://docs.mparticle.com/developers/apis/json-reference/
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_kinesis_audience.audience import Action, Changes, Identity
+from airflow_kinesis_audience.formats.mparticle_batches import (
+    EVENTS,
+    add_identities,
+    close_batch,
+    common_data,
+    dumps,
+    event_uuid,
+    milliseconds,
+    put,
+)
+from airflow_kinesis_audience.formats.mparticle_changes import ChangeEvents, Side, notice_event
+from airflow_kinesis_audience.formats.mparticle_event_fields import (
+    EVENT_TYPES,
+    NEEDED,
+    check_place,
+    event_identity,
+    set_place,
+    with_lists,
+)
+from airflow_kinesis_audience.formats.values import render_column
+from airflow_kinesis_audience.messages import Envelope, Message, Notice, pack, partition_of
+
+if TYPE_CHECKING:
+    from airflow_kinesis_audience.events import Events
+
+_METADATA = ("device_info.device", "ip")
+_SWITCHES = {"user_attribute_change": "attribute_changes", "user_identity_change": "identity_changes"}
+_BOOLEANS = ("batch", "exclude_metadata", *_SWITCHES.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class MparticleEvents:
+    """Render events as mParticle's batches; changes of audiences as custom events.
+
+    :param batch: one message per user or device and some hundred events; if not, one per event.
+    :param max_events: most events in a message.
+    :param environment: ``production`` or ``development``.
+    :param user_id_as: the identity type as which the user id is sent; none if it is not.
+    :param attribute_changes: tell of ``user_attribute_change`` events, and ``identity_changes`` likewise.
+    :param exclude_metadata: leave out the device's name and the IP address.
+    :param exclude: dotted places that are left out.
+    :param constants: dotted place to a value that is the same in every batch, such as
+        ``{"context.data_plan.plan_id": "shop"}``.
+    :param unique_id: the batch's ``unique_id``, if it is to have one.
+    :raises ValueError: if an option is not one of these; a retry does not help.
+    """
+
+    version: ClassVar[int] = 1
+    tells_events: ClassVar[bool] = True
+
+    batch: bool = True
+    max_events: int = 100
+    environment: str = "production"
+    user_id_as: str | None = "customer_id"
+    attribute_changes: bool = False
+    identity_changes: bool = False
+    exclude_metadata: bool = False
+    exclude: Sequence[str] = ()
+    constants: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    unique_id: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in _BOOLEANS:
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected true or false")
+        if type(self.max_events) is not int or self.max_events < 1:
+            raise ValueError(f"max_events is {self.max_events!r}; expected a whole number from 1 on")
+        if self.environment not in ("production", "development"):
+            raise ValueError(f"environment is {self.environment!r}; expected production or development")
+        if isinstance(self.exclude, str) or not all(isinstance(place, str) for place in self.exclude):
+            raise ValueError(f"exclude is {self.exclude!r}; expected a list of dotted places")
+        if not isinstance(self.constants, Mapping) or not all(isinstance(k, str) for k in self.constants):
+            raise ValueError(f"constants is {self.constants!r}; expected values by dotted place")
+        for place in self.constants:
+            check_place(place)
+        if self.user_id_as is not None:
+            event_identity(self.user_id_as)
+
+    def __call__(self, told: Events | Changes, envelope: Envelope) -> Iterator[Message]:
+        """Render a slice of events, or of a change set.
+
+        :raises ValueError: if a place or an identity type is none of the format's; a retry does not help.
+        :raises MessageTooLarge: if one event alone exceeds ``envelope.message_bytes``.
+        """
+        return self._render_changes(told, envelope) if isinstance(told, Changes) else self._render(told, envelope)
+
+    def render_notice(self, notice: Notice, envelope: Envelope) -> Message:
+        """Render what happens to a whole audience: a custom event of nobody, which the vendor does not have."""
+        where = partition_of(notice.audience_id, "000", envelope.partitions)
+        event_id = event_uuid(str(envelope.job), f"{notice.kind}/{notice.number}")
+        event = dumps(notice_event(notice, event_id))
+        return Message(self._close({}, [event], [event_id], milliseconds(notice.time), envelope), *where, 0)
+
+    # -- events
+
+    def _render(self, events: Events, envelope: Envelope) -> Iterator[Message]:
+        for place in events.fields:
+            check_place(place)
+        columns = self._rendered(events.fields)
+        inner = {p.removeprefix("data."): column for p, column in columns.items() if p.startswith("data.")}
+        outer = {p: column for p, column in columns.items() if not p.startswith("data.")}
+        for rows in self._find_batches(events):
+            found = ((row, self._event(events, row, inner)) for row in rows)
+            # Half of the bytes are enough for events, and leave the other half to what is known of the user.
+            most = {"max_count": self.max_events if self.batch else 1, "max_bytes": envelope.message_bytes // 2}
+            for group in pack(found, size=lambda f: len(f[1]), **most):
+                last = group[-1][0]
+                time = milliseconds(events.occurred_at[last])
+                known = self._known(events.identities, outer, last, events.user_id[last], time)
+                ids = [event_uuid(events.sync_id, events.event_id[row]) for row, _ in group]
+                document = self._close(known, [e for _, e in group], ids, milliseconds(events.end), envelope)
+                where = partition_of(EVENTS, events.bucket[last], envelope.partitions)
+                yield Message(document, *where, len(group), events.bucket[last])
+
+    def _find_batches(self, events: Events) -> Iterator[list[int]]:
+        """Give the rows of each batch that are to be told."""
+        rows: list[int] = []
+        for row, batch in enumerate(events.batch):
+            if row and batch != events.batch[row - 1]:
+                yield rows
+                rows = []
+            if self._tells(_type_of(events, row)):
+                rows.append(row)
+        yield rows
+
+    def _tells(self, event_type: str) -> bool:
+        if event_type not in EVENT_TYPES:
+            raise ValueError(
+                "the source has events of a type that is none of mParticle's; make it in the query one of "
+                f"{', '.join(EVENT_TYPES)}"
+            )
+        switch = _SWITCHES.get(event_type)
+        return switch is None or bool(getattr(self, switch))
+
+    def _event(self, events: Events, row: int, inner: Mapping[str, Sequence[bytes]]) -> bytes:
+        kind = _type_of(events, row)
+        data = common_data(event_uuid(events.sync_id, events.event_id[row]), events.occurred_at[row])
+        for place, column in inner.items():
+            put(data, place, column[row])
+        if kind == "custom_event":
+            data.setdefault("custom_event_type", "other")
+        if missing := [name for name in NEEDED.get(kind, ()) if name not in data]:
+            raise ValueError(
+                f"an event of type {kind} has no {' and no '.join(missing)}; map a column to data.{missing[0]}, "
+                "and let it have a value in every such row"
+            )
+        return dumps({"data": with_lists(data), "event_type": kind})
+
+    # -- changes of audiences
+
+    def _render_changes(self, changes: Changes, envelope: Envelope) -> Iterator[Message]:
+        new, old = (
+            Side(identities, {k: render_column(f"property {k}", column) for k, column in properties.items()})
+            for identities, properties in (
+                (changes.new_identities, changes.new_properties),
+                (changes.old_identities, changes.old_properties),
+            )
+        )
+        made = ChangeEvents(changes, new, old, self.attribute_changes, self.identity_changes)
+        time = milliseconds(changes.as_of)
+        for row, action in enumerate(changes.action):
+            if events := list(made.of(row)):
+                side = old if action == Action.EXITED else new
+                attributes = self._visible({f"user_attributes.{k}": v for k, v in side.properties.items()})
+                known = self._known(side.identities, attributes, row, changes.user_id[row], time)
+                rendered = [dumps(event) for _, event in events]
+                document = self._close(known, rendered, [event_id for event_id, _ in events], time, envelope)
+                where = partition_of(EVENTS, changes.bucket[row], envelope.partitions)
+                yield Message(document, *where, 1, str(changes.position[row]))
+
+    # -- what is around the events
+
+    @property
+    def _hidden(self) -> set[str]:
+        return {*self.exclude, *(_METADATA if self.exclude_metadata else ())}
+
+    def _visible(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        """Leave out places that are excluded, and what is inside of them."""
+        hidden = tuple(f"{place}." for place in self._hidden)
+        return {place: column for place, column in columns.items() if not f"{place}.".startswith(hidden)}
+
+    def _rendered(self, fields: Mapping[str, Sequence[Any]]) -> dict[str, list[bytes]]:
+        shown = self._visible({place: column for place, column in fields.items() if place != "event_type"})
+        return {place: render_column(f"field {place}", column) for place, column in shown.items()}
+
+    def _known(
+        self,
+        identities: Mapping[str, Sequence[Identity]],
+        outer: Mapping[str, Sequence[bytes]],
+        row: int,
+        user_id: str | None,
+        time: str,
+    ) -> dict[str, Any]:
+        """Gather what one row says of user, device and application."""
+        known: dict[str, Any] = {}
+        for place, value in self.constants.items():
+            set_place(known, place, value)
+        for place, column in outer.items():
+            put(known, place, column[row])
+        named = {name: column[row] for name, column in identities.items()}
+        if self.user_id_as is not None and user_id is not None:
+            named[self.user_id_as] = user_id
+        add_identities(known, named, time, self._hidden)
+        return known
+
+    def _close(
+        self,
+        known: dict[str, Any],
+        events: Sequence[bytes],
+        ids: Sequence[uuid.UUID],
+        time: str,
+        envelope: Envelope,
+    ) -> bytes:
+        return close_batch(
+            known,
+            events,
+            ids,
+            time,
+            environment=self.environment,
+            unique_id=self.unique_id,
+            most_bytes=envelope.message_bytes,
+        )
+
+
+def _type_of(events: Events, row: int) -> str:
+    types = events.fields.get("event_type")
+    return str(types[row]) if types is not None else "custom_event"

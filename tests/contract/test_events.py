@@ -1,0 +1,355 @@
+"""Events from a table to mParticle's batches: each that arrived in an interval once, whatever happens."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import duckdb
+import pytest
+
+from airflow_kinesis_audience import event_rows as event_rows_module
+from airflow_kinesis_audience import sync as sync_module
+from airflow_kinesis_audience.audience import IdentityRule
+from airflow_kinesis_audience.events import EventSource, Interval, without
+from airflow_kinesis_audience.exceptions import DeliveryIncomplete, GuardTripped
+from airflow_kinesis_audience.forwarding import forward
+from airflow_kinesis_audience.hooks.warehouse import DuckDbWarehouse, SqlWarehouse
+from airflow_kinesis_audience.ledger import Ledger
+from airflow_kinesis_audience.sql import DIALECTS
+from tests.warehouses import (
+    Fate,
+    Killed,
+    Stream,
+    Watched,
+    day,
+    fresh_schema,
+    insert_rows,
+    list_tables,
+    open_outbox,
+    small_delivery,
+)
+
+if TYPE_CHECKING:
+    from airflow_kinesis_audience.sending import Delivery
+
+Row = tuple[str | None, str | None, str | None, str | None, str]
+"""Event id, user, device, e-mail, and when it arrived, as text."""
+
+
+def at(number: float) -> str:
+    """Return an instant, in days, as text."""
+    return (day(0) + timedelta(days=number)).isoformat()
+
+
+def rows(*numbers: float, user: str = "u") -> list[Row]:
+    return [(f"e{n}", user, None, None, at(n)) for n in numbers]
+
+
+@dataclass
+class Line:
+    """A table of events and a stream that is told of them."""
+
+    warehouse: SqlWarehouse
+    options: Mapping[str, Any] = field(default_factory=dict)
+    type_name: str = "TIMESTAMPTZ"
+    rules: Mapping[str, IdentityRule] = field(default_factory=dict)
+    stream: Stream = field(default_factory=Stream)
+    schema: str = field(default_factory=fresh_schema)
+
+    def __post_init__(self) -> None:
+        self.table = f"events_of_{self.schema}"
+        self.warehouse.execute(
+            f"CREATE TABLE {self.table} (id TEXT, uid TEXT, device TEXT, email TEXT, came {self.type_name})"
+        )
+
+    def put(self, given: Sequence[Row]) -> None:
+        insert_rows(self.warehouse, self.table, given)
+
+    def source(self, **changed: Any) -> EventSource:
+        return EventSource(
+            **{
+                "query": f"SELECT *, 'click' AS name FROM {self.table}",
+                "event_id": "id",
+                "arrived_at": "came",
+                "user_id": "uid",
+                "device_id": "device",
+                "identities": {"email": "Email"},
+                "identity_rules": self.rules,
+                "fields": {"name": "data.event_name"},
+                **changed,
+            }
+        )
+
+    def ledger(self, warehouse: Any = None) -> Ledger:
+        return Ledger(warehouse or self.warehouse, self.schema, "events")
+
+    def delivery(self) -> Delivery:
+        return small_delivery(message_format="mparticle_events", options=self.options)
+
+    def run(
+        self, start: float | None, end: float, warehouse: Any = None, source: EventSource | None = None, **how: Any
+    ) -> dict[str, Any]:
+        outbox = open_outbox(self.ledger(warehouse), self.stream, self.delivery())
+        first = day(0) + timedelta(days=start) if start is not None else None
+        return forward(outbox, source or self.source(), first, day(0) + timedelta(days=end), **how)
+
+    def told(self, start: float | None, end: float, **how: Any) -> list[str]:
+        """Run; gives the ids of the events that were put, in the table's words."""
+        before = len(self.stream.taken)
+        self.run(start, end, **how)
+        return self.ids(self.stream.messages[before:])
+
+    def ids(self, messages: Sequence[bytes]) -> list[str]:
+        named = {
+            str(uuid.uuid5(uuid.UUID("3e0d5c0f-6a1b-5d57-9d0b-0f6f5b7f8f11"), f"events/{event_id}")): event_id
+            for (event_id,) in self.warehouse.read_rows(f"SELECT id FROM {self.table}")
+        }
+        return sorted(
+            named[event["data"]["source_message_id"]]
+            for message in messages
+            for event in json.loads(message)["events"]
+        )
+
+
+@pytest.mark.parametrize(
+    ("covered", "left"),
+    [
+        ([], [(0, 10)]),
+        ([(0, 10)], []),
+        ([(2, 4)], [(0, 2), (4, 10)]),
+        ([(5, 6), (2, 4), (3, 5)], [(0, 2), (6, 10)]),
+        ([(-5, 1), (9, 20)], [(1, 9)]),
+        ([(20, 30), (-9, -1)], [(0, 10)]),
+        ([(-1, 0), (10, 11)], [(0, 10)]),
+    ],
+)
+def test_what_no_interval_covers_is_left(covered: list[tuple[int, int]], left: list[tuple[int, int]]) -> None:
+    def interval(pair: tuple[int, int]) -> Interval:
+        return Interval(*(day(n + 20) for n in pair))
+
+    assert without(interval((0, 10)), map(interval, covered)) == list(map(interval, left))
+
+
+def test_an_interval_has_its_start_and_not_its_end(warehouse: SqlWarehouse) -> None:
+    line = Line(warehouse)
+    line.put(rows(0, 0.5, 1, 1.5, 2))
+    assert line.told(0, 1) == ["e0", "e0.5"]
+    assert line.told(1, 2) == ["e1", "e1.5"]
+
+
+def test_each_event_is_told_once_whatever_the_intervals(warehouse: SqlWarehouse) -> None:
+    line = Line(warehouse)
+    line.put(rows(*range(10)))
+    assert line.told(4, 6) == ["e4", "e5"]
+    assert line.told(4, 6) == []
+    assert line.told(3, 7) == ["e3", "e6"]
+    assert line.told(0, 2) == ["e0", "e1"], "a backfill of before"
+    assert line.run(8, 9)["not_forwarded"] == [
+        f"{at(2)}/{at(3)}".replace("+00:00", "Z"),
+        "2026-01-08T00:00:00Z/2026-01-09T00:00:00Z",
+    ]
+    assert line.told(0, 10) == ["e2", "e7", "e9"]
+    assert Counter(line.ids(line.stream.messages)) == Counter(f"e{n}" for n in range(10))
+
+
+def test_a_run_without_an_interval_goes_on_where_the_last_one_ended(warehouse: SqlWarehouse) -> None:
+    line = Line(warehouse)
+    line.put(rows(0, 1, 2))
+    with pytest.raises(ValueError, match="give start"):
+        line.run(None, 1)
+    assert line.told(0, 1) == ["e0"]
+    assert line.told(None, 3) == ["e1", "e2"]
+    assert line.told(None, 3) == []
+    with pytest.raises(ValueError, match="ends before it starts"):
+        line.run(None, 2)
+
+
+def test_a_row_that_came_late_is_told_by_when_it_came(warehouse: SqlWarehouse) -> None:
+    line = Line(warehouse)
+    happened = "CAST('2025-12-24 00:00:00+00' AS TIMESTAMPTZ) AS happened"
+    query = f"SELECT *, {happened}, 'click' AS name FROM {line.table}"
+    source = line.source(query=query, occurred_at="happened")
+    line.put(rows(0.5))
+    assert line.told(0, 1, source=source) == ["e0.5"]
+    [event] = json.loads(line.stream.messages[-1])["events"]
+    assert event["data"]["timestamp_unixtime_ms"] == "1766534400000"
+
+
+def test_dates_are_their_first_instant_in_utc(warehouse: SqlWarehouse) -> None:
+    line = Line(warehouse, type_name="DATE")
+    line.put([(f"e{n}", "u", None, None, f"2026-01-0{n}") for n in (1, 2, 3)])
+    assert line.told(0, 0.5) == ["e1"]
+    assert line.told(0.5, 1) == []
+    assert line.told(1, 1.5) == ["e2"]
+    assert line.told(1.5, 3) == ["e3"]
+
+
+@pytest.mark.parametrize("type_name", ["TIMESTAMP", "TEXT", "INTEGER"])
+def test_what_tells_no_instant_is_refused_with_what_to_do(warehouse: SqlWarehouse, type_name: str) -> None:
+    line = Line(warehouse, type_name=type_name)
+    with pytest.raises(ValueError, match="time zone"):
+        line.run(0, 1)
+    with pytest.raises(ValueError, match="gives no column 'nope'"):
+        line.run(0, 1, source=line.source(event_id="nope"))
+
+
+def test_events_of_one_user_or_device_are_one_batch_and_of_another_another(warehouse: SqlWarehouse) -> None:
+    line = Line(warehouse)
+    line.put([*rows(0.1, 0.2, user="a"), *rows(0.3, user="b"), ("d1", None, "a", None, at(0.4))])
+    line.run(0, 1)
+    batches = [json.loads(message) for message in line.stream.messages]
+    assert sorted(len(batch["events"]) for batch in batches) == [1, 1, 2]
+    assert len({batch["message_id"] for batch in batches}) == 3
+    line = Line(warehouse, {"batch": False})
+    line.put(rows(0.1, 0.2, 0.3))
+    line.run(0, 1)
+    assert [len(json.loads(message)["events"]) for message in line.stream.messages] == [1, 1, 1]
+
+
+def test_a_slice_never_cuts_a_batch_and_a_batch_has_a_bound(warehouse: SqlWarehouse) -> None:
+    line = Line(warehouse, {"max_events": 1_000})
+    line.put([*rows(*(n / 100 for n in range(25)), user="busy"), *rows(0.5, 0.6, 0.7, user="calm")])
+    with mock.patch.object(sync_module, "SLICE_ROWS", 4), mock.patch.object(event_rows_module, "BATCH_ROWS", 10):
+        line.run(0, 1)
+    sizes = sorted(len(json.loads(message)["events"]) for message in line.stream.messages)
+    assert sizes == [3, 5, 10, 10]
+
+
+def test_a_resend_tells_the_same_ids_and_bytes(warehouse: SqlWarehouse) -> None:
+    line = Line(warehouse)
+    line.put([*rows(0, 0.5), *rows(0.25, user="v")])
+    line.run(0, 1)
+    first = line.stream.messages
+    again = line.run(0, 1, resend=True)
+    assert line.stream.messages == first * 2
+    assert again["events"] == 3
+    assert list_tables(warehouse, line.schema) == set()
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (("", "u", None, None, at(0)), "have no event id"),
+        (("x", None, None, None, at(0)), "name neither a user nor a device"),
+        (("e0.5", "v", None, None, at(0.6)), "repeat the event id"),
+        (("x", "u", None, "5d41402abc4b2a76b9719d911017c592", at(0)), "not what its rule promises"),
+    ],
+)
+def test_a_row_that_is_no_event_stops_its_interval_or_is_left_out(
+    warehouse: SqlWarehouse, bad: Row, why: str
+) -> None:
+    line = Line(warehouse, rules={"email": IdentityRule(normalize="email", hash="sha256")})
+    line.put([*rows(0.5), bad])
+    with pytest.raises(GuardTripped, match=why) as raised:
+        line.run(0, 1)
+    assert "5d41402" not in str(raised.value)
+    assert not line.stream.puts
+    summary = line.run(0, 1, on_invalid_rows="drop")
+    assert (summary["events"], summary["dropped_rows"]) == (1, 1)
+    assert line.ids(line.stream.messages) == ["e0.5"]
+    with pytest.raises(ValueError, match="expected fail or drop"):
+        line.run(0, 1, on_invalid_rows="keep")
+
+
+def test_an_identity_leaves_as_its_digest(warehouse: SqlWarehouse) -> None:
+    line = Line(warehouse, rules={"email": IdentityRule(normalize="email", hash="md5")})
+    line.put([("e", "u", None, " A@X ", at(0))])
+    line.run(0, 1)
+    [batch] = [json.loads(message) for message in line.stream.messages]
+    named = {i["identity_type"]: i["identity"] for i in batch["user_identities"]}
+    assert named == {"customer_id": "u", "email": hashlib.md5(b"a@x", usedforsecurity=False).hexdigest()}
+
+
+def test_what_failed_is_finished_first_by_whichever_run_comes_next(warehouse: SqlWarehouse) -> None:
+    line = Line(warehouse, {"batch": False})
+    line.put([row for n in range(8) for row in rows(n / 10, user=f"u{n}")])
+    line.stream.script = lambda number, batch: [Fate.TAKEN if number < 2 else Fate.REJECTED for _ in batch]
+    with pytest.raises(DeliveryIncomplete):
+        line.run(0, 1)
+    line.stream.script = None
+    line.put(
+        rows(0.99, 1.5)
+    )  # the first of them came while the interval was being sent: it is not of this attempt
+    summary = line.run(1, 2)
+    assert summary["intervals"] == [
+        "2026-01-01T00:00:00Z/2026-01-02T00:00:00Z",
+        "2026-01-02T00:00:00Z/2026-01-03T00:00:00Z",
+    ]
+    assert Counter(line.ids(line.stream.messages)) == Counter([f"e{n / 10}" for n in range(8)] + ["e1.5"])
+    assert list_tables(warehouse, line.schema) == set()
+
+
+class DiesAt:
+    """Ends the process before or after one of its statements."""
+
+    def __init__(self, left: int, side: str) -> None:
+        self.left, self.side = left, side
+        self.watched: Watched | None = None
+
+    def before(self, _: str) -> None:
+        self._count("before")
+
+    def after(self, _: str) -> None:
+        self._count("after")
+
+    def _count(self, side: str) -> None:
+        if side == self.side:
+            self.left -= 1
+            if self.left < 0:
+                assert self.watched is not None
+                self.watched.kill()
+
+
+@pytest.fixture
+def in_memory() -> Iterator[SqlWarehouse]:
+    database = duckdb.connect(":memory:", config={"threads": 1})
+    with DuckDbWarehouse(database.cursor, DIALECTS["duckdb"]) as warehouse:
+        yield warehouse
+    database.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("same", [True, False])
+def test_a_run_that_dies_anywhere_loses_nothing_and_leaves_no_table(
+    in_memory: SqlWarehouse, side: str, same: bool
+) -> None:
+    for number in range(200):
+        line = Line(in_memory, {"batch": False}, schema=f"dies_{side}_{same}_{number}")
+        line.put([row for n in range(5) for row in rows(n / 10, user=f"u{n}")])
+        line.put(rows(1.5))
+        dies = DiesAt(number, side)
+        dies.watched = watched = Watched(in_memory, before=dies.before, after=dies.after)
+        try:
+            line.run(0, 1, watched)
+        except Killed:
+            line.run(0, 1 if same else 2)
+        line.run(0, 2)
+        documents = set(line.stream.messages)
+        assert Counter(line.ids(list(documents))) == Counter([f"e{n / 10}" for n in range(5)] + ["e1.5"])
+        assert list_tables(in_memory, line.schema) == set()
+        if dies.left >= 0:
+            return
+    pytest.fail("there was no end of statements")
+
+
+def test_neither_user_nor_device_cannot_be_meant() -> None:
+    with pytest.raises(ValueError, match="a batch is about a user or a device"):
+        EventSource(query="SELECT 1", event_id="a", arrived_at="b")
+
+
+def test_the_instant_of_an_event_is_exact_to_the_millisecond(warehouse: SqlWarehouse) -> None:
+    line = Line(warehouse)
+    when = datetime(1969, 12, 31, 23, 59, 59, 250_000, tzinfo=UTC)
+    line.put([("old", "u", None, None, when.isoformat())])
+    line.run((when - day(0)).days - 1, 1)
+    [event] = json.loads(line.stream.messages[0])["events"]
+    assert event["data"]["timestamp_unixtime_ms"] == "-750"
