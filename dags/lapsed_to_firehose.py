@@ -2,7 +2,7 @@
 
 One message per change, in the words of mParticle's audiences: with all identities of the customer, and when one of
 them changes, a removal by the old ones and an addition by the new. The e-mail address leaves the warehouse as a
-SHA-256 digest alone. ``python3 run.py demo --destination firehose`` runs this file as it stands.
+SHA-256 digest alone. ``python3 run.py demo --format mparticle_audience`` runs this file as it stands.
 
 The purchases know no advertising ids. The query makes them up: a customer who has been away for another 30 days
 comes back with another phone, so that there are identities that change.

@@ -1,9 +1,9 @@
-"""A real audience, day by day: purchases in DuckDB, a DAG in Airflow, a stream, and a consumer that is checked.
+"""Real customers, day by day: purchases in DuckDB, a DAG in Airflow, a stream, and a consumer that is checked.
 
-    python -m airflow_kinesis_audience.demo [--destination kinesis] [--days 21] [--start 1997-09-01]
+    python -m airflow_kinesis_audience.demo [--format amplitude_cohort] [--days 21] [--start 1997-09-01]
                                             [--keep DIRECTORY] [--json FILE]
 
-It ends with exit code 0 only if the consumer believes exactly what the warehouse says. All it writes is in one
+It ends with exit code 0 only if the consumer knows exactly what the warehouse says. All it writes is in one
 directory, which is removed again unless it is asked for or something failed.
 """
 
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_kinesis_audience.demo import cdnow, local_airflow, read_back
-from airflow_kinesis_audience.demo.destinations import DESTINATIONS, Destination
+from airflow_kinesis_audience.demo.examples import EXAMPLES, Example
 from airflow_kinesis_audience.demo.show import Screen, only_screen
 
 _LOG = "airflow.log"
@@ -40,7 +40,7 @@ _NEEDED = {"duckdb": "duckdb", "moto": "moto[s3,server]", "pytz": "pytz"}
 class Wanted:
     """What the command line asks for; ``keep`` and ``json`` may be left out."""
 
-    destination: Destination
+    example: Example
     days: Sequence[date]
     keep: Path | None
     json: Path | None
@@ -87,7 +87,12 @@ def read_arguments(arguments: Sequence[str] | None = None) -> Wanted:
         prog="demo",
         description="Run an example DAG on real purchases, day by day, against a local Kinesis or Firehose.",
     )
-    parser.add_argument("--destination", choices=DESTINATIONS, default="kinesis", help="(default: kinesis)")
+    parser.add_argument(
+        "--format",
+        choices=EXAMPLES,
+        default="amplitude_cohort",
+        help="the wire format (default: amplitude_cohort)",
+    )
     parser.add_argument("--days", type=int, default=21, metavar="N", help="how many days (default: 21)")
     parser.add_argument(
         "--start",
@@ -116,7 +121,7 @@ def read_arguments(arguments: Sequence[str] | None = None) -> Wanted:
     if missing:
         parser.error(f"not installed: {', '.join(missing)}. Try: pip install 'airflow-kinesis-audience[demo]'")
     days = [given.start + timedelta(days=n) for n in range(given.days)]
-    return Wanted(destination=DESTINATIONS[given.destination], days=days, keep=given.keep, json=given.json)
+    return Wanted(example=EXAMPLES[given.format], days=days, keep=given.keep, json=given.json)
 
 
 def read_day(text: str) -> date:
@@ -137,28 +142,28 @@ def make_directory(keep: Path | None) -> Path:
 
 def run(wanted: Wanted, home: Path, screen: Screen, stop: local_airflow.Stop) -> bool:
     """Run the whole way, and tell whether the consumer ended up with the warehouse's members."""
-    warehouse, destination = home / "warehouse.duckdb", wanted.destination
-    screen.title(f"A real audience, day by day, from a warehouse through Airflow to {destination.service}")
-    with destination.open() as opened:
-        ready = prepare(home, warehouse, destination, opened.connection, screen)
-        screen.fact(destination.service, f"moto {version('moto')} {opened.describe()}; ready after {ready:.0f} s")
+    warehouse, example = home / "warehouse.duckdb", wanted.example
+    screen.title(f"Real customers, day by day, from a warehouse through Airflow to {example.service}")
+    with example.open() as opened:
+        ready = prepare(home, warehouse, example, opened.connection, screen)
+        screen.fact(example.service, f"moto {version('moto')} {opened.describe()}; ready after {ready:.0f} s")
         screen.line()
-        runs = local_airflow.DailyRuns(home / "airflow", destination.dag_file, stop)
+        runs = local_airflow.DailyRuns(home / "airflow", example.dag_file, stop)
+        screen.table_head(events=example.events)
         ran = run_days(wanted.days, runs, screen)
         screen.passing("reading back what arrived")
         stored = opened.read_all()
-    belief = read_back.believe(stored, destination.audience, destination.known)
-    lapsed = cdnow.read_lapsed(warehouse, wanted.days[-1])
-    true = {customer_id: destination.true(customer_id, told) for customer_id, told in lapsed.items()}
-    verdict = read_back.compare(belief.members, true)
+    belief = read_back.believe(stored, example.read)
+    true = example.true(warehouse, wanted.days)
+    verdict = read_back.compare(belief.known, true)
     if stored:
-        where, message = destination.choose(stored)
+        where, message = example.choose(stored)
         screen.line(f"  {where}")
         screen.message(message)
         screen.line()
     show_summary(ran, screen)
-    screen.fact("spread", destination.spread(stored))
-    show_verdict(belief, len(true), verdict, destination.each, screen)
+    screen.fact("spread", example.spread(stored))
+    show_verdict(belief, len(true), verdict, example, screen)
     if wanted.keep:
         screen.line(f"  Warehouse, state and Airflow's log ({_LOG}) are in {home}")
         screen.line()
@@ -167,9 +172,7 @@ def run(wanted: Wanted, home: Path, screen: Screen, stop: local_airflow.Stop) ->
     return verdict.equal
 
 
-def prepare(
-    home: Path, warehouse: Path, destination: Destination, connection: Mapping[str, Any], screen: Screen
-) -> float:
+def prepare(home: Path, warehouse: Path, example: Example, connection: Mapping[str, Any], screen: Screen) -> float:
     """Fill the warehouse while Airflow sets up its database; gives the seconds that it took."""
     started = time.monotonic()
     screen.passing("loading the purchases, and setting up an Airflow")
@@ -177,7 +180,7 @@ def prepare(
         "warehouse": {"conn_type": "duckdb", "host": str(warehouse)},
         "aws_default": connection,
     }
-    local_airflow.set_up(home / "airflow", destination.dag_file, connections)
+    local_airflow.set_up(home / "airflow", example.dag_file, connections)
     with (home / _LOG).open("ab") as log, local_airflow.migrated(log):
         purchases = cdnow.read_purchases()
         cdnow.write_warehouse(warehouse, purchases)
@@ -185,15 +188,14 @@ def prepare(
     screen.fact(
         "warehouse", f"DuckDB {version('duckdb')}, {len(purchases):,} purchases of {customers:,} people (CDNOW)"
     )
-    screen.fact("audience", "bought before, but nothing in the last 90 days; as of midnight UTC of each day")
-    screen.fact("Airflow", f"{version('apache-airflow-core')}, runs dags/{destination.dag_file}")
+    screen.fact("told", example.tells)
+    screen.fact("Airflow", f"{version('apache-airflow-core')}, runs dags/{example.dag_file}")
     return time.monotonic() - started
 
 
 def run_days(days: Sequence[date], runs: local_airflow.DailyRuns, screen: Screen) -> list[Ran]:
     """Run the DAG for each day, a row each."""
     ran = []
-    screen.table_head()
     for number, day in enumerate(days, start=1):
         screen.passing(f"{day}  running, {number} of {len(days)}")
         started = time.monotonic()
@@ -206,49 +208,43 @@ def run_days(days: Sequence[date], runs: local_airflow.DailyRuns, screen: Screen
 
 def show_summary(ran: Sequence[Ran], screen: Screen) -> None:
     """Say what was done in all."""
-    total = {name: sum(r.summary[name] for r in ran) for name in _ADDED}
+    total = {name: sum(r.summary.get(name, 0) for r in ran) for name in (*_ADDED, "events")}
     seconds = [r.seconds for r in ran]
     later = f", then {sum(seconds[1:]) / len(seconds[1:]):.2f} s each" if len(seconds) > 1 else ""
     screen.fact("runs", f"{len(ran)}; the first took {seconds[0]:.1f} s{later}")
-    screen.fact(
-        "changes",
-        f"{total['entered']:,} entered, {total['exited']:,} exited, {total['updated']:,} updated; "
-        f"{total['delivered']:,} acknowledged, {total['rejected']:,} rejected",
-    )
+    changes = f"{total['entered']:,} entered, {total['exited']:,} exited, {total['updated']:,} updated"
+    told = f"{total['events']:,} events" if total["events"] else changes
+    screen.fact("changes", f"{told}; {total['delivered']:,} acknowledged, {total['rejected']:,} rejected")
     screen.fact(
         "sent", f"{total['messages']:,} messages in {total['records']:,} records, {total['bytes'] / 1e6:.2f} MB"
     )
 
 
 def show_verdict(
-    belief: read_back.Belief, true: int, verdict: read_back.Verdict, each: str, screen: Screen
+    belief: read_back.Belief, true: int, verdict: read_back.Verdict, example: Example, screen: Screen
 ) -> None:
-    """Say whether the consumer is right.
-
-    :param each: what is known of a member, in the singular.
-    """
+    """Say whether the consumer is right."""
     screen.fact(
         "consumer",
         f"read {belief.messages:,} messages, and applied them in a shuffled order, {belief.again:,} of them twice",
     )
-    screen.fact("members", f"{len(belief.members):,} to the consumer, {true:,} in the warehouse")
+    screen.fact(example.known, f"{len(belief.known):,} to the consumer, {true:,} in the warehouse")
     screen.line()
     if verdict.equal:
-        screen.line(f"  {screen.paint('exactly equal', 'green')}: every member, and every {each} of each")
+        screen.line(f"  {screen.paint('exactly equal', 'green')}: all {example.known}, and {example.each}")
     else:
         screen.line(
-            f"  {screen.paint('NOT EQUAL', 'red')}: the consumer lacks {verdict.missing:,} members, has "
-            f"{verdict.invented:,} who are none, and knows something else of {verdict.stale:,}"
+            f"  {screen.paint('NOT EQUAL', 'red')}: the consumer lacks {verdict.missing:,} {example.known}, has "
+            f"{verdict.invented:,} that are none, and knows something else of {verdict.stale:,}"
         )
     screen.line()
 
 
 def write_json(path: Path, ran: Sequence[Ran], belief: read_back.Belief, verdict: read_back.Verdict) -> None:
     """Write what was found for another program to read."""
-    days = [
-        {"as_of": str(r.day), "members": r.summary["members"]} | {n: r.summary[n] for n in _ADDED} for r in ran
-    ]
-    found = {"days": days, "consumer_members": sorted(belief.members), "equal": verdict.equal}
+    counted = ("members", "events", *_ADDED)
+    days = [{"as_of": str(r.day), **{n: r.summary[n] for n in counted if n in r.summary}} for r in ran]
+    found = {"days": days, "consumer_members": sorted(belief.known), "equal": verdict.equal}
     path.write_text(json.dumps(found, indent=1) + "\n")
 
 

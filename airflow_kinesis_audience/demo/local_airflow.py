@@ -123,12 +123,14 @@ class DailyRuns:
     def __init__(self, home: Path, dag_file: str, stop: Stop) -> None:
         self._stop = stop
         self._dag: Any = runpy.run_path(str(home / "dags" / dag_file))[DAG_VARIABLE]
+        [last] = self._dag.leaves
+        self._publishes = last.task_id
         for task in self._dag.tasks:
             # As many attempts as in production, but whoever watches does not wait minutes for the next.
             task.retry_delay = timedelta(seconds=1)
 
     def run(self, day: date) -> Mapping[str, Any]:
-        """Run the DAG as of midnight UTC of a day, and return what its publishing task returned.
+        """Run the DAG as of midnight UTC of a day, and return what its last task returned.
 
         :raises RunFailed: if a task failed.
         """
@@ -139,5 +141,6 @@ class DailyRuns:
         if missed := sorted(task_id for task_id, state in states.items() if state != "success"):
             told = ", ".join(f"{task_id} ({states[task_id]})" for task_id in missed)
             raise RunFailed(f"the run as of {day} did not succeed: {told}")
-        summary: Mapping[str, Any] = run.get_task_instance("publish").xcom_pull(task_ids="publish")
+        name = self._publishes
+        summary: Mapping[str, Any] = run.get_task_instance(name).xcom_pull(task_ids=name)
         return summary

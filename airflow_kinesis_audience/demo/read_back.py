@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_audience.consumer import AudienceConsumer
-
 if TYPE_CHECKING:
     from airflow_kinesis_audience.demo.local_kinesis import Stored
 
@@ -25,22 +23,22 @@ _TWICE = 3
 class Belief:
     """What a consumer believes after it has applied all messages.
 
-    :param members: user id to what is known of the member.
+    :param known: of whom or what, to what is known of it.
     :param again: messages that came a second time.
     """
 
-    members: Mapping[str, Mapping[str, Any]]
+    known: Mapping[str, Mapping[str, Any]]
     messages: int
     again: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """How the consumer's members differ from the warehouse's; all zero where they are equal.
+    """How what a consumer knows differs from the warehouse; all zero where it does not.
 
-    :param missing: members whom the consumer does not have.
-    :param invented: members of the consumer who are none.
-    :param stale: members of whom something else is known.
+    :param missing: what the consumer does not have.
+    :param invented: what the consumer has and should not.
+    :param stale: of what it knows something else.
     """
 
     missing: int
@@ -54,28 +52,24 @@ class Verdict:
 
 
 def believe(
-    stored: Sequence[Stored], audience: str, known: Callable[[AudienceConsumer, str, str], Mapping[str, Any]]
+    stored: Sequence[Stored], read: Callable[[Sequence[bytes]], Mapping[str, Mapping[str, Any]]]
 ) -> Belief:
-    """Apply all messages, shuffled and some of them twice; the same way on every call.
+    """Let a consumer read all messages, shuffled and some of them twice; the same way on every call.
 
-    :param known: what to ask the consumer about a member.
+    :param read: the consumer: gives what it knows in the end.
     """
     chance = random.Random(_SEED)  # noqa: S311
     arriving = [record.data for record in stored]
     again = chance.sample(arriving, len(arriving) // _TWICE)
     arriving += again
     chance.shuffle(arriving)
-    consumer = AudienceConsumer()
-    for message in arriving:
-        consumer.apply(message)
-    members = {user_id: known(consumer, audience, user_id) for user_id in consumer.members(audience)}
-    return Belief(members=members, messages=len(stored), again=len(again))
+    return Belief(known=read(arriving), messages=len(stored), again=len(again))
 
 
 def compare(believed: Mapping[str, Mapping[str, Any]], true: Mapping[str, Mapping[str, Any]]) -> Verdict:
-    """Count how a consumer's members differ from the warehouse's, both user id to what is known."""
+    """Count how what a consumer knows differs from what is true."""
     return Verdict(
         missing=len(true.keys() - believed.keys()),
         invented=len(believed.keys() - true.keys()),
-        stale=sum(believed[user_id] != true[user_id] for user_id in believed.keys() & true.keys()),
+        stale=sum(believed[key] != true[key] for key in believed.keys() & true.keys()),
     )

@@ -21,16 +21,9 @@ if TYPE_CHECKING:
 _COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 _BAR = 16
 """Characters on each side of a day's bar."""
-_COLUMNS = (
-    ("as of", "<10"),
-    ("members", ">8"),
-    ("entered", ">8"),
-    ("exited", ">7"),
-    ("updated", ">8"),
-    ("records", ">8"),
-    ("KB", ">6"),
-    ("seconds", ">8"),
-)
+_AUDIENCES = {"members": ">8", "entered": ">8", "exited": ">7", "updated": ">8"}
+_EVENTS = {"events": ">8", "messages": ">9"}
+_ALWAYS = {"records": ">8"}
 _SHOWN_USERS = 2
 
 
@@ -45,6 +38,7 @@ class Screen:
         self._live = out.isatty() and os.environ.get("TERM") != "dumb"
         self._coloured = self._live and not os.environ.get("NO_COLOR")
         self._users_per_mark = 0
+        self._columns: Mapping[str, str] = {}
 
     def line(self, text: str = "") -> None:
         """Print a line, in place of a passing one."""
@@ -76,18 +70,26 @@ class Screen:
         for row in wrapped:
             self.line(row)
 
-    def table_head(self) -> None:
-        """Print the head of the table of days."""
-        head = " ".join(format(name, width) for name, width in _COLUMNS)
+    def table_head(self, *, events: bool) -> None:
+        """Print the head of the table of days.
+
+        :param events: whether events are told, and not memberships.
+        """
+        self._columns = {**(_EVENTS if events else _AUDIENCES), **_ALWAYS}
+        head = self._row("as of", {name: name for name in self._columns}, "KB", "seconds")
         marks = self.paint(f"{'exited -':>{_BAR}}", "red") + "|" + self.paint("+ entered", "green")
-        self.line(f"  {self.paint(head, 'dim')}   {marks}")
+        self.line(f"  {self.paint(head, 'dim')}   {'' if events else marks}".rstrip())
 
     def table_row(self, day: date, summary: Mapping[str, Any], seconds: float) -> None:
         """Print what one day's run did."""
-        numbers = (summary[name] for name in ("members", "entered", "exited", "updated", "records"))
-        cells = [str(day), *(f"{n:,}" for n in numbers), f"{summary['bytes'] / 1000:,.0f}", f"{seconds:.1f}"]
-        row = " ".join(format(cell, width) for cell, (_, width) in zip(cells, _COLUMNS, strict=True))
-        self.line(f"  {row}   {self._bar(summary)}".rstrip())
+        cells = {name: f"{summary[name]:,}" for name in self._columns}
+        row = self._row(str(day), cells, f"{summary['bytes'] / 1000:,.0f}", f"{seconds:.1f}")
+        bar = self._bar(summary) if "entered" in summary else ""
+        self.line(f"  {row}   {bar}".rstrip())
+
+    def _row(self, day: str, cells: Mapping[str, str], kilobytes: str, seconds: str) -> str:
+        between = " ".join(format(cells[name], width) for name, width in self._columns.items())
+        return f"{day:<10} {between} {kilobytes:>6} {seconds:>8}"
 
     def message(self, message: Mapping[str, Any]) -> None:
         """Print a message, its list of users, if it has one, cut short."""

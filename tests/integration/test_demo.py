@@ -203,27 +203,38 @@ def test_what_cannot_be_run_is_refused_before_anything_is_started(
 
 
 @pytest.mark.slow
-def test_to_firehose_it_ends_with_the_identities_of_every_member(temporary: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("message_format", "known"),
+    [
+        ("mparticle_audience", "members, and every identity of each"),
+        ("adobe_profile", "profiles, and every audience, attribute and identity of each"),
+        ("mparticle_events", "purchases, and all that is said of each"),
+    ],
+)
+def test_in_each_format_the_consumer_ends_with_what_is_true(
+    message_format: str, known: str, temporary: Path, tmp_path: Path
+) -> None:
     told = tmp_path / "demo.json"
-    process = demo(["--destination", "firehose", "--days", "2", "--json", str(told)], temporary)
+    process = demo(["--format", message_format, "--days", "2", "--json", str(told)], temporary)
     output = finished(process)
     assert process.returncode == 0, output
-    assert "exactly equal: every member, and every identity of each" in output
+    assert f"exactly equal: all {known}" in output
     assert [day["rejected"] for day in json.loads(told.read_text())["days"]] == [0, 0]
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("airflow_db")
-@pytest.mark.parametrize("dag_id", ["lapsed_customers", "lapsed_to_firehose"])
-def test_the_example_dag_is_parsed_by_airflow_without_errors(dag_id: str) -> None:
+def test_the_example_dags_are_parsed_by_airflow_without_errors() -> None:
     bag_module = pytest.importorskip("airflow.dag_processing.dagbag")
     bag = bag_module.DagBag(dag_folder=str(DAGS), safe_mode=False)
     assert not bag.import_errors
-    dag = bag.dags[dag_id]
-    assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == {
-        "diff": {"publish"},
-        "publish": set(),
+    chains = {
+        dag_id: {task.task_id: task.downstream_task_ids for task in dag.tasks} for dag_id, dag in bag.dags.items()
     }
-    assert dag.max_active_runs == 1
-    assert dag.catchup is False
-    assert all(task.retries and task.retry_delay for task in dag.tasks)
+    for dag_id in ("lapsed_customers", "lapsed_to_firehose", "customer_profiles"):
+        assert chains[dag_id] == {"diff": {"publish"}, "publish": set()}
+    assert chains["purchases_as_events"] == {"publish": set()}
+    for dag in bag.dags.values():
+        assert dag.max_active_runs == 1
+        assert dag.catchup is (dag.dag_id == "purchases_as_events")
+        assert all(task.retries and task.retry_delay for task in dag.tasks)
