@@ -34,12 +34,15 @@ class DeliveryLog:
         self._seen = (0, 0)
 
     def read(self) -> tuple[Timeline, Standing]:
-        """Read the line of time, and how far the delivery has come on it."""
-        entries = self.ledger.read()
-        standing = Standing.from_entries(self.delivery.log, entries)
-        timeline = Timeline.from_entries(entries)
+        """Read the line of time, and how far the delivery has come on it: what goes on relies on its tables."""
+        timeline, standing = self.look()
         self._seen = (standing.sequence, timeline.sequence)
         return timeline, standing
+
+    def look(self) -> tuple[Timeline, Standing]:
+        """Read the same while the tables of an earlier reading are relied on: that they are gone is noticed."""
+        entries = self.ledger.read()
+        return Timeline.from_entries(entries), Standing.from_entries(self.delivery.log, entries)
 
     def append(self, standing: Standing, event: Event, as_of: datetime, detail: Mapping[str, Any]) -> Standing:
         """Append the next row.
@@ -56,9 +59,8 @@ class DeliveryLog:
         try:
             yield
         except WarehouseRefused:
-            seen = self._seen
-            self.read()
-            if self._seen == seen:
+            timeline, standing = self.look()
+            if self._seen == (standing.sequence, timeline.sequence):
                 raise
             raise LedgerConflict(
                 f"another publisher has gone on with the delivery to {self.delivery.destination} in the meantime, "

@@ -137,7 +137,12 @@ class Outbox:
             yield write_snapshot(self.log, standing.attached)
         timeline, _ = self.log.read()
         for edge in timeline.after(standing.cursor or standing.attached, as_of):
-            yield change_set_of(self.ledger, timeline, self._seal(edge.as_of))
+            self._seal(edge.as_of)
+            # What an earlier change set alone has needed may be gone since.
+            timeline, _ = self.log.read()
+            sealed = timeline.find(edge.as_of)
+            assert sealed is not None  # noqa: S101
+            yield change_set_of(self.ledger, timeline, sealed)
 
     def _send_again(self, as_of: datetime) -> None:
         timeline, standing = self.log.read()
@@ -230,7 +235,7 @@ class Outbox:
         self, change_set: ChangeSet | EventSet, *, resend: bool
     ) -> tuple[Standing, Mapping[str, Any]] | None:
         """Find out how far an earlier attempt at a change set got; none if it is delivered."""
-        _, standing = self.log.read()
+        _, standing = self.log.look()
         if not resend and change_set.is_told_by(standing.cursor):
             return None
         resumed = {} if resend or standing.sending != change_set.as_of else standing.progress

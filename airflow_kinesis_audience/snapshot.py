@@ -65,7 +65,7 @@ def write_profiles(
     :raises HistoryGone: if the membership that the change set leads from is not kept any more.
     """
     ledger = log.ledger
-    timeline, standing = log.read()
+    timeline, standing = log.look()
     now = timeline.tables(ledger.schema, change_set.as_of, change_set.layout)
     before = None
     if change_set.previous_as_of is not None:
@@ -105,7 +105,7 @@ def find_or_write(
         return known
     if known:
         drop_table(log.ledger.warehouse, table(log.ledger.schema, known["table"]))
-    _, standing = log.read()
+    _, standing = log.look()
     detail = {"table": name, **about}
     standing = log.append(standing, event, as_of, detail)
     detail |= {**write(name), "written": True}
@@ -125,7 +125,7 @@ def count_actions(ledger: Ledger, name: str) -> list[tuple[str, str, int, int]]:
 
 def drop_snapshot(log: DeliveryLog) -> None:
     """Drop the snapshot once it is delivered."""
-    _, standing = log.read()
+    _, standing = log.look()
     if standing.cursor is not None and standing.snapshot:
         assert standing.attached is not None  # noqa: S101
         drop_kept(log, Event.SNAPSHOT, standing.snapshot, standing.attached)
@@ -133,7 +133,7 @@ def drop_snapshot(log: DeliveryLog) -> None:
 
 def drop_profiles(log: DeliveryLog) -> None:
     """Drop the profiles once nothing of them is left to be sent."""
-    _, standing = log.read()
+    _, standing = log.look()
     if standing.profiles and standing.sending is None:
         assert standing.attached is not None  # noqa: S101
         drop_kept(log, Event.PROFILES, standing.profiles, standing.attached)
@@ -145,7 +145,7 @@ def drop_kept(log: DeliveryLog, event: Event, known: Mapping[str, Any], as_of: d
     Before it goes the log says that it cannot be relied on, and after that it is gone: whoever looks in between
     neither reads a table that is not there nor forgets one that is.
     """
-    _, standing = log.read()
+    _, standing = log.look()
     standing = log.append(standing, event, as_of, {"table": known["table"]})
     drop_table(log.ledger.warehouse, table(log.ledger.schema, known["table"]))
     log.append(standing, event, as_of, {})

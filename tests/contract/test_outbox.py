@@ -14,6 +14,7 @@ from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -31,7 +32,9 @@ from airflow_kinesis_audience.exceptions import (
     WarehouseUnavailable,
 )
 from airflow_kinesis_audience.formats.amplitude import AmplitudeCohort
+from airflow_kinesis_audience.hooks.warehouse import DuckDbWarehouse
 from airflow_kinesis_audience.settled import Settled
+from airflow_kinesis_audience.sql import DIALECTS
 from tests.warehouses import (
     Fate,
     Killed,
@@ -726,3 +729,35 @@ def test_whatever_happens_a_consumer_ends_with_what_was_published_in_postgresql(
     warehouse, history, compaction_share, kept_days
 ):
     check_convergence(warehouse, history, compaction_share, kept_days)
+
+
+@pytest.mark.slow
+def test_a_run_that_drops_old_tables_beside_a_publish_lets_it_end_well_or_be_tried_again(tmp_path):
+    database = duckdb.connect(":memory:")
+    warehouse, another = (DuckDbWarehouse(database.cursor, DIALECTS["duckdb"]) for _ in range(2))
+    folded = {"compaction_share": 0.0, "keep_history": timedelta(0)}
+    overtaken = 0
+    for at in range(200):
+        people, stream = People(warehouse, schema=f"beside_{at}"), Stream()
+        for number in range(3):
+            people.put(f"u{number}")
+            people.run(number, **folded)
+            if number == 0:
+                open_outbox(people.ledger(), stream).drain(day(0))
+        statements = itertools.count()
+
+        def meanwhile(_, people=people, statements=statements, at=at):
+            if next(statements) == at:
+                people.put("late")
+                people.run(3, warehouse=another, **folded)
+
+        try:
+            open_outbox(people.ledger(Watched(warehouse, before=meanwhile)), stream).drain(day(2))
+        except LedgerConflict:
+            overtaken += 1
+            open_outbox(people.ledger(), stream).drain(day(2))
+        assert stream.consume().members("vips") == {"u0", "u1", "u2"}
+        if next(statements) <= at:
+            break
+    assert at > 10
+    assert overtaken < at

@@ -61,6 +61,7 @@ CORE = (
     "deletion",
     "reading",
     "consumer",
+    "schemas",
     "history",
 )
 DOORS = ("hooks", "operators", "ui", "demo")
