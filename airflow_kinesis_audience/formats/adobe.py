@@ -25,7 +25,7 @@ from airflow_kinesis_audience.profile import Membership, Profiles, Stay, read_me
 
 _PROFILES = ""
 """In the place of an audience's id where a partition is chosen: all documents about a user share one."""
-_OURS = ("segmentMembership", "identityMap", "messageId", "computedTime")
+_OURS = ("segmentMembership", "identityMap", "messageId", "computedTime", "lifecycle")
 _SWITCHES = ("on_membership_change", "on_attribute_change", "on_identity_change")
 _BOOLEANS = (*_SWITCHES, "existing", "segment_names", "segment_timestamps", "message_ids")
 _LASTS = (Stay.ENTERED, Stay.MEMBER)

@@ -69,6 +69,11 @@ def add_identities(batch: dict[str, Any], identities: Mapping[str, Identity], ti
             told = [{"identity_type": kind.user, "identity": t, "timestamp_unixtime_ms": time} for t in texts]
             batch.setdefault("user_identities", []).extend(told)
         elif kind.place is not None and texts and kind.place not in hidden:
+            if len(texts) > 1:
+                raise ValueError(
+                    f"a user has several identities of type {name}, and the format has room for one; map a column "
+                    "of single values"
+                )
             set_place(batch, kind.place, texts[0])
 
 

@@ -30,10 +30,26 @@ NEEDED = {
 }
 """What ``data`` of a type must have; all else is optional."""
 
-_TOP = (
+CHOICES = {
+    "custom_event_type": (
+        *("navigation", "location", "search", "transaction", "user_content", "user_preference", "social", "other"),
+        *("media", "attribution"),
+    ),
+    "product_action.action": (
+        *("add_to_cart", "remove_from_cart", "checkout", "checkout_option", "click", "view_detail", "purchase"),
+        *("refund", "add_to_wishlist", "remove_from_wish_list"),
+    ),
+}
+"""What may stand at a place of ``data``, where not everything may."""
+
+_OBJECTS = (
     *("device_info", "application_info", "user_attributes", "partner_identities", "integration_attributes"),
-    *("context", "consent_state", "source_info", "mpid", "ip", "deleted_user_attributes"),
+    *("context", "consent_state", "source_info", "deleted_user_attributes"),
 )
+_VALUES = ("mpid", "ip")
+_LISTS = ("products", "promotions", "product_impressions", "breadcrumbs", "deleted_user_attributes")
+_FLAT = ("user_attributes", "custom_attributes", "custom_flags", "partner_identities")
+"""What is inside of these has a name, dots included, and nests no further."""
 _INT64 = re.compile(
     "(.*_)?(time_ms|unixtime_ms|duration_ms|start_ms)|event_id|event_num|session_id|mpid|batch_id|"
     "ios_image_base_address|ios_image_size|total_system_memory_usage_bytes|(external_)?disk_space_free_bytes"
@@ -96,7 +112,7 @@ def set_place(document: dict[str, Any], place: str, value: Any, *, raw: bytes = 
     :param raw: the value's JSON, where ``value`` is that.
     :raises ValueError: if the place is none, or is a value and an object at once.
     """
-    *outer, leaf = parts = place.split(".")
+    *outer, leaf = parts = _split(place)
     if not all(parts):
         raise ValueError(f"{place!r} has an empty part; expected a dotted place such as device_info.platform")
     inside = document
@@ -118,23 +134,36 @@ def check_place(place: str) -> None:
     :raises ValueError: if not, naming those that there are.
     """
     top, _, rest = place.partition(".")
-    if place == "event_type" or (top == "data" and rest) or top in _TOP:
+    if place in ("event_type", *_VALUES) or (top in ("data", *_OBJECTS) and rest):
         return
     raise ValueError(
-        f"{place!r} is no place in a batch; expected event_type, data.…, or one that begins with one of "
-        f"{', '.join(_TOP)}"
+        f"{place!r} is no place in a batch; expected event_type, {', '.join(_VALUES)}, data.…, or a place inside "
+        f"of one of {', '.join(_OBJECTS)}"
     )
 
 
+def _split(place: str) -> list[str]:
+    parts = place.split(".")
+    flat = next((n for n, part in enumerate(parts) if part in _FLAT and n < 2), None)
+    if flat is None or len(parts) <= flat + 2:
+        return parts
+    return [*parts[: flat + 1], ".".join(parts[flat + 1 :])]
+
+
 def with_lists(document: dict[str, Any]) -> dict[str, Any]:
-    """Make lists of objects whose keys are 0, 1, …"""
-    return {name: _listed(value) for name, value in document.items()}
+    """Make lists of what the format has as lists, and is kept as objects whose keys are 0, 1, …
+
+    :raises ValueError: if a key of such an object is no number.
+    """
+    return {name: _listed(name, value) for name, value in document.items()}
 
 
-def _listed(value: Any) -> Any:
-    if not isinstance(value, dict):
+def _listed(name: str, value: Any) -> Any:
+    if not isinstance(value, dict) or name in _FLAT:
         return value
     inner = with_lists(value)
-    if inner and all(name.isdigit() for name in inner):
-        return [inner[name] for name in sorted(inner, key=int)]
-    return inner
+    if name not in _LISTS:
+        return inner
+    if not all(key.isdigit() for key in inner):
+        raise ValueError(f"{name} is a list; expected numbers after it, such as {name}.0")
+    return [inner[key] for key in sorted(inner, key=int)]

@@ -26,6 +26,7 @@ from airflow_kinesis_audience.formats.mparticle_batches import (
 )
 from airflow_kinesis_audience.formats.mparticle_changes import ChangeEvents, Side, notice_event
 from airflow_kinesis_audience.formats.mparticle_event_fields import (
+    CHOICES,
     EVENT_TYPES,
     NEEDED,
     check_place,
@@ -89,6 +90,8 @@ class MparticleEvents:
             raise ValueError(f"constants is {self.constants!r}; expected values by dotted place")
         for place in self.constants:
             check_place(place)
+            if place.partition(".")[0] in ("data", "event_type"):
+                raise ValueError(f"constants has {place!r}, which is an event's; expected places of the batch")
         if self.user_id_as is not None:
             event_identity(self.user_id_as)
 
@@ -152,6 +155,9 @@ class MparticleEvents:
         kind = _type_of(events, row)
         data = common_data(event_uuid(events.sync_id, events.event_id[row]), events.occurred_at[row])
         for place, column in inner.items():
+            choices = CHOICES.get(place)
+            if choices and column[row] not in (b"null", *(f'"{choice}"'.encode() for choice in choices)):
+                raise ValueError(f"data.{place} of an event is none of mParticle's; expected {', '.join(choices)}")
             put(data, place, column[row])
         if kind == "custom_event":
             data.setdefault("custom_event_type", "other")

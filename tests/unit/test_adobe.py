@@ -228,6 +228,7 @@ def test_an_option_that_cannot_be_meant_is_refused(options: dict[str, Any], sent
         ({"user_id_as": None}, build(ENTERED), "no identity"),
         ({"user_id_as": "E"}, build(ENTERED, new_identities={"E": "x"}), "two identities .* 'E'"),
         ({}, build(ENTERED, new={"identityMap.x": 1}), "would stand where the format has 'identityMap'"),
+        ({}, build(ENTERED, new={"lifecycle.event": "deleted"}), "would stand where the format has 'lifecycle'"),
         ({}, build(ENTERED, new={"a": 1, "a.b": 2}), "a value and an object"),
         ({}, build(ENTERED, new={"a.b.c": 1, "a.b": 2}), "a value and an object"),
         ({}, build(ENTERED, new={"a..b": 1}), "an empty part"),

@@ -197,6 +197,24 @@ def test_numbers_make_lists_and_nothing_is_left_out_silently() -> None:
     }
 
 
+def test_names_of_attributes_are_kept_whatever_they_are() -> None:
+    fields = {
+        "data.event_name": ["n"],
+        "data.custom_attributes.a.b": [1],
+        "user_attributes.2024": ["x"],
+        "user_attributes.home.city": ["Bern"],
+        "integration_attributes.160.key": ["k"],
+        "deleted_user_attributes.0": ["old"],
+    }
+    [batch] = render(build("e", fields=fields))
+    assert batch["events"][0]["data"]["custom_attributes"] == {"a.b": 1}
+    assert batch["user_attributes"] == {"2024": "x", "home.city": "Bern"}
+    assert batch["integration_attributes"] == {"160": {"key": "k"}}
+    assert batch["deleted_user_attributes"] == ["old"]
+    [batch] = render(changes(Row("a", "entered", "u1", new={"home.city": "Bern", "2024": 1})))
+    assert batch["user_attributes"] == {"home.city": "Bern", "2024": 1}
+
+
 def test_metadata_and_any_other_place_can_be_left_out() -> None:
     fields = {
         "data.event_name": ["n"],
@@ -226,6 +244,7 @@ def test_metadata_and_any_other_place_can_be_left_out() -> None:
         ({"exclude": "ip"}, "exclude is 'ip'"),
         ({"constants": ["a"]}, "constants is"),
         ({"constants": {"plan": 1}}, "'plan' is no place in a batch"),
+        ({"constants": {"data.event_name": "x"}}, "which is an event's"),
         ({"user_id_as": "loyalty"}, "none of mParticle's"),
     ],
 )
@@ -239,8 +258,14 @@ def test_an_option_that_cannot_be_meant_is_refused(options: dict[str, Any], sent
     [
         (with_field("price", 1), "'price' is no place in a batch"),
         (with_field("data.", 1), "'data.' is no place in a batch"),
+        (with_field("device_info", 1), "'device_info' is no place in a batch"),
+        (with_field("mpid.x", 1), "'mpid.x' is no place in a batch"),
+        (with_field("data.product_action.products.first.id", 1), "products is a list"),
+        (build("e", identities={"IDFA": [["x", "y"]]}), "several identities of type IDFA"),
         (with_field("data.a..b", 1), "an empty part"),
         (with_field("data.event_name.x", 1), "inside of a value"),
+        (with_field("data.custom_event_type", "sport"), "data.custom_event_type of an event is none"),
+        (with_field("data.product_action.action", "buy", kind="commerce_event"), "expected add_to_cart"),
         (with_field("data.x", 1, kind="clicked"), "of a type that is none of mParticle's"),
         (with_field("data.x", 1, kind="screen_view"), "screen_view has no screen_name"),
     ],

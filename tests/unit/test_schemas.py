@@ -77,24 +77,46 @@ EVENTS = test_mparticle_events.build(
     },
     identities={"Email": ["x", "y"], "IDFA": ["z", None], "mobile_number": [None, "+47"]},
 )
+COMMERCE = [
+    test_mparticle_events.build("a", fields={"event_type": ["commerce_event"], place: [value]})
+    for place, value in (
+        ("data.product_action.action", "purchase"),
+        ("data.promotion_action.action", "click"),
+        ("data.product_impressions.0.product_impression_list", "home"),
+    )
+]
 CASES: list[tuple[str, Mapping[str, Any], Any]] = [
     ("amplitude_cohort", {}, CHANGES),
     ("amplitude_cohort", {"user_properties": True, "max_users": 1}, CHANGES),
     ("mparticle_audience", {}, CHANGES),
     ("mparticle_audience", {"message_ids": True, "send_remove_on_identity_change": False}, CHANGES),
+    (
+        "mparticle_audience",
+        {"identity_keys": {"Email": "mail"}, "external_names": {"a": "Outside"}, "user_id_as": "Other9"},
+        CHANGES,
+    ),
     ("adobe_profile", {}, PROFILE),
+    ("adobe_profile", {"namespace": "own", "namespaces": {"Email": "mail"}, "user_id_as": None}, PROFILE),
     ("adobe_profile", {"existing": True, "segment_names": True, "message_ids": True}, PROFILE),
     ("adobe_profile", {"segment_timestamps": True, "keep_exits_days": 0}, PROFILE),
     ("adobe_profile", {"consent": "ok"}, PROFILE),
     ("mparticle_events", {}, CHANGES),
     ("mparticle_events", {"attribute_changes": True, "identity_changes": True}, CHANGES),
     ("mparticle_events", {}, EVENTS),
+    *(("mparticle_events", {}, told) for told in COMMERCE),
     ("mparticle_events", {"batch": False, "unique_id": "x", "exclude_metadata": True}, EVENTS),
 ]
 
 
 def errors(message_format: str, document: Any) -> list[str]:
     return [e.message for e in Draft202012Validator(load_schema(message_format)).iter_errors(document)]
+
+
+def notice_of(message_format: str, kind: Lifecycle = Lifecycle.RESYNC_BEGIN) -> dict[str, Any]:
+    notice = Notice(kind=kind, number=0, time=AS_OF, audience_id="a", audience_name="A", members=2, exits=1)
+    message = notice_renderer(load_renderer(message_format, {}), message_format)(notice, ENVELOPE)
+    found: dict[str, Any] = json.loads(message.document)
+    return found
 
 
 def goldens() -> Iterator[tuple[str, str]]:
@@ -133,9 +155,7 @@ def test_what_is_rendered_is_valid(message_format: str, options: Mapping[str, An
 @pytest.mark.parametrize("message_format", SCHEMAS)
 @pytest.mark.parametrize("kind", Lifecycle)
 def test_a_notice_is_valid(message_format: str, kind: Lifecycle) -> None:
-    notice = Notice(kind=kind, number=0, time=AS_OF, audience_id="a", audience_name="A", members=2, exits=1)
-    message = notice_renderer(load_renderer(message_format, {}), message_format)(notice, ENVELOPE)
-    assert errors(message_format, json.loads(message.document)) == []
+    assert errors(message_format, notice_of(message_format, kind)) == []
 
 
 USER: dict[str, Any] = {"user_id": "u"}
@@ -174,7 +194,27 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("amplitude_cohort", {**COHORT, "users": [{**USER, "email": "x"}]}),
     ("amplitude_cohort", {**COHORT, "lifecycle": {"event": "deleted"}}),
     ("amplitude_cohort", {k: v for k, v in COHORT.items() if k != "in_cohort"}),
+    ("amplitude_cohort", {**COHORT, "in_cohort": False}),
+    (
+        "amplitude_cohort",
+        {
+            **COHORT,
+            "in_cohort": False,
+            "message_id": f"{JOB}::exit::0",
+            "users": [{**USER, "user_properties": {"a": 1}}],
+        },
+    ),
+    ("amplitude_cohort", {**notice_of("amplitude_cohort"), "users": [USER]}),
+    ("amplitude_cohort", {**notice_of("amplitude_cohort"), "in_cohort": False}),
+    ("amplitude_cohort", {**notice_of("amplitude_cohort"), "lifecycle": {"event": "deleted"}}),
     ("mparticle_audience", {**AUDIENCE, "MembershipChangedTimestamp": 1}),
+    ("mparticle_audience", {**AUDIENCE, "AudienceId": "1"}),
+    ("mparticle_audience", {**AUDIENCE, "AudienceId": 2**53 + 1}),
+    ("mparticle_audience", {**AUDIENCE, "AudienceId": ""}),
+    ("mparticle_audience", {**AUDIENCE, "MessageId": f"{JOB}::exit::0"}),
+    ("mparticle_audience", {k: v for k, v in notice_of("mparticle_audience").items() if k != "MessageId"}),
+    ("mparticle_audience", {**notice_of("mparticle_audience"), "IsMember": False}),
+    ("mparticle_audience", {**notice_of("mparticle_audience", Lifecycle.DELETED), "IsMember": True}),
     ("mparticle_audience", {**AUDIENCE, "IsMember": "true"}),
     ("mparticle_audience", {**AUDIENCE, "UserIdentities": {}}),
     ("mparticle_audience", {**AUDIENCE, "UserIdentities": {"Email": ["x"]}}),
@@ -183,6 +223,21 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("adobe_profile", {**ADOBE, "identityMap": {}}),
     ("adobe_profile", {**ADOBE, "identityMap": {"crmid": ["u"]}}),
     ("adobe_profile", {**ADOBE, "computedTime": "1"}),
+    ("adobe_profile", {**ADOBE, "computedTime": "1", "messageId": f"{JOB}::deleted::0"}),
+    ("adobe_profile", {**ADOBE, "segmentMembership": {}}),
+    ("adobe_profile", {**ADOBE, "city": {"names": ["Oslo"]}}),
+    ("adobe_profile", {**ADOBE, "lifecycle": {"stage": "gold"}}),
+    ("adobe_profile", {**notice_of("adobe_profile"), "city": "Oslo"}),
+    ("adobe_profile", {**notice_of("adobe_profile"), "messageId": f"{JOB}::deleted::0"}),
+    (
+        "adobe_profile",
+        {
+            **ADOBE,
+            "segmentMembership": {
+                "ups": {"a": {"status": "exited", "lastQualificationTime": "2026-13-01T00:00:00Z"}}
+            },
+        },
+    ),
     ("adobe_profile", {**ADOBE, "segmentMembership": {"ups": {"a": {"status": "realized"}}}}),
     (
         "adobe_profile",
@@ -194,6 +249,18 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("mparticle_events", batch(event_id=1)),
     ("mparticle_events", batch(custom_event_type="sport")),
     ("mparticle_events", batch(timestamp_unixtime_ms=1)),
+    ("mparticle_events", batch(event_name=1)),
+    ("mparticle_events", batch(event_name="Audience Entered")),
+    ("mparticle_events", batch(event_name="Audience Resync Begun", custom_attributes={"audience_id": "a"})),
+    ("mparticle_events", batch(session_start_unixtime_ms=1)),
+    ("mparticle_events", batch(product_action={"total_amount": 1})),
+    ("mparticle_events", batch(product_action={"action": "buy"})),
+    ("mparticle_events", {**batch(), "mpid": 7}),
+    ("mparticle_events", {**batch(), "mpid": "u-17"}),
+    ("mparticle_events", {**batch(), "device_info": {"att_timestamp_unixtime_ms": 1}}),
+    ("mparticle_events", {**batch(), "integration_attributes": [{"a": "b"}]}),
+    ("mparticle_events", {**batch(), "source_info": {"is_historical": "yes"}}),
+    ("mparticle_events", {**batch(), "events": [{**batch()["events"][0], "event_type": "commerce_event"}]}),
     ("mparticle_events", {**batch(), "events": []}),
     ("mparticle_events", {**batch(), "environment": "test"}),
     ("mparticle_events", {**batch(), "user_identities": {"email": "x"}}),
@@ -217,10 +284,28 @@ def test_what_is_wrong_is_not_valid(message_format: str, document: dict[str, Any
     assert errors(message_format, document)
 
 
+@pytest.mark.parametrize(
+    ("message_format", "document"),
+    [
+        ("amplitude_cohort", COHORT),
+        ("mparticle_audience", AUDIENCE),
+        ("adobe_profile", ADOBE),
+        ("mparticle_events", batch()),
+        *((name, notice_of(name)) for name in SCHEMAS),
+    ],
+)
+def test_nothing_that_is_required_may_be_missing(message_format: str, document: dict[str, Any]) -> None:
+    required = load_schema(message_format)["required"]
+    assert required
+    for key in required:
+        assert errors(message_format, {k: v for k, v in document.items() if k != key}), key
+
+
 def test_a_consumer_can_fetch_a_schema_by_command() -> None:
     command = [sys.executable, "-m", "airflow_kinesis_audience.schemas"]
     found = subprocess.run([*command, "adobe_profile"], capture_output=True, text=True, check=True)
     assert json.loads(found.stdout) == load_schema("adobe_profile")
-    refused = subprocess.run([*command, "adobe"], capture_output=True, text=True, check=False)
-    assert refused.returncode == 2
-    assert "amplitude_cohort" in refused.stderr
+    for arguments in (["adobe"], []):
+        refused = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+        assert refused.returncode == 2
+        assert "amplitude_cohort" in refused.stderr
