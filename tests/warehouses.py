@@ -75,6 +75,15 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[
 
 
 @pytest.fixture
+def duckdb_in_memory() -> Iterator[SqlWarehouse]:
+    """Open an empty DuckDB in memory, for tests that need many state schemas one after the other."""
+    database = duckdb.connect(":memory:", config={"threads": 1})
+    with DuckDbWarehouse(database.cursor, DIALECTS["duckdb"]) as warehouse:
+        yield warehouse
+    database.close()
+
+
+@pytest.fixture
 def warehouse(reopen: Callable[[], SqlWarehouse]) -> SqlWarehouse:
     """Open an empty warehouse; a test that asks for it runs once per engine."""
     return reopen()
@@ -136,6 +145,23 @@ class Watched:
     def _live(self) -> None:
         if self.dead:
             raise Killed
+
+
+class DiesAt(Watched):
+    """A warehouse whose process dies before or after one of its statements.
+
+    :param at: which statement, from 0.
+    :param side: ``before`` or ``after`` it.
+    """
+
+    def __init__(self, warehouse: SqlWarehouse, at: int, side: str) -> None:
+        self._left = at
+        super().__init__(warehouse, **{side: self._count})  # type: ignore[arg-type]
+
+    def _count(self, _: str) -> None:
+        self._left -= 1
+        if self._left < 0:
+            self.kill()
 
 
 class Fate(Enum):
@@ -355,4 +381,4 @@ def members_of(consumer: AudienceConsumer) -> dict[str, frozenset[str]]:
     return {audience: users for audience, users in told.items() if users}
 
 
-__all__ = ["KINESIS_LIMITS", "reopen", "warehouse"]
+__all__ = ["KINESIS_LIMITS", "duckdb_in_memory", "reopen", "warehouse"]

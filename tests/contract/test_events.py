@@ -6,13 +6,12 @@ import hashlib
 import json
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-import duckdb
 import pytest
 
 from airflow_kinesis_audience import event_rows as event_rows_module
@@ -21,14 +20,12 @@ from airflow_kinesis_audience.audience import IdentityRule
 from airflow_kinesis_audience.events import EventSource, Interval, without
 from airflow_kinesis_audience.exceptions import DeliveryIncomplete, GuardTripped
 from airflow_kinesis_audience.forwarding import forward
-from airflow_kinesis_audience.hooks.warehouse import DuckDbWarehouse, SqlWarehouse
 from airflow_kinesis_audience.ledger import Ledger
-from airflow_kinesis_audience.sql import DIALECTS
 from tests.warehouses import (
+    DiesAt,
     Fate,
     Killed,
     Stream,
-    Watched,
     day,
     fresh_schema,
     insert_rows,
@@ -38,6 +35,7 @@ from tests.warehouses import (
 )
 
 if TYPE_CHECKING:
+    from airflow_kinesis_audience.hooks.warehouse import SqlWarehouse
     from airflow_kinesis_audience.sending import Delivery
 
 Row = tuple[str | None, str | None, str | None, str | None, str]
@@ -287,56 +285,26 @@ def test_what_failed_is_finished_first_by_whichever_run_comes_next(warehouse: Sq
     assert list_tables(warehouse, line.schema) == set()
 
 
-class DiesAt:
-    """Ends the process before or after one of its statements."""
-
-    def __init__(self, left: int, side: str) -> None:
-        self.left, self.side = left, side
-        self.watched: Watched | None = None
-
-    def before(self, _: str) -> None:
-        self._count("before")
-
-    def after(self, _: str) -> None:
-        self._count("after")
-
-    def _count(self, side: str) -> None:
-        if side == self.side:
-            self.left -= 1
-            if self.left < 0:
-                assert self.watched is not None
-                self.watched.kill()
-
-
-@pytest.fixture
-def in_memory() -> Iterator[SqlWarehouse]:
-    database = duckdb.connect(":memory:", config={"threads": 1})
-    with DuckDbWarehouse(database.cursor, DIALECTS["duckdb"]) as warehouse:
-        yield warehouse
-    database.close()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("side", ["before", "after"])
 @pytest.mark.parametrize("same", [True, False])
 def test_a_run_that_dies_anywhere_loses_nothing_and_leaves_no_table(
-    in_memory: SqlWarehouse, side: str, same: bool
+    duckdb_in_memory: SqlWarehouse, side: str, same: bool
 ) -> None:
     for number in range(200):
-        line = Line(in_memory, {"batch": False}, schema=f"dies_{side}_{same}_{number}")
+        line = Line(duckdb_in_memory, {"batch": False}, schema=f"dies_{side}_{same}_{number}")
         line.put([row for n in range(5) for row in rows(n / 10, user=f"u{n}")])
         line.put(rows(1.5))
-        dies = DiesAt(number, side)
-        dies.watched = watched = Watched(in_memory, before=dies.before, after=dies.after)
+        dies = DiesAt(duckdb_in_memory, number, side)
         try:
-            line.run(0, 1, watched)
+            line.run(0, 1, dies)
         except Killed:
             line.run(0, 1 if same else 2)
         line.run(0, 2)
         documents = set(line.stream.messages)
         assert Counter(line.ids(list(documents))) == Counter([f"e{n / 10}" for n in range(5)] + ["e1.5"])
-        assert list_tables(in_memory, line.schema) == set()
-        if dies.left >= 0:
+        assert list_tables(duckdb_in_memory, line.schema) == set()
+        if not dies.dead:
             return
     pytest.fail("there was no end of statements")
 

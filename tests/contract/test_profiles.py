@@ -7,14 +7,13 @@ each run, whether that starts an export, and what the document then says, all of
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -24,19 +23,17 @@ from airflow_kinesis_audience.audience import Source, instant
 from airflow_kinesis_audience.consumer import AudienceConsumer
 from airflow_kinesis_audience.deletion import close, say_goodbye
 from airflow_kinesis_audience.exceptions import DeliveryIncomplete
-from airflow_kinesis_audience.hooks.warehouse import DuckDbWarehouse, SqlWarehouse
 from airflow_kinesis_audience.ledger import Ledger
 from airflow_kinesis_audience.messages import FIREHOSE_LIMITS
 from airflow_kinesis_audience.resync import resync
-from airflow_kinesis_audience.sql import DIALECTS
 from airflow_kinesis_audience.sync import Sync
 from airflow_kinesis_audience.upkeep import Upkeep
 from tests.warehouses import (
     LET_ALL_THROUGH,
+    DiesAt,
     Fate,
     Killed,
     Stream,
-    Watched,
     day,
     fresh_schema,
     list_tables,
@@ -47,6 +44,7 @@ from tests.warehouses import (
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.guards import Guards
+    from airflow_kinesis_audience.hooks.warehouse import SqlWarehouse
     from airflow_kinesis_audience.sending import Delivery, Report
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "adobe_profile.json"
@@ -332,14 +330,6 @@ def bounds(examples: int) -> settings:
     return settings(max_examples=examples, derandomize=True, deadline=None, suppress_health_check=slow)
 
 
-@pytest.fixture
-def duckdb_in_memory() -> Iterator[SqlWarehouse]:
-    database = duckdb.connect(":memory:", config={"threads": 1})
-    with DuckDbWarehouse(database.cursor, DIALECTS["duckdb"]) as warehouse:
-        yield warehouse
-    database.close()
-
-
 @pytest.mark.slow
 def test_every_document_is_what_the_profile_is_then_on_duckdb(duckdb_in_memory: SqlWarehouse) -> None:
     @bounds(30)
@@ -411,28 +401,6 @@ def test_a_slice_is_bounded_by_memberships_and_a_profile_is_never_cut(warehouse:
     assert reached == {written["slices"]}
 
 
-class DiesAt:
-    """Ends the process before or after one of its statements."""
-
-    def __init__(self, at: int, side: str) -> None:
-        self.left = at
-        self.side = side
-        self.watched: Watched | None = None
-
-    def before(self, _: str) -> None:
-        self._count("before")
-
-    def after(self, _: str) -> None:
-        self._count("after")
-
-    def _count(self, side: str) -> None:
-        if side == self.side:
-            self.left -= 1
-            if self.left < 0:
-                assert self.watched is not None
-                self.watched.kill()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("side", ["before", "after"])
 def test_a_publish_that_dies_anywhere_goes_on_with_the_same_documents_and_leaves_no_table(
@@ -442,11 +410,9 @@ def test_a_publish_that_dies_anywhere_goes_on_with_the_same_documents_and_leaves
     for at in range(200):
         export = Export(duckdb_in_memory, IDS, schema=f"dies_{side}_{at}")
         export.run(day(0), PEOPLE)
-        dies = DiesAt(at, side)
-        watched = Watched(duckdb_in_memory, before=dies.before, after=dies.after)
-        dies.watched = watched
+        dies = DiesAt(duckdb_in_memory, at, side)
         try:
-            export.publish(day(0), watched)
+            export.publish(day(0), dies)
         except Killed:
             export.publish(day(0))
         export.run(day(1), LATER)
@@ -457,7 +423,7 @@ def test_a_publish_that_dies_anywhere_goes_on_with_the_same_documents_and_leaves
         assert [without_id(document) for document in found] == straight
         ids = [json.loads(document)["messageId"] for document in found]
         assert len(set(ids)) == len(ids) == 18
-        if dies.left >= 0:
+        if not dies.dead:
             return
     pytest.fail("there was no end of statements")
 
