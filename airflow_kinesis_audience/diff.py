@@ -15,6 +15,7 @@ from airflow_kinesis_audience.membership import (
     AUDIENCE_COLUMNS,
     Tables,
     audience_rows,
+    bucket_of,
     member_columns,
     padded,
     select_membership,
@@ -261,7 +262,7 @@ def numbered(names: Sequence[str], origin: exp.Table) -> exp.Select:
     """Number the rows in the order of audience, action, bucket and user; a user's bucket never changes."""
     from sqlglot import exp
 
-    bucket = exp.func("SUBSTRING", exp.MD5(this=column("user_id")), exp.Literal.number(1), exp.Literal.number(3))
+    bucket = bucket_of(column("user_id"))
     order = [exp.Ordered(this=e) for e in (column("audience_id"), column("action"), bucket, column("user_id"))]
     number = exp.Window(this=exp.RowNumber(), order=exp.Order(expressions=order))
     own = {

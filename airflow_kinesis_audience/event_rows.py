@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_kinesis_audience.audience import instant_text
 from airflow_kinesis_audience.events import Events, EventSource, Interval
 from airflow_kinesis_audience.identity import is_wrong
-from airflow_kinesis_audience.membership import padded, with_expressions
-from airflow_kinesis_audience.slices import arrow_type, identities_by_label, read_value
-from airflow_kinesis_audience.source import value_of
+from airflow_kinesis_audience.membership import bucket_of, padded, with_expressions
+from airflow_kinesis_audience.slices import arrow_type, identities_by_label, read_columns, read_value, slice_of
+from airflow_kinesis_audience.source import key_text, value_of
 from airflow_kinesis_audience.sql import SOURCE_PLACEHOLDER, Kind, Warehouse, column, render, table, text
 
 if TYPE_CHECKING:
@@ -90,9 +90,11 @@ def select_events(
 
     columns = layout.columns
     checks = [(c, is_wrong(c, dialect)) for c in columns.checked]
+    named_by = {name: getattr(source, name) for name in _KEYS}
+    keys = {n: key_text(c) if c is not None else exp.cast(exp.null(), "TEXT") for n, c in named_by.items()}
     given = (
         exp.select(
-            *(_key_text(getattr(source, name)).as_(name, quoted=True) for name in _KEYS),
+            *(key.as_(name, quoted=True) for name, key in keys.items()),
             column(source.occurred_at or source.arrived_at).as_("occurred_at", quoted=True),
             *(value_of(c, dialect).as_(c.new, quoted=True) for c in columns.columns),
             *(check.as_(c.wrong, quoted=True) for c, check in checks if check is not None),
@@ -115,14 +117,6 @@ def select_events(
         ("cut", _cut(slice_rows), None),
     ]
     return with_expressions(exp.union(found, none, distinct=False), named)
-
-
-def _key_text(name: str | None) -> exp.Expr:
-    from sqlglot import exp
-
-    if name is None:
-        return exp.cast(exp.null(), "TEXT")
-    return exp.func("NULLIF", exp.cast(column(name), "TEXT"), exp.Literal.string(""))
 
 
 def _arrived_in(name: str, kind: Kind, interval: Interval) -> exp.Expr:
@@ -177,7 +171,7 @@ def _placed() -> exp.Select:
         return exp.Sub(this=window, expression=exp.Literal.number(1))
 
     whom = exp.func("COALESCE", column("user_id"), column("device_id"))
-    bucket = exp.func("SUBSTRING", exp.MD5(this=whom.copy()), exp.Literal.number(1), exp.Literal.number(3))
+    bucket = bucket_of(whom)
     # A user and a device may have one id, and are two.
     about: list[exp.Expr] = [bucket.copy(), column("user_id"), column("device_id")]
     return (
@@ -198,11 +192,8 @@ def _cut(slice_rows: int) -> exp.Select:
 
     inside = exp.paren(exp.Mod(this=column("within"), expression=exp.Literal.number(BATCH_ROWS)))
     first = exp.paren(exp.Sub(this=column("position"), expression=inside))
-    part = exp.Floor(
-        this=exp.Div(this=exp.cast(first.copy(), "DOUBLE"), expression=exp.Literal.number(slice_rows))
-    )
     return exp.select(
-        exp.Star(), first.as_("batch", quoted=True), exp.cast(part, "BIGINT").as_("slice", quoted=True)
+        exp.Star(), first.as_("batch", quoted=True), slice_of(first.copy(), slice_rows).as_("slice", quoted=True)
     ).from_(table(None, "placed"))
 
 
@@ -241,9 +232,7 @@ def _read_slice(warehouse: Warehouse, events: EventSet, number: int) -> Events:
         .where(column("problem").is_(exp.null()), column("slice").eq(number))
         .order_by(column("position"))
     )
-    schema = pa.schema(fields)
-    batches = list(warehouse.read_batches(render(query, warehouse.dialect), schema, rows=20_000))
-    read: dict[str, list[Any]] = pa.Table.from_batches(batches, schema=schema).to_pydict()
+    read = read_columns(warehouse, query, fields, rows=20_000)
     return Events(
         **{n: read[n] for n in ("batch", "bucket", *_KEYS)},
         sync_id=events.sync_id,

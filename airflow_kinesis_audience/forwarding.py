@@ -124,12 +124,11 @@ class _Forwarder:
         if not known.get("written"):
             return []
         interval = _interval_of(known)
-        if standing.sending is not None or interval not in self._forwarded():
+        begun = standing.sending is not None or interval not in self._forwarded()
+        if begun:
             self._send(known)
-            drop_kept(self.log, Event.SNAPSHOT, known, interval.end)
-            return [interval]
         drop_kept(self.log, Event.SNAPSHOT, known, interval.end)
-        return []
+        return [interval] if begun else []
 
     def _forward(self, interval: Interval, *, resend: bool) -> None:
         _, standing = self.log.read()

@@ -192,6 +192,16 @@ def base_columns(layout: Layout) -> tuple[str, ...]:
     return ("action", *member_columns(layout), "left_at", *AUDIENCE_COLUMNS)
 
 
+def bucket_of(user: exp.Expr) -> exp.Expr:
+    """Build a user's bucket, three hexadecimal digits; it never changes.
+
+    :param user: the user's id, or what else tells whom a message is about.
+    """
+    from sqlglot import exp
+
+    return exp.func("SUBSTRING", exp.MD5(this=user.copy()), exp.Literal.number(1), exp.Literal.number(3))
+
+
 def padded(given: Mapping[str, exp.Expr], names: Sequence[str]) -> exp.Select:
     """Select the given expressions under their names, in the order of ``names``, and NULL for all others."""
     from sqlglot import exp

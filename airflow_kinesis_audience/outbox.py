@@ -66,6 +66,7 @@ class Outbox:
         self.delivery = delivery
         self.log = DeliveryLog(ledger, delivery)
         self.report = Report()
+        self._exits_kept = exits_kept_by(delivery.renderer)
         self._put = put
         self._policy = policy or RetryPolicy()
         self._watch = watch
@@ -101,7 +102,8 @@ class Outbox:
             for change_set in self._pending(standing, as_of):
                 self.send(change_set)
             drop_snapshot(self.log)
-            drop_profiles(self.log)
+            if self._exits_kept is not None:
+                drop_profiles(self.log)
             if already and resend:
                 self._send_again(as_of)
 
@@ -185,9 +187,8 @@ class Outbox:
         """Send one change set from where its last attempt got to, and write down how far this one gets."""
         found = self._find_progress(change_set, resend=resend)
         told: ChangeSet | EventSet | ProfileSet = change_set
-        exits_kept = exits_kept_by(self.delivery.renderer)
-        if found is not None and exits_kept is not None and isinstance(change_set, ChangeSet):
-            told = write_profiles(self.log, change_set, exits_kept=exits_kept, keep=not resend)
+        if found is not None and self._exits_kept is not None and isinstance(change_set, ChangeSet):
+            told = write_profiles(self.log, change_set, exits_kept=self._exits_kept, keep=not resend)
             found = self._find_progress(change_set, resend=resend)
         if found is None:
             return  # another publisher has delivered it since this one looked
@@ -227,9 +228,10 @@ class Outbox:
             )
         sending.write(Event.DELIVERED)
         self.report.change_sets.append(instant_text(change_set.as_of))
-        drop_profiles(self.log)
-        if resend and told is not change_set:
+        if told is not change_set and resend:
             drop_table(self.warehouse, table(self.ledger.schema, told.table))
+        elif told is not change_set:
+            drop_profiles(self.log)
 
     def _find_progress(
         self, change_set: ChangeSet | EventSet, *, resend: bool

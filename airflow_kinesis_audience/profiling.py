@@ -15,11 +15,20 @@ from airflow_kinesis_audience.membership import (
     AUDIENCE,
     MEMBER,
     Tables,
+    bucket_of,
     select_known,
     with_expressions,
 )
 from airflow_kinesis_audience.profile import Profiles, Stay
-from airflow_kinesis_audience.slices import ChangeSet, by_label, read_audience_names, value_columns, value_fields
+from airflow_kinesis_audience.slices import (
+    ChangeSet,
+    by_label,
+    read_audience_names,
+    read_columns,
+    slice_of,
+    value_columns,
+    value_fields,
+)
 from airflow_kinesis_audience.sql import Warehouse, column, render, table, text
 
 if TYPE_CHECKING:
@@ -199,7 +208,7 @@ def _joined(change_set: ChangeSet, before: Tables | None) -> exp.Select:
         return column("user_id", "touched").eq(column("user_id", name))
 
     user_id = column("user_id", "touched")
-    bucket = exp.func("SUBSTRING", exp.MD5(this=user_id.copy()), exp.Literal.number(1), exp.Literal.number(3))
+    bucket = bucket_of(user_id)
     order = exp.Order(expressions=[exp.Ordered(this=bucket.copy()), exp.Ordered(this=user_id.copy())])
     number = exp.Window(this=exp.RowNumber(), order=order)
     so_far = exp.Window(
@@ -207,11 +216,10 @@ def _joined(change_set: ChangeSet, before: Tables | None) -> exp.Select:
         order=order.copy(),
         spec=exp.WindowSpec(kind="ROWS", start="UNBOUNDED", start_side="PRECEDING", end="CURRENT ROW"),
     )
-    ahead = exp.cast(exp.paren(exp.Sub(this=so_far, expression=column("weight", "collected"))), "DOUBLE")
-    part = exp.Floor(this=exp.Div(this=ahead, expression=exp.Literal.number(change_set.slice_rows)))
+    ahead = exp.paren(exp.Sub(this=so_far, expression=column("weight", "collected")))
     known = exp.null() if before is None else column("user_id", "trailing")
     given: dict[str, exp.Expr] = {
-        "slice": exp.cast(part, "BIGINT"),
+        "slice": slice_of(ahead, change_set.slice_rows),
         "position": exp.Sub(this=number, expression=exp.Literal.number(1)),
         "user_id": user_id,
         "bucket": bucket,
@@ -259,10 +267,7 @@ def _read_slice(warehouse: Warehouse, profiles: ProfileSet, number: int, names: 
         .where(column("slice").eq(number))
         .order_by(column("position"))
     )
-    schema = pa.schema(fields + value_fields(layout))
-    sql = render(query, warehouse.dialect)
-    batches = list(warehouse.read_batches(sql, schema, rows=change_set.slice_rows))
-    read: dict[str, list[Any]] = pa.Table.from_batches(batches, schema=schema).to_pydict()
+    read = read_columns(warehouse, query, fields + value_fields(layout), rows=change_set.slice_rows)
     own: dict[str, Any] = {n: read[n] for n in _OWN}
     return Profiles(
         **own | {"known": [bool(n) for n in read["known"]]},

@@ -111,10 +111,9 @@ def read_slice(
     """
     import pyarrow as pa
 
-    schema = _schema(change_set.layout)
-    query = render(_select(change_set, number, told), warehouse.dialect)
-    batches = list(warehouse.read_batches(query, schema, rows=change_set.slice_rows))
-    read: dict[str, list[Any]] = pa.Table.from_batches(batches, schema=schema).to_pydict()
+    fields = [(n, pa.int64() if n == "position" else pa.string()) for n in _OWN]
+    fields += value_fields(change_set.layout)
+    read = read_columns(warehouse, _select(change_set, number, told), fields, rows=change_set.slice_rows)
     own: dict[str, Any] = {n: read[n] for n in _OWN}
     return Changes(
         **own,
@@ -165,11 +164,28 @@ def arrow_type(kind: Kind) -> pa.DataType:
     return types.get(kind, pa.string())
 
 
-def _schema(layout: Layout) -> pa.Schema:
+def read_columns(
+    warehouse: Warehouse, query: exp.Query, fields: Sequence[tuple[str, pa.DataType]], *, rows: int
+) -> dict[str, list[Any]]:
+    """Read a result whole, by columns.
+
+    :param fields: names and types of the columns, by position.
+    :param rows: most rows of a batch.
+    """
     import pyarrow as pa
 
-    fields = [(n, pa.int64() if n == "position" else pa.string()) for n in _OWN]
-    return pa.schema(fields + value_fields(layout))
+    schema = pa.schema(fields)
+    batches = list(warehouse.read_batches(render(query, warehouse.dialect), schema, rows=rows))
+    read: dict[str, list[Any]] = pa.Table.from_batches(batches, schema=schema).to_pydict()
+    return read
+
+
+def slice_of(ahead: exp.Expr, slice_rows: int) -> exp.Expr:
+    """Build the number of a slice from how many rows are ahead."""
+    from sqlglot import exp
+
+    share = exp.Div(this=exp.cast(ahead, "DOUBLE"), expression=exp.Literal.number(slice_rows))
+    return exp.cast(exp.Floor(this=share), "BIGINT")
 
 
 def value_columns(layout: Layout) -> list[exp.Expr]:

@@ -80,9 +80,6 @@ def source_columns(source: Source, layout: Layout, dialect: Dialect) -> exp.Sele
     """
     from sqlglot import exp
 
-    def key_text(name: str) -> exp.Expr:
-        return exp.func("NULLIF", exp.cast(column(name), "TEXT"), exp.Literal.string(""))
-
     audience: exp.Expr
     name: exp.Expr
     if source.audience_id_column is not None:
@@ -100,6 +97,13 @@ def source_columns(source: Source, layout: Layout, dialect: Dialect) -> exp.Sele
         *(value_of(c, dialect).as_(c.new, quoted=True) for c in layout.columns),
         *(check.as_(c.wrong, quoted=True) for c, check in checks if check is not None),
     )
+
+
+def key_text(name: str) -> exp.Expr:
+    """Build a key as text; an empty one counts as none."""
+    from sqlglot import exp
+
+    return exp.func("NULLIF", exp.cast(column(name), "TEXT"), exp.Literal.string(""))
 
 
 def value_of(c: Column, dialect: Dialect) -> exp.Expr:

@@ -13,13 +13,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, ClassVar
 
-import orjson
-
 from airflow_kinesis_audience.audience import epoch_seconds, instant, instant_text
 from airflow_kinesis_audience.exceptions import MessageTooLarge
 from airflow_kinesis_audience.formats.adobe_identities import find_namespaces, render_identities
 from airflow_kinesis_audience.formats.nesting import nest
-from airflow_kinesis_audience.formats.values import render_column
+from airflow_kinesis_audience.formats.values import encode, render_column
 from airflow_kinesis_audience.messages import Envelope, Lifecycle, Message, Notice, partition_of
 from airflow_kinesis_audience.profile import Membership, Profiles, Stay, read_memberships
 
@@ -162,7 +160,7 @@ class AdobeProfile:
             "messageId": f"{envelope.job}::{notice.kind}::{notice.number}",
             "computedTime": epoch_seconds(notice.time),
         }
-        return Message(_encode(document), partition, hash_key, 0)
+        return Message(encode(document), partition, hash_key, 0)
 
     # -- what starts an export
 
@@ -218,7 +216,7 @@ class AdobeProfile:
         identities: bytes,
     ) -> Message:
         audiences = {m.audience_id: self._describe(m, profiles) for m in memberships}
-        parts = [attributes, b',"segmentMembership":', _encode({self.namespace: audiences} if audiences else {})]
+        parts = [attributes, b',"segmentMembership":', encode({self.namespace: audiences} if audiences else {})]
         parts += [b',"identityMap":{', identities[1:], b"}"]
         position = profiles.position[row]
         if self.message_ids:
@@ -258,10 +256,6 @@ def _differing(columns: Sequence[tuple[list[bytes], list[bytes]]], rows: int) ->
     return differs
 
 
-def _rendered(name: str, column: Sequence[Any]) -> list[bytes]:
-    return render_column(f"property {name}", column)
-
-
 def _is_yes(value: Any) -> bool:
     return value is True or (isinstance(value, str) and value.strip().lower() in ("y", "yes", "true"))
 
@@ -277,13 +271,6 @@ def _are_texts(names: Iterable[Any]) -> bool:
 def _not_mapped(option: str, names: Sequence[str], profiles: Profiles) -> str:
     mapped = ", ".join(sorted(profiles.new_properties)) or "none"
     return f"{option} names {', '.join(names)}; the mapped properties are {mapped}"
-
-
-def _encode(document: Mapping[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(document)
-    except orjson.JSONEncodeError:
-        raise ValueError("an audience's id or name is not text that UTF-8 can encode; correct it there") from None
 
 
 def _too_large(profiles: Profiles, row: int, found_bytes: int, limit_bytes: int) -> MessageTooLarge:

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress, count, islice, pairwise, repeat
 from operator import ne
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import orjson
 
 from airflow_kinesis_audience.audience import Action, Changes, Updated, epoch_seconds
 from airflow_kinesis_audience.exceptions import MessageTooLarge
-from airflow_kinesis_audience.formats.values import render_column, render_texts
+from airflow_kinesis_audience.formats.values import encode, render_column, render_texts
 from airflow_kinesis_audience.messages import (
     Direction,
     Envelope,
@@ -123,7 +123,7 @@ class AmplitudeCohort:
             "users": [],
             "lifecycle": told | counts,
         }
-        return Message(_encode(document), partition, hash_key, 0)
+        return Message(encode(document), partition, hash_key, 0)
 
     def _names(self, changes: Changes) -> Sequence[str]:
         if isinstance(self.user_properties, bool):
@@ -220,16 +220,7 @@ def _head(changes: Changes, envelope: Envelope, run: _Run, first_row: int) -> by
         "computed_time": epoch_seconds(changes.as_of),
         "message_id": f"{envelope.job}::{run.direction}::{changes.position[first_row]}",
     }
-    return _encode(document)[: -len(b"}")] + _USERS
-
-
-def _encode(document: dict[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(document)
-    except orjson.JSONEncodeError:
-        raise ValueError(
-            "an audience's id or name is not text that UTF-8 can encode; correct it at its source"
-        ) from None
+    return encode(document)[: -len(b"}")] + _USERS
 
 
 def _too_large(changes: Changes, row: int, found_bytes: int, limit_bytes: int) -> MessageTooLarge:

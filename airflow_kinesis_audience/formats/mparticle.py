@@ -20,7 +20,7 @@ import orjson
 from airflow_kinesis_audience.audience import Action, Changes, Identity, epoch_seconds
 from airflow_kinesis_audience.exceptions import MessageTooLarge
 from airflow_kinesis_audience.formats.mparticle_identities import IDENTITY_TYPES, find_type, fold
-from airflow_kinesis_audience.formats.values import LARGEST_EXACT_INTEGER, render_column, render_texts
+from airflow_kinesis_audience.formats.values import LARGEST_EXACT_INTEGER, encode, render_column, render_texts
 from airflow_kinesis_audience.messages import Direction, Envelope, Lifecycle, Message, Notice, partition_of
 
 _INTEGER = re.compile("0|-?[1-9][0-9]{0,15}")
@@ -153,7 +153,7 @@ class MparticleAudience:
             "Lifecycle": told,
             "MessageId": f"{envelope.job}::{notice.kind}::{notice.number}",
         }
-        return Message(_encode(document), partition, hash_key, 0)
+        return Message(encode(document), partition, hash_key, 0)
 
     def _head(self, changes: Changes, audience_id: str, enters: bool) -> bytes:
         document: dict[str, Any] = {
@@ -163,7 +163,7 @@ class MparticleAudience:
             "IsMember": enters,
             "UserIdentities": {},
         }
-        return _encode(document)[: -len(b"}}")]
+        return encode(document)[: -len(b"}}")]
 
     def _end(self, envelope: Envelope, enters: bool, position: int) -> bytes:
         if not self.message_ids:
@@ -254,15 +254,6 @@ def _twice(kind: str, user_id_as: str | None) -> str:
             "user_id_as as what the user id is sent, or null if it is not"
         )
     return f"two columns are mapped to the identity type {kind!r}; each type needs one column, of lists if need be"
-
-
-def _encode(document: Mapping[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(document)
-    except orjson.JSONEncodeError:
-        raise ValueError(
-            "an audience's id or name is not text that UTF-8 can encode; correct it at its source"
-        ) from None
 
 
 def _too_large(changes: Changes, row: int, found_bytes: int, limit_bytes: int) -> MessageTooLarge:

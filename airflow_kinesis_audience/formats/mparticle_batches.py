@@ -10,6 +10,7 @@ import orjson
 
 from airflow_kinesis_audience.exceptions import MessageTooLarge
 from airflow_kinesis_audience.formats.mparticle_event_fields import event_identity, set_place, with_lists
+from airflow_kinesis_audience.formats.values import encode
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -115,16 +116,11 @@ def close_batch(
 
 
 def dumps(document: Mapping[str, Any]) -> bytes:
-    """Render a document.
+    """Render a document of these.
 
     :raises ValueError: if a text in it is none that UTF-8 can encode.
     """
-    try:
-        return orjson.dumps(document)
-    except orjson.JSONEncodeError:
-        raise ValueError(
-            "an id, a name or an identity is not text that UTF-8 can encode; correct it at its source"
-        ) from None
+    return encode(document, "an id, a name or an identity")
 
 
 def _int64(value: uuid.UUID) -> str:

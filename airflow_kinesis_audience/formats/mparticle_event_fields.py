@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any, NamedTuple
 
 from airflow_kinesis_audience.formats.mparticle_identities import find_type
@@ -89,6 +90,7 @@ class EventIdentity(NamedTuple):
     place: str | None
 
 
+@cache
 def event_identity(name: str) -> EventIdentity:
     """Find out where an identity type stands.
 
@@ -142,6 +144,7 @@ def check_place(place: str) -> None:
     )
 
 
+@cache
 def _split(place: str) -> list[str]:
     parts = place.split(".")
     flat = next((n for n, part in enumerate(parts) if part in _FLAT and n < 2), None)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 _METADATA = ("device_info.device", "ip")
 _SWITCHES = {"user_attribute_change": "attribute_changes", "user_identity_change": "identity_changes"}
 _BOOLEANS = ("batch", "exclude_metadata", *_SWITCHES.values())
+_RENDERED_CHOICES = {place: {b"null", *render_column(place, names)} for place, names in CHOICES.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,9 +156,9 @@ class MparticleEvents:
         kind = _type_of(events, row)
         data = common_data(event_uuid(events.sync_id, events.event_id[row]), events.occurred_at[row])
         for place, column in inner.items():
-            choices = CHOICES.get(place)
-            if choices and column[row] not in (b"null", *(f'"{choice}"'.encode() for choice in choices)):
-                raise ValueError(f"data.{place} of an event is none of mParticle's; expected {', '.join(choices)}")
+            if place in CHOICES and column[row] not in _RENDERED_CHOICES[place]:
+                expected = ", ".join(CHOICES[place])
+                raise ValueError(f"data.{place} of an event is none of mParticle's; expected {expected}")
             put(data, place, column[row])
         if kind == "custom_event":
             data.setdefault("custom_event_type", "other")

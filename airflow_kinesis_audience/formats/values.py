@@ -60,6 +60,18 @@ def render_texts(name: str, column: Sequence[str]) -> list[bytes]:
     return render_column(name, column)
 
 
+def encode(document: Mapping[str, Any], what: str = "an audience's id or name") -> bytes:
+    """Render a document whose values are plain or rendered.
+
+    :param what: what in it may be wrong, for the error.
+    :raises ValueError: if a text in it is none that UTF-8 can encode; a retry does not help.
+    """
+    try:
+        return orjson.dumps(document)
+    except orjson.JSONEncodeError:
+        raise ValueError(f"{what} is not text that UTF-8 can encode; correct it at its source") from None
+
+
 def _plain(name: str, column: Sequence[Any]) -> list[Plain]:
     kinds = set(map(type, column))
     if kinds <= _AS_THEY_ARE or (kinds <= _SAFE_WITH_BOUND and _all_exact(column)):
