@@ -7,6 +7,7 @@ identity or a property value. What an author wrote wrong (an argument, a column 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -14,6 +15,12 @@ class AudienceError(Exception):
     """Any failure of a sync or a delivery that is not a mistake in the DAG's code."""
 
     retry_helps: ClassVar[bool] = True
+    held_by_guard: ClassVar[bool] = False
+
+    @property
+    def sentences(self) -> Sequence[str]:
+        """What happened, a sentence each."""
+        return (str(self),)
 
 
 class LedgerUnreadable(AudienceError):
@@ -63,15 +70,29 @@ class MessageTooLarge(AudienceError):
 
 
 class GuardTripped(AudienceError):
-    """A change set was stopped before it counted; nothing was sent and the baseline did not move."""
+    """A change set was stopped before it counted; nothing was sent and the baseline did not move.
+
+    :param breaches: the bounds that it breaks, a sentence each.
+    """
 
     retry_helps = False
+    held_by_guard = True
+
+    def __init__(self, message: str, breaches: Sequence[str]) -> None:
+        super().__init__(message)
+        self._breaches = tuple(breaches)
+
+    @property
+    def sentences(self) -> Sequence[str]:
+        """The bounds that it breaks."""
+        return self._breaches
 
 
 class SchemaChanged(AudienceError):
     """The mapping or a column's type is no longer what the published membership was written with."""
 
     retry_helps = False
+    held_by_guard = True
 
 
 class ReleaseRefused(AudienceError):

@@ -156,7 +156,8 @@ class _Forwarder:
             told = "; ".join(f"{count:,} rows {PROBLEMS[name]}" for name, count in sorted(problems.items()))
             raise GuardTripped(
                 f"of what arrived in {interval} {told}. Nothing of it was sent. Correct the source or the query "
-                'and clear this task, or say on_invalid_rows="drop" to leave such rows out'
+                'and clear this task, or say on_invalid_rows="drop" to leave such rows out',
+                [f"events that arrived in {interval}: {told}"],
             )
         return {
             "rows": rows,

@@ -55,6 +55,7 @@ class AudienceCounts:
     """What one run found of one audience.
 
     :param audience_id: none for rows that name no audience.
+    :param audience_name: none where no row of the source names it.
     :param source_rows: rows of the source.
     :param invalid_rows: of those, rows without a user id, or with an identity that is not what its rule promises.
     :param wrong_rows: of those with a user id, rows with such an identity, and ``wrong`` how many rows have what.
@@ -71,6 +72,7 @@ class AudienceCounts:
     entered: int
     exited: int
     updated: int
+    audience_name: str | None = None
     wrong_rows: int = 0
     wrong: Mapping[str, int] = field(default_factory=dict)
 
@@ -79,6 +81,7 @@ class AudienceCounts:
         cls,
         audience_id: str | None,
         *,
+        name: str | None = None,
         source: tuple[int, int],
         actions: Mapping[str, tuple[int, int]],
         previous: int | None,
@@ -100,6 +103,7 @@ class AudienceCounts:
         rows, invalid = source
         return cls(
             audience_id=audience_id,
+            audience_name=name,
             source_rows=rows,
             invalid_rows=invalid,
             duplicate_rows=rows - invalid - members,

@@ -60,4 +60,8 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [f"{_PACKAGE}.hooks.firehose"],
             },
         ],
+        "extra-links": [
+            f"{_PACKAGE}.operators.links.AudienceLink",
+            f"{_PACKAGE}.operators.links.StreamLink",
+        ],
     }

@@ -70,6 +70,7 @@ class Sync:
     :param ledger: the sync's ledger; it holds the warehouse and the schema.
     :param source: who belongs.
     :param guards: bounds within which a change set is believed.
+    :ivar counts: what the run found of each audience; nothing where it found its change set there already.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Sync:
         self.guards = guards or Guards()
         self.upkeep = upkeep or Upkeep()
         self.recorder = Recorder(ledger)
+        self.counts: Sequence[AudienceCounts] = ()
 
     def run(
         self,
@@ -164,6 +166,7 @@ class Sync:
         try:
             with self.recorder.unless_overtaken(name, step.as_of):
                 audiences = self._write(step, name, permission, hold=hold)
+            self.counts = audiences.counts
             self._check_audiences(step, audiences.counts, reuse_deleted)
             breaches = [*breaches, *audiences.invalid, *self.guards.find_breaches(audiences.counts)]
             stopped = [b for b in breaches if not permission.covers(b)]
@@ -233,7 +236,8 @@ class Sync:
             f"the change set of sync {self.ledger.sync_id!r} was stopped: {'; '.join(map(str, stopped))}. "
             "If the source is wrong, mend it and clear this task. If it is right, let one run through: trigger "
             'one with the configuration {"let_through": true}, or name the audiences: {"let_through": ["id", …]}. '
-            "Nothing was sent and the baseline is unchanged"
+            "Nothing was sent and the baseline is unchanged",
+            [str(b) for b in stopped],
         )
 
     def _describe(self, step: _Step, name: str, audiences: Sequence[AudienceCounts]) -> dict[str, Any]:
@@ -260,6 +264,7 @@ class Sync:
         found = read(render(select_audience_rows(schema, name, "wrong_identities"), dialect))
         source = {a: (rows, invalid) for a, _, rows, invalid, _ in found}
         wrong = {a: read_wrong(step.layout, counted) for a, *_, counted in found}
+        names = {a: name for a, name, *_ in found}
         actions: dict[str | None, dict[str, tuple[int, int]]] = {}
         for audience_id, action, rows, users in read(render(select_counts(schema, name), dialect)):
             actions.setdefault(audience_id, {})[action] = (rows, users)
@@ -272,6 +277,7 @@ class Sync:
         return [
             AudienceCounts.of(
                 audience_id,
+                name=names.get(audience_id),
                 source=source.get(audience_id, (0, 0)),
                 wrong=wrong.get(audience_id, (0, {})),
                 actions=actions.get(audience_id, {}),

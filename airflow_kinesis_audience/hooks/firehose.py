@@ -31,6 +31,7 @@ class FirehoseStreamHook(StreamHook):
     noun = "delivery stream"
     argument = "delivery_stream_name"
     arn_form = "arn:aws:firehose:REGION:ACCOUNT:deliverystream/NAME"
+    console = "firehose/home?region={region}#/details/{name}/monitoring"
     put_action = "firehose:PutRecordBatch"
     needs = "firehose:PutRecordBatch on the delivery stream"
     throttled = re.compile(

@@ -31,6 +31,7 @@ class KinesisStreamHook(StreamHook):
     noun = "stream"
     argument = "stream_name"
     arn_form = "arn:aws:kinesis:REGION:ACCOUNT:stream/NAME"
+    console = "kinesis/home?region={region}#/streams/details/{name}/monitoring"
     put_action = "kinesis:PutRecords"
     needs = "kinesis:PutRecords on the stream, kms:GenerateDataKey on its key if it is encrypted"
     form = ", and that the stream's largest record is not set below 1 MiB"

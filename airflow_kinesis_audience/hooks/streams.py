@@ -14,8 +14,10 @@ import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from airflow.providers.amazon.aws.links.base_aws import BASE_AWS_CONSOLE_LINK, BaseAwsLink
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from botocore import exceptions as sdk
 from botocore.config import Config
@@ -53,6 +55,7 @@ class StreamHook(AwsBaseHook):
     noun: ClassVar[str]
     argument: ClassVar[str]
     arn_form: ClassVar[str]
+    console: ClassVar[str]
     put_action: ClassVar[str]
     needs: ClassVar[str]
     form: ClassVar[str] = ""
@@ -72,6 +75,13 @@ class StreamHook(AwsBaseHook):
         """Name of the stream by which a delivery keeps its cursor."""
         self.client_once()
         return f"{self.service}://{self._region}/{self.name}"
+
+    @property
+    def console_url(self) -> str:
+        """Address of the stream in the AWS console, or nothing in a partition without a public one."""
+        domain = BaseAwsLink.get_aws_domain(self.client_once().meta.partition)
+        where = self.console.format(region=self._region, name=quote(re.split("[:/]", self.name)[-1]))
+        return f"{BASE_AWS_CONSOLE_LINK.format(aws_domain=domain)}/{where}" if domain else ""
 
     @property
     def _region(self) -> str:

@@ -18,7 +18,7 @@ from airflow_kinesis_audience.audience import instant
 from airflow_kinesis_audience.exceptions import ReleaseRefused
 from airflow_kinesis_audience.hooks.warehouse import open_warehouse
 from airflow_kinesis_audience.ledger import Ledger
-from airflow_kinesis_audience.operators.outcome import airflow_outcome
+from airflow_kinesis_audience.operators.outcome import airflow_outcome, tell_state
 from airflow_kinesis_audience.operators.run import read_change_set
 from airflow_kinesis_audience.release import is_released, release
 
@@ -49,7 +49,7 @@ class AudienceApprovalOperator(ApprovalOperator):
 
     def execute(self, context: Context) -> Any:
         """Ask, if there is anything to ask: not where an attempt before this one has had its answer."""
-        with airflow_outcome():
+        with airflow_outcome(context):
             summary = read_change_set(self.change_set)
         if not summary.get("held"):
             raise AirflowSkipException("no guard tripped: there is nothing to approve")
@@ -57,6 +57,7 @@ class AudienceApprovalOperator(ApprovalOperator):
             if is_released(ledger, as_of, held_table):
                 self.log.info("it was approved, and let through, before")
                 return None
+        tell_state(context, summary, "held", summary["held"])
         self.body = describe(summary)
         return super().execute(context)
 

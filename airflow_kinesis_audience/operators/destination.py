@@ -6,18 +6,23 @@ is opened. What happened is pushed to XCom before any error is raised.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from airflow_kinesis_audience.audience import instant_text
 from airflow_kinesis_audience.formats import load_renderer
 from airflow_kinesis_audience.hooks.firehose import FirehoseStreamHook
 from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_audience.hooks.warehouse import open_warehouse
 from airflow_kinesis_audience.ledger import Ledger
+from airflow_kinesis_audience.operators.assets import add_alias, tell_delivery
+from airflow_kinesis_audience.operators.links import AudienceLink, StreamLink
 from airflow_kinesis_audience.operators.outcome import airflow_outcome
 from airflow_kinesis_audience.operators.run import truth
 from airflow_kinesis_audience.outbox import Outbox
@@ -29,7 +34,10 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.hooks.streams import StreamHook
 
 PROGRESS_SECONDS = 5.0
-"""A line of the task's log tells how far a delivery has come, this often."""
+"""A line of the task's log, and an XCom, tell how far a delivery has come, this often."""
+
+PROGRESS_KEY = "progress"
+"""XCom key of how far a delivery has come, for the page."""
 
 SUMMARY_KEY = "delivery"
 """XCom key of the summary, there even where the task failed."""
@@ -58,6 +66,7 @@ class DeliveryOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("stream_name", "delivery_stream_name", *SHARED_FIELDS, "aggregate")
     template_fields_renderers = {"format_options": "json"}  # noqa: RUF012
+    operator_extra_links = (AudienceLink(), StreamLink())
     ui_color = "#f6e7d2"
 
     def __init__(
@@ -74,6 +83,8 @@ class DeliveryOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.alias = add_alias(self)
+        self.told: dict[str, Any] = {}
         self.stream_name = stream_name
         self.delivery_stream_name = delivery_stream_name
         self.message_format = message_format
@@ -85,19 +96,25 @@ class DeliveryOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Send what this task is for, and sum up what became of it."""
-        with airflow_outcome():
+        known = self.told = {}
+        with airflow_outcome(context, known):
             summary = self._begin(context)
+            known |= summary
             stream = self._stream()
+            known |= {"destination": stream.destination, "console_url": stream.console_url}
             delivery = self._delivery(stream)
             stream.check()
             with open_warehouse(summary["warehouse_conn_id"]) as warehouse:
                 ledger = Ledger(warehouse, summary["state_schema"], summary["sync_id"])
-                outbox = Outbox(ledger, self._deliver_as(delivery, context), stream.put, watch=self._watch())
+                outbox = Outbox(
+                    ledger, self._deliver_as(delivery, context), stream.put, watch=self._watch(context)
+                )
                 try:
                     summary |= self._send(outbox, delivery, summary)
                 finally:
                     summary |= {**asdict(outbox.report), "destination": delivery.destination}
                     context["ti"].xcom_push(key=SUMMARY_KEY, value=summary)
+        tell_delivery(context, self.alias, summary, self.message_format)
         self.log.info(
             "%s: %s change sets, %s changes in %s records (%s bytes) delivered, %s put again, in %s s",
             delivery.destination,
@@ -144,21 +161,43 @@ class DeliveryOperator(BaseOperator):
             aggregate=truth(self.aggregate, "aggregate"),
         )
 
-    def _watch(self) -> Any:
-        """Make the log's progress line: one every few seconds, however many answers come in."""
+    def _watch(self, context: Context) -> Callable[[Progress], None]:
+        """Make what tells the progress: once every few seconds, however many answers come in."""
         told = time.monotonic()
 
         def watch(progress: Progress) -> None:
             nonlocal told
             if time.monotonic() - told >= PROGRESS_SECONDS:
                 told = time.monotonic()
+                found = describe(progress)
                 self.log.info(
-                    "%s of %s changes as of %s, %.0f a second, %s records put again",
-                    f"{progress.done:,}",
-                    f"{progress.total:,}",
-                    progress.as_of.isoformat(),
-                    progress.tally.changes_delivered / max(progress.tally.seconds, 0.001),
-                    progress.tally.retried,
+                    "%s of %s changes as of %s, %.0f a second, %s to go, %s records put again, %s throttled",
+                    f"{found['done']:,}",
+                    f"{found['total']:,}",
+                    found["as_of"],
+                    found["rate"],
+                    "unknown" if found["eta_seconds"] is None else f"{found['eta_seconds']:,.0f} s",
+                    found["retried"],
+                    found["throttled"],
                 )
+                # A page that is not told is no reason to stop a delivery.
+                with contextlib.suppress(Exception):
+                    context["ti"].xcom_push(key=PROGRESS_KEY, value=found)
 
         return watch
+
+
+def describe(progress: Progress) -> dict[str, Any]:
+    """Sum up how far a delivery has come: changes, changes a second, and the seconds that the rest will take."""
+    tally = progress.tally
+    rate = tally.changes_delivered / max(tally.seconds, 0.001)
+    return {
+        "as_of": instant_text(progress.as_of),
+        "done": progress.done,
+        "total": progress.total,
+        "rate": round(rate, 1),
+        "eta_seconds": round((progress.total - progress.done) / rate, 1) if rate else None,
+        "throttled": tally.throttles.total(),
+        "retried": tally.retried,
+        "at": instant_text(datetime.now(UTC)),
+    }

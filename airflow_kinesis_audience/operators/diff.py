@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from airflow_kinesis_audience.audience import Source, identity_rules
+from airflow_kinesis_audience.audience import Source, identity_rules, instant_text
 from airflow_kinesis_audience.guards import Guards
 from airflow_kinesis_audience.hooks.warehouse import open_warehouse
 from airflow_kinesis_audience.ledger import Ledger
-from airflow_kinesis_audience.operators.outcome import airflow_outcome
+from airflow_kinesis_audience.operators.assets import add_alias, tell_change_set
+from airflow_kinesis_audience.operators.links import AudienceLink
+from airflow_kinesis_audience.operators.outcome import airflow_outcome, tell_state
 from airflow_kinesis_audience.operators.run import as_of_run, permission_of, select_all
 from airflow_kinesis_audience.sync import Sync
 from airflow_kinesis_audience.upkeep import Upkeep
@@ -93,6 +95,7 @@ class AudienceDiffOperator(BaseOperator):
     )
     template_ext: Sequence[str] = (".sql",)
     template_fields_renderers = {"sql": "sql"}  # noqa: RUF012
+    operator_extra_links = (AudienceLink(),)
     ui_color = "#e3f1ee"
 
     def __init__(
@@ -130,6 +133,8 @@ class AudienceDiffOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.alias = add_alias(self)
+        self.told: dict[str, Any] = {}
         self.warehouse_conn_id = warehouse_conn_id
         self.sql = sql
         self.table = table
@@ -162,8 +167,10 @@ class AudienceDiffOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Compute, look at and record the change set of this run."""
-        with airflow_outcome():
+        known = self.told = {"sync_id": self.sync_id or f"{self.dag_id}.{self.task_id}"}
+        with airflow_outcome(context, known):
             as_of = as_of_run(context, self.as_of)
+            known["as_of"] = instant_text(as_of)
             if self.on_guard not in ("fail", "hold"):
                 raise ValueError(f"on_guard is {self.on_guard!r}; expected fail or hold")
             source, guards = self._source(), self._guards()
@@ -175,14 +182,20 @@ class AudienceDiffOperator(BaseOperator):
                 history_view=self.history_view,
             )
             with open_warehouse(self.warehouse_conn_id) as warehouse:
-                ledger = Ledger(warehouse, self.state_schema, self.sync_id or f"{self.dag_id}.{self.task_id}")
-                summary = Sync(ledger, source, guards=guards, upkeep=upkeep).run(
+                ledger = Ledger(warehouse, self.state_schema, known["sync_id"])
+                sync = Sync(ledger, source, guards=guards, upkeep=upkeep)
+                summary = sync.run(
                     as_of,
                     permission=permission,
                     hold=self.on_guard == "hold",
                     reuse_deleted=self.reuse_deleted,
                 )
         self._tell(summary)
+        if "held" in summary:
+            tell_state(context, known, "held", summary["held"])
+        else:
+            names = {self.audience_id: self.audience_name} if self.audience_id and self.audience_name else {}
+            tell_change_set(context, self.alias, summary, guards, sync.counts, names)
         return {**summary, "warehouse_conn_id": self.warehouse_conn_id, "state_schema": self.state_schema}
 
     def _tell(self, summary: Mapping[str, Any]) -> None:

@@ -1,31 +1,71 @@
 """The one place where a domain error becomes what Airflow understands: retry, fail for good, or skip.
 
-Errors are not chained: what caused them can hold values of a row, which no log may show.
+Errors are not chained: what caused them can hold values of a row, which no log may show. What is told of one in
+XCom, for the page and the notifier, is the sentences of our own errors and no more than the name of any other.
 """
 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
 from airflow_kinesis_audience.exceptions import AudienceError, RunSuperseded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from airflow.sdk import Context
+
+STATE_KEY = "state"
+"""XCom key of what stopped a task, there even where the task failed."""
+
+MOST_SENTENCES = 20
+"""So many sentences are told one by one."""
 
 
 @contextlib.contextmanager
-def airflow_outcome() -> Iterator[None]:
-    """Let errors that a retry can help with pass; fail for good, or skip, on the others."""
+def airflow_outcome(context: Context | None = None, known: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Let errors that a retry can help with pass; fail for good, or skip, on the others.
+
+    :param context: of the task, to tell in XCom what stopped it.
+    :param known: what is known by then of ``sync_id``, ``as_of`` and ``destination``.
+    """
     try:
         yield
     except RunSuperseded as error:
         raise AirflowSkipException(str(error)) from None
     except ValueError as error:
+        _tell_error(context, known, [str(error)])
         raise AirflowFailException(str(error)) from None
     except AudienceError as error:
+        _tell_error(context, known, error.sentences, held=error.held_by_guard)
         if error.retry_helps:
             raise
         raise AirflowFailException(str(error)) from None
+    except Exception as error:
+        _tell_error(context, known, [f"{type(error).__name__}; the task's log has more"])
+        raise
+
+
+def tell_state(context: Context, known: Mapping[str, Any], state: str, sentences: Sequence[str]) -> None:
+    """Push what stopped a task to XCom.
+
+    :param state: ``held`` by a guard, or ``failed``.
+    :param sentences: ours, which hold neither a user id nor a value.
+    """
+    told = list(sentences[:MOST_SENTENCES])
+    if more := len(sentences) - len(told):
+        told.append(f"and {more:,} more")
+    where = {n: known[n] for n in ("sync_id", "as_of", "destination") if known.get(n) is not None}
+    context["ti"].xcom_push(key=STATE_KEY, value={**where, "state": state, "sentences": told})
+
+
+def _tell_error(
+    context: Context | None, known: Mapping[str, Any] | None, sentences: Sequence[str], *, held: bool = False
+) -> None:
+    if context is not None:
+        # What is told of the error must not take its place.
+        with contextlib.suppress(Exception):
+            tell_state(context, known or {}, "held" if held else "failed", sentences)

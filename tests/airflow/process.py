@@ -56,6 +56,7 @@ def run(order: Mapping[str, Any]) -> dict[str, Any]:
                 "tries": task.try_number,
                 "seconds": task.duration,
                 "xcom": read_xcoms(finished.dag_id, finished.run_id, task.task_id),
+                "events": read_asset_events(finished.dag_id, finished.run_id, task.task_id),
             }
             for task in finished.get_task_instances()
         },
@@ -104,7 +105,28 @@ def read_xcoms(dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
     )
     with create_session() as session:
         rows: Sequence[Any] = session.execute(query).all()
-    return {key: json.loads(value) if isinstance(value, str) else value for key, value in rows}
+    # Airflow keeps links as they are, everything else as JSON.
+    return {
+        key: json.loads(value) if isinstance(value, str) and not key.startswith("_link_") else value
+        for key, value in rows
+    }
+
+
+def read_asset_events(dag_id: str, run_id: str, task_id: str) -> list[dict[str, Any]]:
+    """Read what a task has told by asset events: the asset's name and the event's extra, in order."""
+    from airflow.models.asset import AssetEvent, AssetModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    query = (
+        select(AssetModel.name, AssetEvent.extra)
+        .join(AssetModel, AssetModel.id == AssetEvent.asset_id)
+        .where(AssetEvent.source_dag_id == dag_id)
+        .where(AssetEvent.source_run_id == run_id, AssetEvent.source_task_id == task_id)
+        .order_by(AssetEvent.id)
+    )
+    with create_session() as session:
+        return [{"asset": name, "extra": extra} for name, extra in session.execute(query)]
 
 
 def peak_mib() -> float:

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,12 +51,18 @@ PUBLISH = {"message_format": "amplitude_cohort", "aws_conn_id": "aws"}
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRun:
-    """What became of a task: its state, how often it was started, how long the last try took, its XComs by key."""
+    """What became of a task.
+
+    :ivar tries: how often it was started; ``seconds`` is how long the last try took.
+    :ivar xcom: its XComs by key.
+    :ivar events: its asset events in order: the asset's name, and the event's extra.
+    """
 
     state: str
     tries: int
     seconds: float | None
     xcom: Mapping[str, Any]
+    events: Sequence[Mapping[str, Any]]
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -197,3 +197,9 @@ def test_the_dag_of_events_in_the_docs_can_be_built_and_its_batch_read() -> None
     assert task.arrived_at_column == "loaded_at"
     [batch] = blocks("docs/events.md", "json")
     assert read_message(batch).statements == []
+
+
+def test_the_dag_of_the_docs_that_waits_for_changes_can_be_built() -> None:
+    [text] = blocks("docs/monitoring.md", "python")
+    built = run("docs/monitoring.md", text)["look"]
+    assert built is not None

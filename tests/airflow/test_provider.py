@@ -86,6 +86,13 @@ def test_every_module_with_an_operator_or_a_hook_is_listed(folder: str, ending: 
     assert holding <= set(listed_modules())
 
 
+@pytest.mark.parametrize("kind", ["extra-links"])
+def test_a_listed_class_exists(kind: str) -> None:
+    for path in get_provider_info()[kind]:
+        module, _, name = path.rpartition(".")
+        assert isinstance(getattr(importlib.import_module(module), name), type)
+
+
 @pytest.mark.usefixtures("installed")
 def test_package_name_is_the_name_of_the_distribution() -> None:
     found = distribution(DISTRIBUTION)

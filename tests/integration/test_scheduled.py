@@ -97,6 +97,16 @@ with DAG(
     )
 '''
 
+WOKEN = "woken"
+WOKEN_FILE = f"""
+from airflow.sdk import DAG, Asset
+from airflow.providers.standard.operators.empty import EmptyOperator
+
+with DAG("{WOKEN}", schedule=[Asset("kinesis://{REGION}/{UNPUBLISHED}")]):
+    EmptyOperator(task_id="look")
+"""
+"""A DAG that runs when an audience has changed."""
+
 Members = Mapping[str, Mapping[str, Any]]
 """User id to properties, as a consumer has them."""
 
@@ -252,7 +262,7 @@ def airflow(databases: tuple[str, str], endpoint_url: str) -> Iterator[RunningAi
         "warehouse": databases[1],
         "aws_default": json.dumps({"conn_type": "aws", "login": "testing", "password": "testing", "extra": extra}),
     }
-    dags = dict.fromkeys(DAG_IDS, DAG_FILE)
+    dags = {**dict.fromkeys(DAG_IDS, DAG_FILE), WOKEN: WOKEN_FILE}
     with running_airflow(databases[0], dags=dags, connections=connections) as running:
         yield running
 
@@ -307,6 +317,24 @@ def run_hour(airflow: RunningAirflow, dag_id: str, as_of: datetime) -> str:
     assert airflow.finished(dag_id, run_id) == "success"
     assert airflow.states(dag_id, run_id) == UNGUARDED
     return run_id
+
+
+def woken_by(airflow: RunningAirflow, runs: int) -> list[tuple[datetime, int]]:
+    """Wait for runs of the DAG that waits for changes; gives whose changes, and of how many change sets."""
+
+    def come() -> list[dict[str, Any]]:
+        found = airflow.runs(WOKEN)
+        return found if len(found) >= runs and all(r["state"] == "success" for r in found) else []
+
+    events = [
+        event["extra"]
+        for run in airflow.wait_for("runs that changes have woken", come)
+        for event in airflow.ask("GET", f"dags/{WOKEN}/dagRuns/{run['dag_run_id']}/upstreamAssetEvents")[
+            "asset_events"
+        ]
+    ]
+    told = [(datetime.fromisoformat(extra["as_of"]), len(extra["change_sets"])) for extra in events]
+    return sorted(told)
 
 
 def question_path(dag_id: str, run_id: str) -> str:
@@ -406,6 +434,8 @@ def test_what_a_run_could_not_publish_goes_out_with_the_next_run_and_before_its_
         assert times == sorted(times)
         assert set(times) == {seconds_of(second), seconds_of(third)}
     assert believed(known + stream.read()) == members_at(third)
+    # Only a delivery wakes whoever waits for changes; the failed one did not.
+    assert woken_by(airflow, 2) == [(first, 1), (third, 2)]
 
 
 def test_an_emptied_table_says_nothing_to_anybody_unless_a_person_approves(
