@@ -3,11 +3,13 @@
     python3 run.py demo     the whole way on this machine, without an account anywhere
     python3 run.py test     style, types and all tests; further arguments go to pytest
     python3 run.py lint     style and types
+    python3 run.py page     build the page of Airflow's UI, as a wheel has it
     python3 run.py bench    the benchmarks
     python3 run.py lock     write requirements.lock anew (--upgrade for the newest versions)
 
-It needs Python 3.11 with venv and nothing else, installs exactly what requirements.lock says, follows pip's
-settings, and changes nothing outside .venv but the caches of pip and uv.
+It needs Python 3.11 with venv and nothing else, installs exactly what requirements.lock and page/package-lock.json
+say, follows pip's and npm's settings, and changes nothing but .venv, page/node_modules, the built page, and the
+caches of pip, uv and npm.
 """
 
 import sys
@@ -37,6 +39,8 @@ LINTS = (
     ("ruff format", ["-m", "ruff", "format", "--check", "."]),
     ("mypy", ["-m", "mypy"]),
 )
+# The page of Airflow's UI. Each builds it if it has to; Node is a Python package of the environment.
+PAGE = {"build": "building the page", "check": "the page's types", "test": "the page's tests"}
 COMPILE = (
     "pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --quiet "
     "--no-annotate --no-emit-index-url --output-file requirements.lock"
@@ -45,7 +49,7 @@ COMPILE = (
 
 def main(arguments):
     """Run the command that the first argument names, and return its exit code."""
-    commands = {"demo": demo, "test": test, "lint": lint, "bench": bench, "lock": lock}
+    commands = {"demo": demo, "test": test, "lint": lint, "page": page, "bench": bench, "lock": lock}
     if not arguments or arguments[0] not in commands:
         print(__doc__)
         return 0 if arguments in (["-h"], ["--help"], ["help"]) else 2
@@ -61,17 +65,25 @@ def bench(arguments):
     return run_python(["-m", "tests.benchmarks", *arguments])
 
 
+def page(_):
+    return make_page("build")
+
+
 def lint(arguments):
     codes = [quietly(name, [PYTHON, *command, *arguments], stop=False) for name, command in LINTS]
-    return max(codes)
+    return max(*codes, make_page("build") or make_page("check"))
 
 
 def test(arguments):
-    style = lint([])
+    style = max(lint([]), make_page("test"))
     tests = run_python(["-m", "pytest", *arguments])
     if style:
-        print("Style or types: see above, before the tests.", file=sys.stderr)
+        print("Style, types or the page: see above, before the tests.", file=sys.stderr)
     return tests or style
+
+
+def make_page(script):
+    return quietly(PAGE[script], [PYTHON, "hatch_build.py", script], stop=False)
 
 
 def lock(arguments):

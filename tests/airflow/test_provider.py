@@ -134,3 +134,20 @@ def test_importing_the_package_loads_nothing_heavy(module: str, tmp_path: Path) 
     loaded = set(done.stdout.split())
     assert PACKAGE.name in loaded
     assert loaded.isdisjoint({"airflow", "boto3", "botocore", "sqlglot", "pandas", "pyarrow", "orjson"})
+
+
+def test_the_plugin_adds_nothing_but_itself_to_a_process_of_airflow(tmp_path: Path) -> None:
+    program = (
+        "import sys, airflow.plugins_manager; before = set(sys.modules); "
+        f"import {PACKAGE.name}.ui.plugin as plugin; plugin.AudiencePlugin; print(*set(sys.modules) - before)"
+    )
+    done = run_python("-c", program, home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.split()) <= {f"{PACKAGE.name}{part}" for part in ("", ".ui", ".ui.plugin")}
+
+
+@pytest.mark.usefixtures("installed")
+def test_airflow_finds_the_page(tmp_path: Path) -> None:
+    plugins = json.loads(run_airflow("plugins", "--output", "json", home=tmp_path))
+    [found] = [plugin for plugin in plugins if plugin["name"] == PACKAGE.name]
+    assert "audience-page/" in str(found["external_views"])

@@ -4,6 +4,7 @@ It has a home and a metadata database of its own, listens on one free port of 12
 users do: over the REST API with a login, and with the ``airflow`` command. Each part leads a session, which a task
 never leaves although it has a process group of its own; whatever happened, the sessions are ended with all that is
 in them. Nothing is waited for blindly: a part that ended and a wait that took too long show the end of every log.
+Its users are those of the simple auth manager, who all may see everything, or of FAB's, who have roles.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 
@@ -58,6 +59,11 @@ _PARTS = {
     "dag-processor": ("-m", "airflow", "dag-processor"),
 }
 _FINISHED = ("success", "failed")
+_FAB = {
+    "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
+    # Tests log in more often than five times in forty seconds.
+    "AIRFLOW__FAB__AUTH_RATE_LIMITED": "False",
+}
 
 
 class AirflowFailed(AssertionError):
@@ -70,10 +76,12 @@ class RunningAirflow:
 
     :ivar api: a client of the REST API that is logged in as ``USER``.
     :ivar home: AIRFLOW_HOME.
+    :ivar password: of ``USER``.
     """
 
     home: Path
     environment: Mapping[str, str]
+    password: str = field(repr=False)
     api: httpx.Client = field(repr=False)
     parts: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -157,6 +165,34 @@ class RunningAirflow:
 
         self.wait_for(f"question of the task {task_id} of the run {run_id}", noted)
 
+    def add_user(self, name: str, permissions: Iterable[tuple[str, str]]) -> None:
+        """Add a user with a role of the same name and ``USER``'s password; needs the users of FAB.
+
+        :param permissions: action and resource, as FAB calls them; no more than these are given.
+        """
+        actions = [{"action": {"name": a}, "resource": {"name": r}} for a, r in permissions]
+        person = {"username": name, "first_name": name, "last_name": name, "email": f"{name}@example.com"}
+        for path, body in (
+            ("roles", {"name": name, "actions": actions}),
+            ("users", {**person, "roles": [{"name": name}], "password": self.password}),
+        ):
+            answer = self.api.post(f"/auth/fab/v1/{path}", json=body)
+            if answer.is_error:
+                raise AirflowFailed(f"no user {name}: answered with {answer.status_code}, {answer.text}")
+
+    def log_in(self, name: str = USER) -> httpx.Client:
+        """Return a client of the REST API, to be closed, that is logged in as somebody.
+
+        :raises httpx.TransportError: if nobody listens yet.
+        """
+        api = httpx.Client(base_url=self.api.base_url, trust_env=False, timeout=API_SECONDS)
+        try:
+            _log_in(api, name, self.password)
+        except BaseException:
+            api.close()
+            raise
+        return api
+
     def logs(self) -> str:
         """Return the end of every log of a part, and of the newest logs of tasks."""
         newest = sorted((self.home / "logs").rglob("attempt=*.log"), key=lambda path: path.stat().st_mtime)[-2:]
@@ -166,27 +202,35 @@ class RunningAirflow:
 
 @contextlib.contextmanager
 def running_airflow(
-    database: str, *, dags: Mapping[str, str], connections: Mapping[str, str]
+    database: str,
+    *,
+    dags: Mapping[str, str],
+    connections: Mapping[str, str],
+    auth: Literal["simple", "fab"] = "simple",
 ) -> Iterator[RunningAirflow]:
     """Start an Airflow, wait until it can run each of the DAGs, and end it.
 
     :param database: URI of an empty PostgreSQL database for Airflow's own tables.
     :param dags: DAG id to the text of a file with this DAG; unpaused from the start.
     :param connections: connection id to its URI or JSON.
+    :param auth: whose users there are; ``USER`` may do everything in both.
     :raises AirflowFailed: if it does not come up.
     """
     with tempfile.TemporaryDirectory(prefix="audience-running-airflow-") as directory:
         home, password, port = Path(directory), secrets.token_urlsafe(), _free_port()
         _write_home(home, password, dags)
         told = {f"AIRFLOW_CONN_{name.upper()}": made_of for name, made_of in connections.items()}
-        environment = {**os.environ, **_settings(home, database, port), **told, "PYTHONPATH": str(ROOT)}
+        settings = {**_settings(home, database, port), **(_FAB if auth == "fab" else {}), **told}
+        environment = {**os.environ, **settings, "PYTHONPATH": str(ROOT)}
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=API_SECONDS) as api:
-            airflow = RunningAirflow(home=home, environment=environment, api=api)
+            airflow = RunningAirflow(home=home, environment=environment, password=password, api=api)
             airflow.command("db", "migrate")
+            if auth == "fab":
+                airflow.command("users", "create", *_admin(password))
             try:
                 for name in _PARTS:
                     airflow.parts[name] = _start(name, airflow)
-                airflow.wait_for("login", lambda: _log_in(api, password), START_SECONDS)
+                airflow.wait_for("login", lambda: _can_log_in(api, password), START_SECONDS)
                 for dag_id in dags:
                     airflow.wait_for(f"DAG {dag_id}", partial(_is_there, airflow, dag_id), START_SECONDS)
                 yield airflow
@@ -247,14 +291,23 @@ def _start(name: str, airflow: RunningAirflow) -> subprocess.Popen[bytes]:
         )
 
 
-def _log_in(api: httpx.Client, password: str) -> bool:
+def _admin(password: str) -> tuple[str, ...]:
+    names = ("--username", USER, "--firstname", USER, "--lastname", USER, "--email", f"{USER}@example.com")
+    return (*names, "--role", "Admin", "--password", password)
+
+
+def _can_log_in(api: httpx.Client, password: str) -> bool:
     try:
-        answer = api.post("/auth/token", json={"username": USER, "password": password})
+        _log_in(api, USER, password)
     except httpx.TransportError:  # nobody listens yet
         return False
+    return True
+
+
+def _log_in(api: httpx.Client, user: str, password: str) -> None:
+    answer = api.post("/auth/token", json={"username": user, "password": password})
     answer.raise_for_status()
     api.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
-    return True
 
 
 def _is_there(airflow: RunningAirflow, dag_id: str) -> bool:

@@ -1,0 +1,1 @@
+"""What Airflow's own UI shows of audiences: a page in its navigation."""

@@ -1,0 +1,165 @@
+// One audience: its numbers, its charts, and its runs with their deliveries.
+
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import type { Airflow } from "./airflow.ts";
+import type { Colours, Kind } from "./charts.ts";
+import { type Run, runPath, runsOf, taskPath } from "./history.ts";
+import { type History, loadHistory } from "./load.ts";
+import type { Row, Sync } from "./overview.ts";
+import { Ago, Go, Leave, StateMark, Trouble } from "./parts.tsx";
+import type { Place } from "./place.ts";
+import { counted, numeral, percent, utc } from "./words.ts";
+
+const TITLES: Record<Kind, string> = { size: "Members", changes: "Entered and exited per run", speed: "Delivery" };
+
+export interface DetailProps {
+  at: Place;
+  sync: Sync | null;
+  airflow: Airflow;
+  now: number;
+  theme: number;
+  onGo: () => void;
+  onError: (error: unknown) => void;
+}
+
+export function Detail(props: DetailProps) {
+  const { at, sync, airflow, now } = props;
+  const [history, setHistory] = useState<History | null>(null);
+  const [pages, setPages] = useState(1);
+  const rows = sync?.audiences ?? [];
+  const row = rows.find((one) => one.id === at.audienceId) ?? (at.audienceId === null ? rows[0] : undefined) ?? null;
+  useEffect(() => {
+    let on = true;
+    loadHistory(airflow, at.syncId, pages).then((found) => on && setHistory(found), props.onError);
+    return () => {
+      on = false;
+    };
+  }, [at.syncId, pages, now]);
+  const audienceId = row?.id ?? at.audienceId ?? "";
+  const runs = useMemo(() => (history ? runsOf(audienceId, history.changeSets, history.deliveries, history.tasks, history.stops) : []), [history, audienceId]);
+  const oldestFirst = useMemo(() => runs.filter((run) => run.counts).reverse(), [runs]);
+  return (
+    <>
+      <p><Go to={null} onGo={props.onGo}>← All audiences</Go></p>
+      <h2>{row?.name ?? at.audienceId ?? at.syncId}</h2>
+      <p class="under">{audienceId && `${audienceId} · `}{at.syncId}{sync?.asOf != null && ` · as of ${utc(sync.asOf)} UTC`}</p>
+      {rows.length > 1 && <Others rows={rows} row={row} {...props} />}
+      {sync && <Headline sync={sync} row={row} now={now} airflow={airflow} />}
+      {!sync && <p>Airflow knows of no run of this sync that you may see.</p>}
+      <div class="charts">
+        {(["size", "changes", "speed"] as const).map((kind) => <Chart key={kind} kind={kind} runs={oldestFirst} theme={props.theme} />)}
+      </div>
+      <Runs runs={runs} />
+      {history?.more && <button type="button" onClick={() => setPages(pages + 1)}>Older runs</button>}
+    </>
+  );
+}
+
+function Others({ rows, row, at, onGo }: DetailProps & { rows: Row[]; row: Row | null }) {
+  return (
+    <details class="others">
+      <summary>{counted(rows.length, "audience")} in this sync</summary>
+      <ul>
+        {rows.map((one) => <li key={one.id} aria-current={one === row ? "page" : undefined}><Go to={{ syncId: at.syncId, audienceId: one.id }} onGo={onGo}>{one.name}</Go> {numeral(one.members)}</li>)}
+      </ul>
+    </details>
+  );
+}
+
+function Headline({ sync, row, now, airflow }: { sync: Sync; row: Row | null; now: number; airflow: Airflow }) {
+  const numbers: [string, string][] = row
+    ? [
+        ["members", numeral(row.members)],
+        ["entered, last run", numeral(row.entered)],
+        ["exited, last run", numeral(row.exited)],
+        ["entered, 24 h", numeral(row.day.entered)],
+        ["exited, 24 h", numeral(row.day.exited)],
+        ["volatility", percent(row.volatility)],
+      ]
+    : [];
+  return (
+    <>
+      <dl class="totals">
+        <div><dt>state</dt><dd><StateMark state={sync.state} /></dd></div>
+        {numbers.map(([name, value]) => <div key={name}><dt>{name}</dt><dd>{value}</dd></div>)}
+        <div><dt>last success</dt><dd><Ago at={sync.lastSuccess} now={now} /></dd></div>
+        {sync.lags.map((lag) => <div key={lag.destination}><dt>{lag.destination}</dt><dd>{lag.behind ? `${counted(lag.behind, "change set")} behind` : "up to date"}</dd></div>)}
+      </dl>
+      <Trouble sync={sync} airflow={airflow} />
+    </>
+  );
+}
+
+function coloursOf(element: Element): Colours {
+  const style = getComputedStyle(element);
+  const of = (name: string) => style.getPropertyValue(`--${name}`).trim();
+  return { text: of("text"), line: of("line"), members: of("members"), entered: of("entered"), exited: of("exited"), bound: of("bound"), font: style.fontFamily };
+}
+
+function Chart({ kind, runs, theme }: { kind: Kind; runs: Run[]; theme: number }) {
+  const element = useRef<HTMLDivElement>(null);
+  const [sentence, setSentence] = useState("");
+  useEffect(() => {
+    let end = () => undefined as void;
+    let on = true;
+    // With the library loaded only where charts are shown, the overview is there sooner.
+    import("./charts.ts").then(({ draw, optionsOf, sentenceOf }) => {
+      if (!on || !element.current) return;
+      const drawn = draw(element.current);
+      drawn.show(optionsOf(kind, runs, coloursOf(element.current)));
+      setSentence(sentenceOf(kind, runs));
+      end = drawn.end;
+    });
+    return () => {
+      on = false;
+      end();
+    };
+  }, [kind, runs, theme]);
+  return (
+    <figure>
+      <figcaption>{TITLES[kind]}</figcaption>
+      <div ref={element} class="chart" role="img" aria-label={sentence} data-testid={`chart-${kind}`} />
+    </figure>
+  );
+}
+
+function Runs({ runs }: { runs: Run[] }) {
+  const of = (value: number | undefined) => (value === undefined ? "–" : numeral(value));
+  return (
+    <div class="scroll">
+      <table data-testid="runs-table">
+        <caption>Runs, the newest first</caption>
+        <thead>
+          <tr>
+            {["As of, UTC", "State", "Members", "Entered", "Exited", "Updated", "Delivered", "Airflow"].map((name, n) => <th key={name} scope="col" class={n >= 2 && n <= 5 ? "number" : "text"}>{name}</th>)}
+          </tr>
+        </thead>
+        <tbody>
+          {runs.map((run) => (
+            <tr key={run.asOf} data-testid="run-row" data-as-of={new Date(run.asOf).toISOString()}>
+              <th scope="row" class="text">{utc(run.asOf)}</th>
+              <td class="text">
+                <span class={`state ${run.state.replaceAll(" ", "-")}`}>{run.state}</span>
+                {[...run.sentences, ...run.letThrough.map((s) => `let through: ${s}`)].map((sentence) => <p class="sentence" key={sentence}>{sentence}</p>)}
+              </td>
+              <td class="number">{of(run.counts?.members)}</td>
+              <td class="number">{of(run.counts?.entered)}</td>
+              <td class="number">{of(run.counts?.exited)}</td>
+              <td class="number">{of(run.counts?.updated)}</td>
+              <td class="text">
+                {run.deliveries.map((d) => (
+                  <span class="under" key={d.destination}>
+                    {numeral(d.delivered)} to <Leave path={taskPath(d.source)}>{d.destination}</Leave> in {d.seconds} s{d.retried ? `, ${numeral(d.retried)} put again` : ""}
+                  </span>
+                ))}
+              </td>
+              <td class="text">
+                <Leave path={runPath(run.source)} testid="run-link">run</Leave> <Leave path={taskPath(run.source)} testid="task-link">task</Leave>
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}

@@ -1,0 +1,251 @@
+// What the page shows of all syncs, worked out of what Airflow has answered. Pure: no clock, no network, no document.
+
+import type { Dag, TaskInstance } from "./airflow.ts";
+import type { AudienceCounts, ChangeSet, Counts, Delivery, Source, Stop } from "./contract.ts";
+
+const HOUR = 3_600_000;
+const DAY = 24 * HOUR;
+const GRACE = HOUR / 6;
+
+export const DIFF = "AudienceDiffOperator";
+export const APPROVAL = "AudienceApprovalOperator";
+export const DELIVERING = [
+  "AudienceToKinesisOperator",
+  "AudienceToFirehoseOperator",
+  "AudienceResyncOperator",
+  "AudienceDeleteOperator",
+  "EventsToKinesisOperator",
+];
+export const OPERATORS = [DIFF, APPROVAL, ...DELIVERING];
+/** A person is asked: Airflow 3.3 has a state of its own for it. */
+const ASKING = ["awaiting_input", "deferred"];
+const ENDED = ["success", "skipped", "failed", "upstream_failed", "removed"];
+
+/** From worst to best. */
+export const STATES = ["held", "failed", "late", "delivering", "ok"] as const;
+export type State = (typeof STATES)[number];
+
+export interface Lag {
+  destination: string;
+  /** change sets that it has not been told */
+  behind: number;
+}
+
+export interface Sync {
+  syncId: string;
+  /** the newest instant that a change set speaks for; null where none was recorded yet */
+  asOf: number | null;
+  state: State;
+  sentences: string[];
+  /** the task instance that the state is about */
+  about: TaskInstance | null;
+  lastSuccess: number | null;
+  lags: Lag[];
+  paused: boolean;
+  moreAudiences: number;
+  audiences: Row[];
+}
+
+export interface Row extends AudienceCounts {
+  sync: Sync;
+  /** entered and exited in the 24 hours up to the sync's newest instant */
+  day: { entered: number; exited: number };
+  /** share of the members that entered or exited in these 24 hours; null without members */
+  volatility: number | null;
+}
+
+export interface Answers {
+  changeSets: readonly ChangeSet[];
+  deliveries: readonly Delivery[];
+  tasks: readonly TaskInstance[];
+  dags: readonly Dag[];
+  /** by `keyOf` the task instance */
+  stops: ReadonlyMap<string, Stop>;
+  now: number;
+}
+
+/** Name a task instance. */
+export const keyOf = (of: Source): string => JSON.stringify([of.dagId, of.runId, of.taskId, of.mapIndex]);
+const taskOf = (of: Source): string => JSON.stringify([of.dagId, of.taskId, of.mapIndex]);
+
+/** Keep what was told last of each instant: a task that is cleared tells of its instant again. */
+export function newestOfEach<T extends { asOf: number; toldAt: number }>(events: readonly T[]): T[] {
+  const found = new Map<number, T>();
+  for (const event of events) {
+    const known = found.get(event.asOf);
+    if (known === undefined || event.toldAt > known.toldAt) found.set(event.asOf, event);
+  }
+  return [...found.values()].sort((a, b) => b.asOf - a.asOf);
+}
+
+/** The same for change sets; one that was found there already may not tell of each audience, but the first did. */
+export function changeSetsOfEach(events: readonly ChangeSet[]): ChangeSet[] {
+  return newestOfEach(events).map((newest) => {
+    if (newest.audiences) return newest;
+    const told = newestOfEach(events.filter((e) => e.asOf === newest.asOf && e.audiences))[0];
+    return told ? { ...newest, audiences: told.audiences, moreAudiences: told.moreAudiences } : newest;
+  });
+}
+
+/** Count the changes of a change set. */
+export const changesIn = (counts: Counts): number => counts.entered + counts.exited + counts.updated;
+
+/** Find how far each destination of a sync is behind. An empty change set has nothing to be told. */
+export function lagsOf(changeSets: readonly ChangeSet[], deliveries: readonly Delivery[]): Lag[] {
+  const reached = new Map<string, number>();
+  for (const { destination, upTo } of deliveries)
+    reached.set(destination, Math.max(upTo, reached.get(destination) ?? -Infinity));
+  return [...reached]
+    .map(([destination, upTo]) => ({
+      destination,
+      behind: changeSets.filter((c) => c.asOf > upTo && changesIn(c) > 0).length,
+    }))
+    .sort((a, b) => a.destination.localeCompare(b.destination));
+}
+
+/** Tell which syncs there are and how each of them is, the worst first. */
+export function overview(answers: Answers): Sync[] {
+  const syncIds = syncsOfTasks(answers);
+  const grouped = {
+    changeSets: Map.groupBy(answers.changeSets, (c) => c.syncId),
+    deliveries: Map.groupBy(answers.deliveries, (d) => d.syncId),
+    tasks: Map.groupBy(answers.tasks, (t) => syncIds.get(keyOf(t))!),
+  };
+  const dags = new Map(answers.dags.map((dag) => [dag.dagId, dag]));
+  const known = new Set([...grouped.changeSets.keys(), ...grouped.deliveries.keys(), ...grouped.tasks.keys()]);
+  return [...known]
+    .map((syncId) =>
+      syncOf(
+        syncId,
+        changeSetsOfEach(grouped.changeSets.get(syncId) ?? []),
+        grouped.deliveries.get(syncId) ?? [],
+        grouped.tasks.get(syncId) ?? [],
+        dags,
+        answers,
+      ),
+    )
+    .sort((a, b) => STATES.indexOf(a.state) - STATES.indexOf(b.state) || a.syncId.localeCompare(b.syncId));
+}
+
+/** Find the sync of each task instance: by what it told, by what its task told before, by its DAG's only sync. */
+function syncsOfTasks(answers: Answers): Map<string, string> {
+  const byTask = new Map<string, string>();
+  const ofDag = new Map<string, Set<string>>();
+  // Oldest first, so that the newest holds.
+  for (const event of [...answers.changeSets, ...answers.deliveries].sort((a, b) => a.toldAt - b.toldAt)) {
+    byTask.set(taskOf(event.source), event.syncId);
+    ofDag.set(event.source.dagId, (ofDag.get(event.source.dagId) ?? new Set()).add(event.syncId));
+  }
+  for (const task of answers.tasks) {
+    const told = answers.stops.get(keyOf(task))?.syncId;
+    if (told) byTask.set(taskOf(task), told);
+  }
+  const found = new Map<string, string>();
+  for (const task of answers.tasks) {
+    const only = ofDag.get(task.dagId)?.size === 1 ? [...ofDag.get(task.dagId)!][0] : undefined;
+    found.set(keyOf(task), byTask.get(taskOf(task)) ?? only ?? `${task.dagId}.${task.taskId}`);
+  }
+  return found;
+}
+
+function syncOf(
+  syncId: string,
+  changeSets: readonly ChangeSet[],
+  deliveries: readonly Delivery[],
+  tasks: readonly TaskInstance[],
+  dags: ReadonlyMap<string, Dag>,
+  { stops, now }: Answers,
+): Sync {
+  const newest = changeSets[0];
+  const successes = tasks.filter((t) => DELIVERING.includes(t.operator) && t.state === "success");
+  const last = Math.max(...successes.map((t) => t.endedAt ?? 0), ...deliveries.map((d) => d.toldAt));
+  const dag = dags.get(newest?.source.dagId ?? tasks[0]?.dagId ?? "");
+  const sync: Sync = {
+    syncId,
+    asOf: newest?.asOf ?? null,
+    ...worst(tasks, stops, dag, now),
+    lastSuccess: Number.isFinite(last) && last > 0 ? last : null,
+    lags: lagsOf(changeSets, deliveries),
+    paused: dag?.isPaused ?? false,
+    moreAudiences: newest?.moreAudiences ?? 0,
+    audiences: [],
+  };
+  sync.audiences = rowsOf(sync, changeSets);
+  return sync;
+}
+
+function rowsOf(sync: Sync, changeSets: readonly ChangeSet[]): Row[] {
+  const [newest] = changeSets;
+  if (!newest) return [];
+  const day = new Map<string, { entered: number; exited: number }>();
+  for (const changeSet of changeSets.filter((c) => c.asOf > newest.asOf - DAY))
+    for (const told of audiencesOf(changeSet)) {
+      const sum = day.get(told.id) ?? { entered: 0, exited: 0 };
+      day.set(told.id, { entered: sum.entered + told.entered, exited: sum.exited + told.exited });
+    }
+  return audiencesOf(newest).map((told) => {
+    const sum = day.get(told.id)!;
+    const volatility = told.members ? (sum.entered + sum.exited) / told.members : null;
+    return { ...told, sync, day: sum, volatility };
+  });
+}
+
+/** Give the audiences of a change set; of one that does not tell them one by one, all together. */
+export function audiencesOf(changeSet: ChangeSet): AudienceCounts[] {
+  const { entered, exited, updated, members } = changeSet;
+  return changeSet.audiences ?? [{ id: "", name: "All audiences", entered, exited, updated, members }];
+}
+
+function worst(
+  tasks: readonly TaskInstance[],
+  stops: ReadonlyMap<string, Stop>,
+  dag: Dag | undefined,
+  now: number,
+): Pick<Sync, "state" | "sentences" | "about"> {
+  const found = newestOfTasks(tasks).map((task) => ({ task, ...stateOf(task, stops.get(keyOf(task))) }));
+  const own = found.filter(({ state }) => state !== "ok").sort((a, b) => STATES.indexOf(a.state) - STATES.indexOf(b.state))[0];
+  if (own && own.state !== "delivering") return { state: own.state, sentences: own.sentences, about: own.task };
+  const late = whyLate(tasks, dag, now);
+  if (late) return { state: "late", sentences: [late], about: null };
+  return own ? { state: own.state, sentences: own.sentences, about: own.task } : { state: "ok", sentences: [], about: null };
+}
+
+function newestOfTasks(tasks: readonly TaskInstance[]): TaskInstance[] {
+  const found = new Map<string, TaskInstance>();
+  for (const task of tasks) {
+    const known = found.get(taskOf(task));
+    if (known === undefined || task.runAfter > known.runAfter) found.set(taskOf(task), task);
+  }
+  return [...found.values()];
+}
+
+function stateOf(task: TaskInstance, stop: Stop | undefined): { state: State; sentences: string[] } {
+  const sentences = stop?.sentences ?? [];
+  if (task.operator === APPROVAL)
+    return ASKING.includes(task.state) ? { state: "held", sentences } : { state: task.state === "failed" ? "failed" : "ok", sentences };
+  if (task.state === "failed") return { state: stop?.state ?? "failed", sentences };
+  if (!DELIVERING.includes(task.operator) || ENDED.includes(task.state) || task.state === "none") return { state: "ok", sentences: [] };
+  return { state: "delivering", sentences: task.state === "up_for_retry" ? ["An attempt failed; the next one goes on where it stopped.", ...sentences] : [] };
+}
+
+function whyLate(tasks: readonly TaskInstance[], dag: Dag | undefined, now: number): string | null {
+  const next = dag && !dag.isPaused ? dag.nextRunAfter : null;
+  if (next === null) return null;
+  if (now > next + GRACE) return "The next run is due and was not begun. See whether the scheduler runs, and how many runs the DAG may have at once.";
+  const runs = tasks.map((t) => t.runAfter);
+  const good = tasks.filter((t) => t.state === "success" && t.operator !== APPROVAL).map((t) => t.runAfter);
+  if (!good.length) return null;
+  const gap = next - Math.max(...runs);
+  return gap > 0 && Math.max(...good) < next - 2 * gap ? "The last run that was delivered is more than one run ago." : null;
+}
+
+/** Tell whether events reach far enough back: every sync has its newest, and the 24 hours before it. */
+export function reachesBack(changeSets: readonly ChangeSet[], syncs: number): boolean {
+  const bySync = Map.groupBy(changeSets, (c) => c.syncId);
+  if (bySync.size < syncs) return false;
+  return [...bySync.values()].every((told) => {
+    const instants = told.map((c) => c.asOf);
+    const newest = Math.max(...instants);
+    return Math.min(...instants) <= newest - DAY || told.some((c) => c.previousAsOf === null);
+  });
+}

@@ -1,0 +1,93 @@
+// The page: loads, shows, and looks again every half minute while somebody looks at it.
+
+import { render } from "preact";
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { Airflow, AirflowError } from "./airflow.ts";
+import { Detail } from "./detail.tsx";
+import { loadAnswers, loadChangeSets } from "./load.ts";
+import { overview, type Sync } from "./overview.ts";
+import { Alert } from "./parts.tsx";
+import * as place from "./place.ts";
+import { Overview } from "./table.tsx";
+
+const AGAIN_MILLISECONDS = 30_000;
+
+interface Shown {
+  syncs: Sync[];
+  /** states are known, not only numbers */
+  settled: boolean;
+  now: number;
+}
+
+function Page({ airflow }: { airflow: Airflow }) {
+  const [shown, setShown] = useState<Shown | null>(null);
+  const [trouble, setTrouble] = useState<string | null>(null);
+  const [at, setAt] = useState(place.read());
+  const [theme, setTheme] = useState(0);
+  const loading = useRef(false);
+  const fail = useCallback((error: unknown) => setTrouble(error instanceof AirflowError ? error.message : "Something in this page broke; reload it."), []);
+
+  const load = useCallback(async () => {
+    if (loading.current) return;
+    loading.current = true;
+    try {
+      const changeSets = await loadChangeSets(airflow);
+      const now = Date.now();
+      const bare = { changeSets, deliveries: [], tasks: [], dags: [], stops: new Map(), now };
+      setShown((known) => (known?.settled ? known : { syncs: overview(bare), settled: false, now }));
+      if (changeSets.length) requestAnimationFrame(() => performance.mark("audiences-shown"));
+      const answers = await loadAnswers(airflow, changeSets, Date.now);
+      setShown({ syncs: overview(answers), settled: true, now: answers.now });
+      requestAnimationFrame(() => performance.mark("audiences-settled"));
+      setTrouble(null);
+    } catch (error) {
+      fail(error);
+    } finally {
+      loading.current = false;
+    }
+  }, [airflow]);
+
+  useEffect(() => place.followTheme(() => setTheme((n) => n + 1)), []);
+  useEffect(() => place.onMove(() => setAt(place.read())), []);
+  useEffect(() => {
+    const look = () => document.visibilityState === "visible" && load();
+    look();
+    const timer = setInterval(look, AGAIN_MILLISECONDS);
+    document.addEventListener("visibilitychange", look);
+    return () => {
+      clearInterval(timer);
+      document.removeEventListener("visibilitychange", look);
+    };
+  }, [load]);
+
+  const moved = useCallback(() => {
+    setAt(place.read());
+    window.scrollTo(0, 0);
+  }, []);
+  return (
+    <main aria-busy={!shown?.settled}>
+      <header>
+        <h1>Audiences</h1>
+        <p class="under">
+          {shown ? `as of ${new Date(shown.now).toISOString().slice(11, 19)} UTC` : "loading …"} <button type="button" onClick={load}>Refresh</button>
+        </p>
+      </header>
+      <Alert sentence={trouble} />
+      {shown && (at
+        ? <Detail at={at} sync={shown.syncs.find((s) => s.syncId === at.syncId) ?? null} airflow={airflow} now={shown.now} theme={theme} onGo={moved} onError={fail} />
+        : shown.syncs.length || !shown.settled
+          ? <Overview {...shown} airflow={airflow} onGo={moved} />
+          : <Nothing />)}
+    </main>
+  );
+}
+
+function Nothing() {
+  return (
+    <p>
+      No audience yet, or none that you may see. Put an <code>AudienceDiffOperator</code> and an <code>AudienceToKinesisOperator</code> (or <code>AudienceToFirehoseOperator</code>) into a DAG and let it run once.
+    </p>
+  );
+}
+
+render(<Page airflow={new Airflow(place.base())} />, document.getElementById("page")!);

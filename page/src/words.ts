@@ -1,0 +1,29 @@
+// How numbers, shares and instants are written. Pure; one place, so that the page and its charts agree.
+
+const LOCALE = "en";
+const whole = new Intl.NumberFormat(LOCALE, { maximumFractionDigits: 0 });
+const short = new Intl.NumberFormat(LOCALE, { notation: "compact", maximumFractionDigits: 1 });
+const share = new Intl.NumberFormat(LOCALE, { style: "percent", maximumFractionDigits: 1 });
+
+export const numeral = (value: number): string => whole.format(value);
+export const compact = (value: number): string => short.format(value);
+export const percent = (value: number | null): string => (value === null ? "–" : share.format(value));
+
+/** Write an instant in UTC: `1997-05-01 00:00`. */
+export const utc = (at: number): string => new Date(at).toISOString().slice(0, 16).replace("T", " ");
+
+const UNITS: [number, string][] = [
+  [86_400_000, "d"],
+  [3_600_000, "h"],
+  [60_000, "min"],
+  [1_000, "s"],
+];
+
+/** Write a span of milliseconds by its largest unit. */
+export function span(milliseconds: number): string {
+  const [size, unit] = UNITS.find(([size]) => milliseconds >= size) ?? [1_000, "s"];
+  return `${Math.floor(Math.max(0, milliseconds) / size)} ${unit}`;
+}
+
+/** Write a count of something: `1 change set`, `2 change sets`. */
+export const counted = (count: number, what: string): string => `${numeral(count)} ${what}${count === 1 ? "" : "s"}`;

