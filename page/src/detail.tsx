@@ -7,43 +7,42 @@ import { type Run, runPath, runsOf, taskPath } from "./history.ts";
 import { type History, loadHistory } from "./load.ts";
 import type { Row, Sync } from "./overview.ts";
 import { Ago, Go, Leave, StateMark, Trouble } from "./parts.tsx";
-import type { Place } from "./place.ts";
 import { counted, numeral, percent, utc } from "./words.ts";
 
 const TITLES: Record<Kind, string> = { size: "Members", changes: "Entered and exited per run", speed: "Delivery" };
 
 export interface DetailProps {
-  at: Place;
+  syncId: string;
+  audienceId: string | null;
   sync: Sync | null;
   airflow: Airflow;
   now: number;
   theme: number;
-  onGo: () => void;
   onError: (error: unknown) => void;
 }
 
 export function Detail(props: DetailProps) {
-  const { at, sync, airflow, now } = props;
+  const { sync, syncId, airflow, now } = props;
   const [history, setHistory] = useState<History | null>(null);
   const [pages, setPages] = useState(1);
   const rows = sync?.audiences ?? [];
-  const row = rows.find((one) => one.id === at.audienceId) ?? (at.audienceId === null ? rows[0] : undefined) ?? null;
+  const row = rows.find((one) => one.id === props.audienceId) ?? (props.audienceId === null ? rows[0] : undefined) ?? null;
   useEffect(() => {
     let on = true;
-    loadHistory(airflow, at.syncId, pages).then((found) => on && setHistory(found), props.onError);
+    loadHistory(airflow, syncId, pages).then((found) => on && setHistory(found), props.onError);
     return () => {
       on = false;
     };
-  }, [at.syncId, pages, now]);
-  const audienceId = row?.id ?? at.audienceId ?? "";
+  }, [syncId, pages, now]);
+  const audienceId = row?.id ?? props.audienceId ?? "";
   const runs = useMemo(() => (history ? runsOf(audienceId, history.changeSets, history.deliveries, history.tasks, history.stops) : []), [history, audienceId]);
   const oldestFirst = useMemo(() => runs.filter((run) => run.counts).reverse(), [runs]);
   return (
     <>
-      <p><Go to={null} onGo={props.onGo}>← All audiences</Go></p>
-      <h2>{row?.name ?? at.audienceId ?? at.syncId}</h2>
-      <p class="under">{audienceId && `${audienceId} · `}{at.syncId}{sync?.asOf != null && ` · as of ${utc(sync.asOf)} UTC`}</p>
-      {rows.length > 1 && <Others rows={rows} row={row} {...props} />}
+      <p><Go to={{}}>← All audiences</Go></p>
+      <h2>{row?.name ?? props.audienceId ?? syncId}</h2>
+      <p class="under">{audienceId && `${audienceId} · `}{syncId}{sync?.asOf != null && ` · as of ${utc(sync.asOf)} UTC`}</p>
+      {rows.length > 1 && <Others rows={rows} row={row} syncId={syncId} />}
       {sync && <Headline sync={sync} row={row} now={now} airflow={airflow} />}
       {!sync && <p>Airflow knows of no run of this sync that you may see.</p>}
       <div class="charts">
@@ -55,12 +54,12 @@ export function Detail(props: DetailProps) {
   );
 }
 
-function Others({ rows, row, at, onGo }: DetailProps & { rows: Row[]; row: Row | null }) {
+function Others({ rows, row, syncId }: { rows: Row[]; row: Row | null; syncId: string }) {
   return (
     <details class="others">
       <summary>{counted(rows.length, "audience")} in this sync</summary>
       <ul>
-        {rows.map((one) => <li key={one.id} aria-current={one === row ? "page" : undefined}><Go to={{ syncId: at.syncId, audienceId: one.id }} onGo={onGo}>{one.name}</Go> {numeral(one.members)}</li>)}
+        {rows.map((one) => <li key={one.id} aria-current={one === row ? "page" : undefined}><Go to={{ syncId, audienceId: one.id }}>{one.name}</Go> {numeral(one.members)}</li>)}
       </ul>
     </details>
   );

@@ -19,10 +19,9 @@ interface Shown {
   now: number;
 }
 
-function Page({ airflow }: { airflow: Airflow }) {
+function Page({ airflow, at }: { airflow: Airflow; at: place.Place }) {
   const [shown, setShown] = useState<Shown | null>(null);
   const [trouble, setTrouble] = useState<string | null>(null);
-  const [at, setAt] = useState(place.read());
   const [theme, setTheme] = useState(0);
   const loading = useRef(false);
   const fail = useCallback((error: unknown) => setTrouble(error instanceof AirflowError ? error.message : "Something in this page broke; reload it."), []);
@@ -35,10 +34,8 @@ function Page({ airflow }: { airflow: Airflow }) {
       const now = Date.now();
       const bare = { changeSets, deliveries: [], tasks: [], dags: [], stops: new Map(), now };
       setShown((known) => (known?.settled ? known : { syncs: overview(bare), settled: false, now }));
-      if (changeSets.length) requestAnimationFrame(() => performance.mark("audiences-shown"));
       const answers = await loadAnswers(airflow, changeSets, Date.now);
       setShown({ syncs: overview(answers), settled: true, now: answers.now });
-      requestAnimationFrame(() => performance.mark("audiences-settled"));
       setTrouble(null);
     } catch (error) {
       fail(error);
@@ -47,8 +44,11 @@ function Page({ airflow }: { airflow: Airflow }) {
     }
   }, [airflow]);
 
+  // For whoever measures how long it takes; an effect runs once the page is painted.
+  useEffect(() => {
+    if (shown) performance.mark(shown.settled ? "audiences-settled" : "audiences-shown");
+  }, [shown]);
   useEffect(() => place.followTheme(() => setTheme((n) => n + 1)), []);
-  useEffect(() => place.onMove(() => setAt(place.read())), []);
   useEffect(() => {
     const look = () => document.visibilityState === "visible" && load();
     look();
@@ -60,10 +60,6 @@ function Page({ airflow }: { airflow: Airflow }) {
     };
   }, [load]);
 
-  const moved = useCallback(() => {
-    setAt(place.read());
-    window.scrollTo(0, 0);
-  }, []);
   return (
     <main aria-busy={!shown?.settled}>
       <header>
@@ -73,10 +69,10 @@ function Page({ airflow }: { airflow: Airflow }) {
         </p>
       </header>
       <Alert sentence={trouble} />
-      {shown && (at
-        ? <Detail at={at} sync={shown.syncs.find((s) => s.syncId === at.syncId) ?? null} airflow={airflow} now={shown.now} theme={theme} onGo={moved} onError={fail} />
+      {shown && (at.syncId !== null
+        ? <Detail syncId={at.syncId} audienceId={at.audienceId} sync={shown.syncs.find((s) => s.syncId === at.syncId) ?? null} airflow={airflow} now={shown.now} theme={theme} onError={fail} />
         : shown.syncs.length || !shown.settled
-          ? <Overview {...shown} airflow={airflow} onGo={moved} />
+          ? <Overview {...shown} airflow={airflow} at={at} />
           : <Nothing />)}
     </main>
   );
@@ -90,4 +86,4 @@ function Nothing() {
   );
 }
 
-render(<Page airflow={new Airflow(place.base())} />, document.getElementById("page")!);
+render(<Page airflow={new Airflow(place.base())} at={place.here()} />, document.getElementById("page")!);

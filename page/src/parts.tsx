@@ -37,18 +37,8 @@ export function Leave(props: { path: string; children: ComponentChildren; testid
 }
 
 /** A link to another view of the page. */
-export function Go(props: { to: place.Place | null; children: ComponentChildren; onGo: () => void }) {
-  const go = (event: MouseEvent) => {
-    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
-    event.preventDefault();
-    place.go(props.to);
-    props.onGo();
-  };
-  return (
-    <a href={new URL(`plugin/audiences${place.query(props.to)}`, place.base()).href} onClick={go}>
-      {props.children}
-    </a>
-  );
+export function Go({ to, children }: { to: Partial<place.Place>; children: ComponentChildren }) {
+  return <a href={place.query(to)}>{children}</a>;
 }
 
 /** What is wrong with a sync, in sentences, and where to act. */

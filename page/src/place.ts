@@ -1,8 +1,14 @@
-// Where the page is: in a frame of Airflow's UI, whose address and theme it follows, or by itself.
+// Where the page is: in a frame of Airflow's UI, whose theme it follows, or by itself. The frame's own address says what
+// is shown; each view is a document of its own, so the browser's buttons work, and Airflow (from 3.3 on) mirrors the
+// frame's address in its own.
 
 export interface Place {
-  syncId: string;
+  /** none for the overview */
+  syncId: string | null;
   audienceId: string | null;
+  /** what the overview is searched for, and filtered by */
+  words: string;
+  state: string;
 }
 
 /** Airflow's window where it is one of ours, else the page's own. */
@@ -17,32 +23,33 @@ function host(): Window {
 /** Where Airflow is: the page's files are in a folder below it. */
 export const base = (): string => new URL("../", window.location.href).href;
 
-/** Read which sync and audience the address asks for. */
-export function read(search: string = host().location.search): Place | null {
+/** Read what an address asks for. */
+export function read(search: string): Place {
   const asked = new URLSearchParams(search);
-  const syncId = asked.get("sync");
-  return syncId ? { syncId, audienceId: asked.get("audience") } : null;
+  const of = (name: string) => asked.get(name) ?? "";
+  return { syncId: of("sync") || null, audienceId: asked.get("audience"), words: of("words"), state: of("state") };
 }
 
-/** Write the query of an address. */
-export function query(place: Place | null): string {
-  if (!place) return "";
-  const asked = new URLSearchParams({ sync: place.syncId });
-  if (place.audienceId !== null) asked.set("audience", place.audienceId);
-  return `?${asked}`;
+/** Write the query of an address. It is never empty: a frame without one is new, and asks what its host's address says. */
+export function query(place: Partial<Place>): string {
+  const asked = new URLSearchParams();
+  if (place.syncId) asked.set("sync", place.syncId);
+  if (place.syncId && place.audienceId != null) asked.set("audience", place.audienceId);
+  if (place.words) asked.set("words", place.words);
+  if (place.state) asked.set("state", place.state);
+  return asked.size ? `?${asked}` : "?all";
 }
 
-/** Go to another view of the page, with an address of its own. */
-export function go(place: Place | null): void {
-  const { history, location } = host();
-  history.pushState(history.state, "", `${location.pathname}${query(place)}`);
+/** Read what is to be shown, in a new frame from Airflow's address, where a link into the page puts it. */
+export function here(): Place {
+  if (window.location.search) return read(window.location.search);
+  const place = read(host().location.search);
+  become(place);
+  return place;
 }
 
-/** Call back when the user goes back or forth. */
-export function onMove(moved: () => void): () => void {
-  host().addEventListener("popstate", moved);
-  return () => host().removeEventListener("popstate", moved);
-}
+/** Have the address say what is shown. */
+export const become = (place: Partial<Place>): void => window.history.replaceState(null, "", query(place));
 
 /** Leave for a page of Airflow's own. A frame may not navigate its parent, but Airflow's router can be told. */
 export function leave(path: string): void {

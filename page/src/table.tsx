@@ -1,9 +1,10 @@
 // The overview: a row per audience of each sync, to search, filter, sort and leaf through.
 
-import { useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import type { Airflow } from "./airflow.ts";
 import { type Row, type State, STATES, type Sync } from "./overview.ts";
 import { Ago, Go, StateMark, Trouble } from "./parts.tsx";
+import * as place from "./place.ts";
 import { counted, numeral, percent, utc } from "./words.ts";
 
 const ROWS = 50;
@@ -35,15 +36,16 @@ const TITLES: Record<string, string> = {
   "Not delivered": "change sets that a destination has not been told yet",
 };
 
-export function Overview(props: { syncs: Sync[]; settled: boolean; now: number; airflow: Airflow; onGo: () => void }) {
-  const [wanted, setWanted] = useState("");
-  const [state, setState] = useState<State | "">("");
+export function Overview(props: { syncs: Sync[]; settled: boolean; now: number; airflow: Airflow; at: place.Place }) {
+  const [wanted, setWanted] = useState(props.at.words);
+  const [state, setState] = useState(props.at.state as State | "");
   const [sort, setSort] = useState({ column: 1, down: false });
   const [page, setPage] = useState(0);
   const lines = useMemo(() => props.syncs.flatMap((sync): Line[] => (sync.audiences.length ? sync.audiences.map((row) => ({ sync, row })) : [{ sync, row: null }])), [props.syncs]);
   const shown = useMemo(() => sorted(lines.filter((line) => matches(line, wanted, state)), sort), [lines, wanted, state, sort]);
+  useEffect(() => place.become({ words: wanted, state }), [wanted, state]);
   const pages = Math.max(1, Math.ceil(shown.length / ROWS));
-  const at = Math.min(page, pages - 1);
+  const leaf = Math.min(page, pages - 1);
   const more = props.syncs.reduce((all, sync) => all + sync.moreAudiences, 0);
   return (
     <>
@@ -70,16 +72,16 @@ export function Overview(props: { syncs: Sync[]; settled: boolean; now: number; 
             </tr>
           </thead>
           <tbody>
-            {shown.slice(at * ROWS, (at + 1) * ROWS).map((line) => <LineOf key={`${line.sync.syncId}\n${line.row?.id}`} {...line} {...props} />)}
+            {shown.slice(leaf * ROWS, (leaf + 1) * ROWS).map((line) => <LineOf key={`${line.sync.syncId}\n${line.row?.id}`} {...line} {...props} />)}
           </tbody>
         </table>
       </div>
       {more > 0 && <p class="note">{counted(more, "smaller audience")} of these syncs are not told one by one.</p>}
       {pages > 1 && (
         <nav class="pager" aria-label="Pages">
-          <button type="button" disabled={at === 0} onClick={() => setPage(at - 1)}>Previous</button>
-          <span>{at + 1} of {pages}</span>
-          <button type="button" disabled={at === pages - 1} onClick={() => setPage(at + 1)}>Next</button>
+          <button type="button" disabled={leaf === 0} onClick={() => setPage(leaf - 1)}>Previous</button>
+          <span>{leaf + 1} of {pages}</span>
+          <button type="button" disabled={leaf === pages - 1} onClick={() => setPage(leaf + 1)}>Next</button>
         </nav>
       )}
     </>
@@ -97,12 +99,12 @@ function Totals({ syncs, lines, settled }: { syncs: Sync[]; lines: number; settl
   );
 }
 
-function LineOf({ sync, row, settled, now, airflow, onGo }: Line & { settled: boolean; now: number; airflow: Airflow; onGo: () => void }) {
+function LineOf({ sync, row, settled, now, airflow }: Line & { settled: boolean; now: number; airflow: Airflow }) {
   const of = (value: number | undefined) => (value === undefined ? "–" : numeral(value));
   return (
     <tr data-testid="row" data-sync={sync.syncId} data-audience={row?.id ?? ""}>
       <th scope="row" class="text">
-        <Go to={{ syncId: sync.syncId, audienceId: row?.id || null }} onGo={onGo}>{row?.name ?? sync.syncId}</Go>
+        <Go to={{ syncId: sync.syncId, audienceId: row?.id || null }}>{row?.name ?? sync.syncId}</Go>
         <span class="under">{row && row.id !== row.name ? `${row.id} · ` : ""}{sync.syncId} {sync.asOf !== null && <span class="whole">· as of {utc(sync.asOf)}</span>}</span>
       </th>
       <td class="text" data-testid="cell-state">
