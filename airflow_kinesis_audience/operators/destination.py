@@ -23,6 +23,7 @@ from airflow_kinesis_audience.hooks.warehouse import open_warehouse
 from airflow_kinesis_audience.ledger import Ledger
 from airflow_kinesis_audience.operators.assets import add_alias, tell_delivery
 from airflow_kinesis_audience.operators.links import AudienceLink, StreamLink
+from airflow_kinesis_audience.operators.metrics import count_delivery, gauge_lag
 from airflow_kinesis_audience.operators.outcome import airflow_outcome
 from airflow_kinesis_audience.operators.run import truth
 from airflow_kinesis_audience.outbox import Outbox
@@ -114,6 +115,8 @@ class DeliveryOperator(BaseOperator):
                 finally:
                     summary |= {**asdict(outbox.report), "destination": delivery.destination}
                     context["ti"].xcom_push(key=SUMMARY_KEY, value=summary)
+                    count_delivery(summary)
+        gauge_lag(summary)
         tell_delivery(context, self.alias, summary, self.message_format)
         self.log.info(
             "%s: %s change sets, %s changes in %s records (%s bytes) delivered, %s put again, in %s s",

@@ -18,6 +18,7 @@ from airflow_kinesis_audience.hooks.warehouse import open_warehouse
 from airflow_kinesis_audience.ledger import Ledger
 from airflow_kinesis_audience.operators.assets import add_alias, tell_change_set
 from airflow_kinesis_audience.operators.links import AudienceLink
+from airflow_kinesis_audience.operators.metrics import count_changes, count_stop
 from airflow_kinesis_audience.operators.outcome import airflow_outcome, tell_state
 from airflow_kinesis_audience.operators.run import as_of_run, permission_of, select_all
 from airflow_kinesis_audience.sync import Sync
@@ -192,9 +193,11 @@ class AudienceDiffOperator(BaseOperator):
                 )
         self._tell(summary)
         if "held" in summary:
+            count_stop(known, "held")
             tell_state(context, known, "held", summary["held"])
         else:
             names = {self.audience_id: self.audience_name} if self.audience_id and self.audience_name else {}
+            count_changes(summary)
             tell_change_set(context, self.alias, summary, guards, sync.counts, names)
         return {**summary, "warehouse_conn_id": self.warehouse_conn_id, "state_schema": self.state_schema}
 

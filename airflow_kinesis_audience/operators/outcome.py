@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
 from airflow_kinesis_audience.exceptions import AudienceError, RunSuperseded
+from airflow_kinesis_audience.operators.metrics import count_stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -66,6 +67,8 @@ def _tell_error(
     context: Context | None, known: Mapping[str, Any] | None, sentences: Sequence[str], *, held: bool = False
 ) -> None:
     if context is not None:
+        state = "held" if held else "failed"
+        count_stop(known or {}, state)
         # What is told of the error must not take its place.
         with contextlib.suppress(Exception):
-            tell_state(context, known or {}, "held" if held else "failed", sentences)
+            tell_state(context, known or {}, state, sentences)

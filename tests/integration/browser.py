@@ -5,14 +5,17 @@ Only addresses of this machine are ever asked: whatever else a page wants fails,
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import shutil
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from playwright.sync_api import Browser, BrowserContext, FrameLocator, Page, sync_playwright
+from playwright.sync_api import Browser, Frame, FrameLocator, Page, sync_playwright
 
 if TYPE_CHECKING:
+    from playwright.sync_api import StorageState
+
     from tests.integration.running_airflow import RunningAirflow
 
 HOW_TO_INSTALL = "there is no Chromium here: apt-get install chromium"
@@ -27,6 +30,20 @@ _ARGUMENTS = [
     "--no-first-run",
     "--no-sandbox",
 ]
+# Of each pixel, how far its strongest colour is from its weakest: text, lines and grounds are nearly grey.
+_COUNT_COLOURED = """async ([image, least]) => {
+    const bitmap = await createImageBitmap(await (await fetch(`data:image/png;base64,${image}`)).blob());
+    const drawing = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
+    drawing.drawImage(bitmap, 0, 0);
+    const pixels = drawing.getImageData(0, 0, bitmap.width, bitmap.height).data;
+    let found = 0;
+    for (let n = 0; n < pixels.length; n += 4) {
+        const [red, green, blue] = pixels.slice(n, n + 3);
+        if (Math.max(red, green, blue) - Math.min(red, green, blue) >= least) found += 1;
+    }
+    return found;
+}"""
+_LEAST = 64
 
 
 def find_chromium() -> str | None:
@@ -46,14 +63,20 @@ def running_browser() -> Iterator[Browser]:
 
 
 @contextlib.contextmanager
-def visitor(browser: Browser, airflow: RunningAirflow, *, scheme: str = "light") -> Iterator[Page]:
-    """Give a tab of somebody who is not logged in.
+def visitor(
+    browser: Browser,
+    airflow: RunningAirflow,
+    *,
+    scheme: Literal["light", "dark"] = "light",
+    session: StorageState | None = None,
+) -> Iterator[Page]:
+    """Give a tab of a visitor.
 
-    :param scheme: ``light`` or ``dark``, as the visitor's system is set.
+    :param scheme: as the visitor's system is set.
+    :param session: of one who has logged in before; else nobody is.
     """
-    context: BrowserContext = browser.new_context(
-        base_url=str(airflow.api.base_url), viewport=WINDOW, color_scheme=scheme
-    )
+    where = {"base_url": str(airflow.api.base_url), "viewport": WINDOW, "color_scheme": scheme}
+    context = browser.new_context(**where, storage_state=session)
     context.set_default_timeout(WAIT_MILLISECONDS)
     try:
         yield context.new_page()
@@ -73,3 +96,18 @@ def log_in(page: Page, user: str, password: str) -> None:
 def audiences(page: Page) -> FrameLocator:
     """Return the page of the audiences, in its frame."""
     return page.frame_locator("iframe")
+
+
+def frame_of(page: Page) -> Frame:
+    """Return the same as what can be asked for what is no element; it must be there."""
+    [found] = page.main_frame.child_frames
+    return found
+
+
+def count_coloured(browser: Browser, image: bytes) -> int:
+    """Return how many pixels of a PNG have a colour that is not nearly grey."""
+    page = browser.new_page()
+    try:
+        return int(page.evaluate(_COUNT_COLOURED, [base64.b64encode(image).decode(), _LEAST]))
+    finally:
+        page.close()

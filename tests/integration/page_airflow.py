@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import boto3
 
@@ -28,6 +28,12 @@ FIRST = datetime(1997, 4, 2, tzinfo=UTC)
 DAY = timedelta(days=1)
 THEN = datetime(2026, 1, 1, tzinfo=UTC)
 FILL_SECONDS = 900
+
+READER, OUTSIDER = "reader", "outsider"
+_ANY = [("can_read", "Website"), ("can_read", "Plugins"), ("menu_access", "Plugins")]
+_OF_RUNS = [("can_read", what) for what in ("Assets", "DAG Runs", "Task Instances", "XComs", f"DAG:{THOUSAND}")]
+PERMISSIONS = {OUTSIDER: _ANY, READER: [*_ANY, *_OF_RUNS]}
+"""Of who may see no DAG, and of who may see one."""
 
 _BEGINS = "    start_date=datetime(1997, 1, 1, tzinfo=UTC),\n"
 _HELD = """
@@ -70,11 +76,10 @@ with DAG("thousand"):
 
 
 @contextlib.contextmanager
-def watched_airflow(server: Server, folder: Path, **how: Any) -> Iterator[RunningAirflow]:
+def watched_airflow(server: Server, folder: Path) -> Iterator[RunningAirflow]:
     """Start it, with nothing run yet.
 
     :param folder: where the DuckDB file is made.
-    :param how: for ``running_airflow``.
     """
     names = ("watched_airflow", "watched_warehouse")
     for name in names:
@@ -97,7 +102,7 @@ def watched_airflow(server: Server, folder: Path, **how: Any) -> Iterator[Runnin
             "postgres": server.dsn(names[1]),
             "aws_default": json.dumps(aws),
         }
-        with running_airflow(server.dsn(names[0]), dags=dags, connections=connections, **how) as airflow:
+        with running_airflow(server.dsn(names[0]), dags=dags, connections=connections, auth="fab") as airflow:
             yield airflow
     for name in names:
         server.execute(f"DROP DATABASE {name} WITH (FORCE)")
@@ -119,6 +124,8 @@ def fill(airflow: RunningAirflow, *, days: int) -> str:
         return len(runs) == days and all(run["state"] == "success" for run in runs)
 
     airflow.wait_for("end of the backfill", ended, FILL_SECONDS)
+    for name, permissions in PERMISSIONS.items():
+        airflow.add_user(name, permissions)
     return held
 
 

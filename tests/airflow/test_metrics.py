@@ -1,0 +1,167 @@
+"""What tasks count, as it arrives at a StatsD server: the names, the numbers of the summaries, and no user."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_kinesis_audience.operators import metrics
+from tests.airflow.running import DIFF, Airflow, aws, day, deployed
+from tests.scripted_kinesis import TAKE, ScriptedKinesis, Whole
+
+if TYPE_CHECKING:
+    from tests.airflow.conftest import DuckDb, Stream
+
+pytestmark = pytest.mark.slow
+
+ANNA, BORA, CEM = (
+    ("u1", "anna@x.example", "Ankara"),
+    ("u2", "bora@x.example", "Bonn"),
+    ("u3", "c@x.example", "Cork"),
+)
+_PACKET = re.compile(r"(?P<name>[\w.]+)(?P<tags>(,\w+=[^,:|]+)*):(?P<value>[-+.\de]+)\|(?P<kind>\w+)")
+
+Told = dict[str, tuple[float, str, dict[str, str]]]
+"""Metric to its value, its kind and its tags."""
+
+
+class StatsD:
+    """A server that keeps what it is told; a context manager."""
+
+    def __enter__(self) -> StatsD:
+        self._packets: list[str] = []
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
+            end.sendto(b"end", ("127.0.0.1", self.port))
+        self._listener.join()
+        self._socket.close()
+
+    def _listen(self) -> None:
+        while (packet := self._socket.recv(65_536)) != b"end":
+            self._packets += packet.decode().splitlines()
+
+    def take(self) -> list[str]:
+        """Give all packets since the last time."""
+        taken, self._packets = self._packets, []
+        return taken
+
+    def take_ours(self) -> Told:
+        """Give our metrics since the last time; each must have come once."""
+        found: Told = {}
+        for packet in self.take():
+            if match := _PACKET.fullmatch(packet.removeprefix("airflow.")):
+                name, tags = match["name"], dict(pair.split("=", 1) for pair in match["tags"].split(",")[1:])
+                if name.startswith("audience."):
+                    assert name not in found, packet
+                    ours = {tag: tags[tag] for tag in ("sync", "destination") if tag in tags}
+                    found[name.removeprefix("audience.")] = (float(match["value"]), match["kind"], ours)
+        return found
+
+
+@pytest.fixture(scope="module")
+def statsd() -> Iterator[StatsD]:
+    with StatsD() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def counting(airflow_db: Path, statsd: StatsD) -> Iterator[Airflow]:
+    told = {"ON": "True", "HOST": "127.0.0.1", "PORT": str(statsd.port), "INFLUXDB_ENABLED": "True"}
+    with Airflow(
+        airflow_db, {f"AIRFLOW__METRICS__STATSD_{name}": value for name, value in told.items()}
+    ) as airflow:
+        yield airflow
+
+
+def test_what_was_found_and_delivered_is_counted_as_the_summaries_say(
+    counting: Airflow, statsd: StatsD, duckdb_warehouse: DuckDb, stream: Stream
+) -> None:
+    diff = {**DIFF, "sync_id": "lapsed: 90|days"}
+    publish = {"stream_name": stream.name}
+    with deployed(counting, duckdb_warehouse.connection, stream.connection, diff, publish) as dag:
+        duckdb_warehouse.members([ANNA, BORA])
+        dag.run(day(1))
+        statsd.take()
+        duckdb_warehouse.members([("u1", "new@x.example", "Ankara"), CEM])
+        run = dag.run(day(2), supervised=True)
+    told = statsd.take_ours()
+    sync = {"sync": "lapsed_90_days"}
+    assert {n: told.pop(n) for n in ("entered", "exited", "updated", "members")} == {
+        "entered": (1, "c", sync),
+        "exited": (1, "c", sync),
+        "updated": (1, "c", sync),
+        "members": (2, "g", sync),
+    }
+    summary = run["publish"].summary
+    both = {**sync, "destination": f"kinesis_//us-east-1/{stream.name}"}
+    lag, kind, tags = told.pop("lag")
+    assert lag > 86_400 * 200  # the run speaks for a day in March
+    assert (kind, tags) == ("g", both)
+    counted = ("messages", "records", "bytes", "delivered", "rejected", "retried")
+    expected = {name: (summary[name], "c", both) for name in counted}
+    assert told == {**expected, "seconds": (summary["seconds"], "g", both)}
+
+
+def test_what_a_guard_stopped_and_what_failed_is_counted(
+    counting: Airflow, statsd: StatsD, duckdb_warehouse: DuckDb
+) -> None:
+    duckdb_warehouse.members([ANNA, BORA, CEM])
+    diff = {**DIFF, "max_exits": 1}
+    with (
+        ScriptedKinesis(lambda _number, _records: TAKE) as kinesis,
+        deployed(
+            counting, duckdb_warehouse.connection, aws(kinesis.endpoint_url), diff, {"stream_name": "s"}
+        ) as dag,
+    ):
+        dag.run(day(1))
+        duckdb_warehouse.members([ANNA, BORA])
+        kinesis.script = lambda _number, _records: Whole.DENIED
+        statsd.take()
+        dag.run(day(2), supervised=True)
+        failed = statsd.take_ours()
+        duckdb_warehouse.members([("u4", "", "")])
+        dag.run(day(3), supervised=True)
+    assert failed["failed"] == (1, "c", {"sync": "lapsed", "destination": "kinesis_//us-east-1/s"})
+    assert (failed["delivered"][0], failed["rejected"][0]) == (0, 1)
+    assert "lag" not in failed
+    assert statsd.take_ours() == {"held": (1, "c", {"sync": "lapsed"})}
+
+
+def test_no_metric_names_a_user(
+    counting: Airflow, statsd: StatsD, duckdb_warehouse: DuckDb, stream: Stream
+) -> None:
+    duckdb_warehouse.members([ANNA, BORA])
+    statsd.take()
+    with deployed(
+        counting, duckdb_warehouse.connection, stream.connection, DIFF, {"stream_name": stream.name}
+    ) as dag:
+        assert dag.run(day(1), supervised=True).state == "success"
+    packets = "\n".join(statsd.take())
+    assert "audience.entered" in packets
+    assert not [word for words in (ANNA, BORA) for word in words[1:] if word.lower() in packets.lower()]
+
+
+def test_a_back_end_that_fails_does_not_fail_a_task(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError("u1")
+
+    monkeypatch.setattr(metrics.Stats, "incr", broken, raising=False)
+    known: Mapping[str, str] = {"sync_id": "lapsed"}
+    metrics.count_stop(known, "held")
+    assert "audience.held could not be told (OSError)" in caplog.text
+    assert "u1" not in caplog.text
