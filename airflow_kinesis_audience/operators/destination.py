@@ -22,6 +22,7 @@ from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_audience.hooks.warehouse import open_warehouse
 from airflow_kinesis_audience.ledger import Ledger
 from airflow_kinesis_audience.operators.assets import add_alias, tell_delivery
+from airflow_kinesis_audience.operators.lineage import delivery_lineage
 from airflow_kinesis_audience.operators.links import AudienceLink, StreamLink
 from airflow_kinesis_audience.operators.metrics import count_delivery, gauge_lag
 from airflow_kinesis_audience.operators.outcome import airflow_outcome
@@ -30,6 +31,7 @@ from airflow_kinesis_audience.outbox import Outbox
 from airflow_kinesis_audience.sending import Delivery, Progress
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
     from airflow_kinesis_audience.hooks.streams import StreamHook
@@ -116,6 +118,7 @@ class DeliveryOperator(BaseOperator):
                     summary |= {**asdict(outbox.report), "destination": delivery.destination}
                     context["ti"].xcom_push(key=SUMMARY_KEY, value=summary)
                     count_delivery(summary)
+                    known |= summary
         gauge_lag(summary)
         tell_delivery(context, self.alias, summary, self.message_format)
         self.log.info(
@@ -125,6 +128,18 @@ class DeliveryOperator(BaseOperator):
             *(summary[n] for n in ("delivered", "records", "bytes", "retried", "seconds")),
         )
         return summary
+
+    def get_openlineage_facets_on_complete(self, _task_instance: Any) -> OperatorLineage[Any, Any] | None:
+        """Tell OpenLineage what was read, and how much was put on which stream."""
+        return delivery_lineage(self._source_query(), self.told)
+
+    def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:
+        """Tell the same of an attempt that failed: a part may have been put."""
+        return self.get_openlineage_facets_on_complete(task_instance)
+
+    def _source_query(self) -> str | None:
+        """Return the query that is read, where it is not the change sets of a sync."""
+        return None
 
     def _begin(self, context: Context) -> dict[str, Any]:
         """Check the arguments; returns at least ``sync_id``, ``warehouse_conn_id`` and ``state_schema``."""

@@ -17,6 +17,7 @@ from airflow_kinesis_audience.guards import Guards
 from airflow_kinesis_audience.hooks.warehouse import open_warehouse
 from airflow_kinesis_audience.ledger import Ledger
 from airflow_kinesis_audience.operators.assets import add_alias, tell_change_set
+from airflow_kinesis_audience.operators.lineage import change_set_lineage
 from airflow_kinesis_audience.operators.links import AudienceLink
 from airflow_kinesis_audience.operators.metrics import count_changes, count_stop
 from airflow_kinesis_audience.operators.outcome import airflow_outcome, tell_state
@@ -25,6 +26,7 @@ from airflow_kinesis_audience.sync import Sync
 from airflow_kinesis_audience.upkeep import Upkeep
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
 
@@ -199,7 +201,12 @@ class AudienceDiffOperator(BaseOperator):
             names = {self.audience_id: self.audience_name} if self.audience_id and self.audience_name else {}
             count_changes(summary)
             tell_change_set(context, self.alias, summary, guards, sync.counts, names)
-        return {**summary, "warehouse_conn_id": self.warehouse_conn_id, "state_schema": self.state_schema}
+        known |= {**summary, "warehouse_conn_id": self.warehouse_conn_id, "state_schema": self.state_schema}
+        return known
+
+    def get_openlineage_facets_on_complete(self, _task_instance: Any) -> OperatorLineage[Any, Any] | None:
+        """Tell OpenLineage which tables were read, and how many changes were found."""
+        return change_set_lineage(select_all(self.sql, self.table, "who belongs is"), self.told)
 
     def _tell(self, summary: Mapping[str, Any]) -> None:
         """Say in the log what was found, and what is unusual about it."""

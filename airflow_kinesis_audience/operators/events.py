@@ -155,6 +155,9 @@ class EventsToKinesisOperator(DeliveryOperator):
             self.log.warning("events that arrived in %s were never forwarded; backfill that interval", gap)
         return found
 
+    def _source_query(self) -> str | None:
+        return select_all(self.sql, self.table, "the events are")
+
     def _source(self) -> EventSource:
         identities = dict(self.identities or {})
         return EventSource(
