@@ -64,4 +64,5 @@ def get_provider_info() -> dict[str, Any]:
             f"{_PACKAGE}.operators.links.AudienceLink",
             f"{_PACKAGE}.operators.links.StreamLink",
         ],
+        "notifications": [f"{_PACKAGE}.notifications.AudienceNotifier"],
     }

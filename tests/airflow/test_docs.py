@@ -200,6 +200,10 @@ def test_the_dag_of_events_in_the_docs_can_be_built_and_its_batch_read() -> None
 
 
 def test_the_dag_of_the_docs_that_waits_for_changes_can_be_built() -> None:
-    [text] = blocks("docs/monitoring.md", "python")
-    built = run("docs/monitoring.md", text)["look"]
-    assert built is not None
+    text = next(text for text in blocks("docs/monitoring.md", "python") if "schedule=" in text)
+    assert run("docs/monitoring.md", text)["look"] is not None
+
+
+def test_the_notifier_of_the_docs_can_be_built() -> None:
+    text = next(text for text in blocks("docs/monitoring.md", "python") if "AudienceNotifier" in text)
+    assert run("docs/monitoring.md", text)["tell"].late_after is not None

@@ -86,7 +86,7 @@ def test_every_module_with_an_operator_or_a_hook_is_listed(folder: str, ending: 
     assert holding <= set(listed_modules())
 
 
-@pytest.mark.parametrize("kind", ["extra-links"])
+@pytest.mark.parametrize("kind", ["extra-links", "notifications"])
 def test_a_listed_class_exists(kind: str) -> None:
     for path in get_provider_info()[kind]:
         module, _, name = path.rpartition(".")

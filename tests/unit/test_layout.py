@@ -64,7 +64,7 @@ CORE = (
     "schemas",
     "history",
 )
-DOORS = ("hooks", "operators", "ui", "demo")
+DOORS = ("hooks", "operators", "notifications", "ui", "demo")
 ORDER = ("__init__", "provider_info", *CORE, *DOORS)
 
 NEVER_IN_CORE = {"airflow", "boto3", "botocore"}
