@@ -23,6 +23,9 @@ export interface Colours {
   font: string;
 }
 
+/** So many times the largest change is too far to be drawn. */
+const FAR = 4;
+
 type Points = (number | null)[];
 
 const line = (name: string, data: Points, colour: string, dashed = false) => ({
@@ -53,7 +56,9 @@ function seriesOf(kind: Kind, runs: readonly Run[], colours: Colours): object[] 
   }
   if (kind === "changes") {
     const most = runs.map((run) => (run.exitLimit === null ? null : -run.exitLimit));
-    const bound = most.some((one) => one !== null) ? [line("most exits allowed", most, colours.bound, true)] : [];
+    const newest = runs.at(-1)?.exitLimit;
+    const name = newest == null ? "most exits allowed" : `most exits allowed: ${numeral(newest)} now`;
+    const bound = most.some((one) => one !== null) ? [line(name, most, colours.bound, true)] : [];
     const stacked = { stack: "changes" };
     return [
       bars("entered", runs.map((run) => run.counts?.entered ?? null), colours.entered, stacked),
@@ -67,6 +72,13 @@ function seriesOf(kind: Kind, runs: readonly Run[], colours: Colours): object[] 
     line("changes a second", speed, colours.members),
     bars("records put again", runs.map((run) => (run.deliveries.length ? sum(run, "retried") : null)), colours.exited, { yAxisIndex: 1 }),
   ];
+}
+
+/** Where the axis of exits ends: a bound that is far from them is told in the legend, or the bars would be lines. */
+function lowest(runs: readonly Run[]): number | undefined {
+  const most = Math.max(1, ...runs.flatMap(({ counts }) => (counts ? [counts.entered, counts.exited] : [])));
+  const furthest = Math.max(0, ...runs.map((run) => run.exitLimit ?? 0));
+  return furthest > FAR * most ? -most : undefined;
 }
 
 /** Make the options of a chart; runs come oldest first. */
@@ -95,7 +107,7 @@ export function optionsOf(kind: Kind, runs: readonly Run[], colours: Colours): E
       axisLabel: { color: colours.text, hideOverlap: true, formatter: (at: string) => at.replace(" 00:00", "") },
       axisLine: { lineStyle: { color: colours.text } },
     },
-    yAxis: kind === "speed" ? [axis(), axis({ splitLine: { show: false } })] : [axis()],
+    yAxis: kind === "changes" ? [axis({ min: lowest(runs) })] : kind === "speed" ? [axis(), axis({ splitLine: { show: false } })] : [axis()],
     series: seriesOf(kind, runs, colours),
   };
 }

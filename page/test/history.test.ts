@@ -47,7 +47,7 @@ test("charts draw exits downwards, with the bound, and are told in words", () =>
   const runs = runsOf("a", [changeSet(day(3), { members: 500 }), changeSet(day(2), { members: 400 })], [], [], new Map()).reverse();
   const colours = { text: "", line: "", members: "", entered: "", exited: "", bound: "", font: "" };
   const { series } = optionsOf("changes", runs, colours) as { series: { name: string; data: number[] }[] };
-  assert.deepEqual(series.map((one) => [one.name, one.data]), [["entered", [5, 5]], ["exited", [-2, -2]], ["most exits allowed", [-198, -248]]]);
+  assert.deepEqual(series.map((one) => [one.name, one.data]), [["entered", [5, 5]], ["exited", [-2, -2]], ["most exits allowed: 248 now", [-198, -248]]]);
   assert.equal(sentenceOf("size", runs), "Members from 2026-01-02 00:00 to 2026-01-03 00:00 UTC: 400 at first, 500 at last.");
   assert.equal(sentenceOf("changes", runs), "Changes from 2026-01-02 00:00 to 2026-01-03 00:00 UTC: 10 entered, 4 exited.");
   assert.match(sentenceOf("speed", []), /No run/);

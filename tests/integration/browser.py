@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
-from playwright.sync_api import Browser, Frame, FrameLocator, Page, sync_playwright
+from playwright.sync_api import Browser, Frame, FrameLocator, Page, expect, sync_playwright
 
 if TYPE_CHECKING:
     from playwright.sync_api import StorageState
@@ -54,6 +54,7 @@ def find_chromium() -> str | None:
 @contextlib.contextmanager
 def running_browser() -> Iterator[Browser]:
     """Start it, and end it."""
+    expect.set_options(timeout=WAIT_MILLISECONDS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=_ARGUMENTS)
         try:
