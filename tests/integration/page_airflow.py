@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import boto3
 
 from airflow_kinesis_audience.demo.cdnow import read_purchases, write_warehouse
 from airflow_kinesis_audience.demo.local_kinesis import emulator
 from tests.integration.running_airflow import ROOT, RunningAirflow, running_airflow
+from tests.scripted_kinesis import ScriptedKinesis
 
 if TYPE_CHECKING:
     from tests.postgres import Server
 
 REGION = "us-east-1"
-CDNOW, HELD, THOUSAND = "lapsed_customers", "emptied", "thousand"
+CDNOW, HELD, THOUSAND, SLOW = "lapsed_customers", "emptied", "thousand", "slow"
 FIRST = datetime(1997, 4, 2, tzinfo=UTC)
 DAY = timedelta(days=1)
 THEN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -73,13 +75,47 @@ with DAG("thousand"):
         message_format="amplitude_cohort",
     )
 '''
+_SLOW = """
+from airflow.sdk import DAG
+from airflow_kinesis_audience.operators import AudienceDiffOperator, AudienceToKinesisOperator
+
+with DAG("slow"):
+    diff = AudienceDiffOperator(
+        task_id="diff",
+        warehouse_conn_id="postgres",
+        sql="SELECT n AS user_id FROM generate_series(1, 30000) AS n",
+        audience_id="many",
+    )
+    # One partition key: each message waits for the one before it.
+    AudienceToKinesisOperator(
+        task_id="publish",
+        change_set=diff.output,
+        stream_name="s",
+        aws_conn_id="slow",
+        partitions=1,
+        message_format="amplitude_cohort",
+    )
+"""
+
+
+class SlowKinesis(ScriptedKinesis):
+    """An endpoint that takes everything, and thinks before each answer until ``hurry`` is set."""
+
+    def __enter__(self) -> Self:
+        self.hurry = threading.Event()
+        return super().__enter__()
+
+    def decide(self, entries: Any) -> Any:
+        self.hurry.wait(1)
+        return super().decide(entries)
 
 
 @contextlib.contextmanager
-def watched_airflow(server: Server, folder: Path) -> Iterator[RunningAirflow]:
+def watched_airflow(server: Server, folder: Path, slow: SlowKinesis | None = None) -> Iterator[RunningAirflow]:
     """Start it, with nothing run yet.
 
     :param folder: where the DuckDB file is made.
+    :param slow: where the DAG ``SLOW`` delivers to.
     """
     names = ("watched_airflow", "watched_warehouse")
     for name in names:
@@ -91,7 +127,7 @@ def watched_airflow(server: Server, folder: Path) -> Iterator[RunningAirflow]:
     assert _BEGINS in text
     # else there would be a run as of today
     ends = f"{_BEGINS}    end_date=datetime(1998, 7, 1, tzinfo=UTC),\n"
-    dags = {CDNOW: text.replace(_BEGINS, ends), HELD: _HELD, THOUSAND: _THOUSAND}
+    dags = {CDNOW: text.replace(_BEGINS, ends), HELD: _HELD, THOUSAND: _THOUSAND, SLOW: _SLOW}
     with emulator() as endpoint_url:
         where = {"endpoint_url": endpoint_url, "region_name": REGION}
         keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
@@ -102,6 +138,9 @@ def watched_airflow(server: Server, folder: Path) -> Iterator[RunningAirflow]:
             "postgres": server.dsn(names[1]),
             "aws_default": json.dumps(aws),
         }
+        if slow is not None:
+            where = {"endpoint_url": slow.endpoint_url, "region_name": REGION}
+            connections["slow"] = json.dumps({**aws, "extra": where})
         with running_airflow(server.dsn(names[0]), dags=dags, connections=connections, auth="fab") as airflow:
             yield airflow
     for name in names:

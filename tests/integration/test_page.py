@@ -34,7 +34,20 @@ from tests.integration.browser import (
     running_browser,
     visitor,
 )
-from tests.integration.page_airflow import CDNOW, FIRST, HELD, OUTSIDER, READER, THOUSAND, fill, watched_airflow
+from tests.integration.page_airflow import (
+    CDNOW,
+    FIRST,
+    HELD,
+    OUTSIDER,
+    READER,
+    SLOW,
+    THEN,
+    THOUSAND,
+    SlowKinesis,
+    fill,
+    start,
+    watched_airflow,
+)
 from tests.integration.running_airflow import USER, RunningAirflow
 
 if TYPE_CHECKING:
@@ -70,11 +83,13 @@ class Watched:
 
     :ivar warehouse: of CDNOW; nobody else has it open.
     :ivar held: id of the run that a guard holds.
+    :ivar slow: where a delivery takes its time.
     """
 
     airflow: RunningAirflow
     warehouse: Path
     held: str
+    slow: SlowKinesis
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +108,9 @@ def watched(
     browser: Browser, postgres_server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Watched]:
     folder = tmp_path_factory.mktemp("page")
-    with watched_airflow(postgres_server, folder) as airflow:
+    with SlowKinesis() as slow, watched_airflow(postgres_server, folder, slow) as airflow:
         held = fill(airflow, days=RUNS)
-        yield Watched(airflow=airflow, warehouse=folder / "warehouse.duckdb", held=held)
+        yield Watched(airflow=airflow, warehouse=folder / "warehouse.duckdb", held=held, slow=slow)
 
 
 @pytest.fixture(scope="module")
@@ -439,7 +454,7 @@ def test_which_of_fabs_permissions_opens_which_answer(watched: Watched) -> None:
         "without_assets": [403, 403, 200, 200, 200],
         "without_xcoms": [403, 200, 200, 200, 403],
     }
-    assert dags[USER] == {CDNOW, HELD, THOUSAND}
+    assert dags[USER] == {CDNOW, HELD, SLOW, THOUSAND}
     assert dags[READER] == {THOUSAND}
     assert dags[OUTSIDER] == set()
 
@@ -456,3 +471,31 @@ def test_who_may_not_read_plugins_has_the_page_at_its_own_address(visit: Visit, 
         assert page.get_by_test_id("row").count() > 0
         page.get_by_role("link", name=NAME).click()
         expect(page.get_by_test_id("run-row")).to_have_count(RUNS)
+
+
+# The last one, because it adds an audience.
+def test_a_delivery_that_runs_shows_how_far_it_has_come_until_it_is_through(
+    visit: Visit, watched: Watched
+) -> None:
+    airflow = watched.airflow
+    run_id = start(airflow, SLOW, THEN)
+    told = f"dags/{SLOW}/dagRuns/{run_id}/taskInstances/publish/xcomEntries/progress"
+    airflow.wait_for("progress of the delivery", lambda: airflow.api.get(f"/api/v2/{told}").is_success)
+    with visit() as page:
+        frame = overview(page)
+        row = row_of(frame, f"{SLOW}.diff", "many")
+        expect(row.get_by_test_id("cell-state")).to_contain_text("delivering")
+        expect(row.get_by_test_id("progress")).to_contain_text(
+            re.compile(r"[1-9][\d,]* of 30,000, [1-9]\d*/s, \d+ s to go")
+        )
+        bar = row.get_by_role("progressbar")
+        assert bar.get_attribute("max") == "30000"
+        done = int(bar.get_attribute("value"))
+        assert 0 < done < 30_000
+        expect(bar).not_to_have_attribute("value", f"{done}")
+        assert int(bar.get_attribute("value")) > done
+        watched.slow.hurry.set()
+        assert airflow.finished(SLOW, run_id) == "success"
+        frame.get_by_role("button", name="Refresh").click()
+        expect(row.get_by_test_id("cell-state")).to_contain_text("ok")
+        expect(row.get_by_role("progressbar")).to_have_count(0)
