@@ -7,6 +7,9 @@ and destinations, never a user.
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,12 +22,17 @@ from airflow_kinesis_audience.audience import instant, instant_text
 from airflow_kinesis_audience.operators.approve import AudienceApprovalOperator
 from airflow_kinesis_audience.operators.destination import SUMMARY_KEY
 from airflow_kinesis_audience.operators.outcome import STATE_KEY
+from airflow_kinesis_audience.operators.run import as_of_run
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 State = Literal["ok", "held", "failed", "late"]
 
+_LONGEST_KEY = 250
+"""So long may a Variable's name be."""
+
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 _WORDS = {"held": "held by a guard", "failed": "failed", "late": "late", "ok": "ok again"}
 
 
@@ -32,13 +40,15 @@ _WORDS = {"held": "held by a guard", "failed": "failed", "late": "late", "ok": "
 class Happened:
     """What became of a task, as of an instant.
 
+    :param as_of: the instant of the run, by which runs are in order; none where it is not known, or lies in the
+        future: such a run counts as the newest, and none after it as older.
     :param overdue: it took longer than it may, whatever became of it.
     :param ended: no attempt comes any more.
     :param asks: a person is asked, for this instant alone.
     """
 
     state: State
-    as_of: datetime
+    as_of: datetime | None
     overdue: bool = False
     ended: bool = True
     asks: bool = False
@@ -58,16 +68,19 @@ def decide(told: Told | None, happened: Happened) -> tuple[State | None, Told | 
     :returns: the state to tell of, or none; and what is then told, or none where nothing changes.
     """
     before: State = told.state if told else "ok"
-    if told and happened.as_of < told.as_of:
+    newest = told.as_of if told else _NEVER
+    as_of = happened.as_of or newest
+    if as_of < newest:
         return None, None  # a run of the past says nothing of how it is now
-    now: State = "late" if happened.overdue and happened.state in ("ok", "failed") else happened.state
-    if not happened.ended and now != "late":
-        return None, None
-    # What came too late is there now: told as late, and over.
-    after: State = "ok" if happened.state == "ok" else now
-    remembered = Told(state=after, as_of=happened.as_of)
-    asked_anew = happened.asks and (told is None or told.as_of < happened.as_of)
-    return (now if now != before or asked_anew else None), remembered
+    if not happened.ended:
+        # Told once: where it is known that something is wrong, it being late as well is no news.
+        return ("late", Told(state="late", as_of=as_of)) if happened.overdue and before == "ok" else (None, None)
+    remembered = Told(state=happened.state, as_of=as_of)
+    if happened.state == "ok" and happened.overdue and before in ("ok", "late"):
+        # It is there now: told as late, and over. A run that was in time and is cleared has been told.
+        return ("late" if before == "ok" and (told is None or newest < as_of) else None), remembered
+    asked_anew = happened.asks and (told is None or newest < as_of)
+    return (happened.state if happened.state != before or asked_anew else None), remembered
 
 
 class AudienceNotifier(BaseNotifier):
@@ -90,9 +103,17 @@ class AudienceNotifier(BaseNotifier):
         self.late_after = late_after
 
     def notify(self, context: Context) -> None:
-        """Send a message if the state has changed."""
+        """Send a message if the state has changed. Whatever goes wrong here does not fail the task."""
+        try:
+            self._notify(context)
+        except Exception as error:
+            self.log.error("Whether the state has changed could not be found out (%s)", type(error).__name__)
+
+    def _notify(self, context: Context) -> None:
         known = _known(context)
         happened = self._happened(context, known)
+        if happened is None:
+            return
         key = _key(context)
         told = self._read(key)
         state, remembered = decide(told, happened)
@@ -101,23 +122,30 @@ class AudienceNotifier(BaseNotifier):
         if remembered is not None and remembered != told:
             self._write(key, remembered)
 
-    def _happened(self, context: Context, known: Mapping[str, Any]) -> Happened:
-        as_of = instant(known["as_of"])
-        overdue = self.late_after is not None and datetime.now(UTC) > as_of + self.late_after
-        if known.get("state") == "held":
-            asks = not context.get("exception") and isinstance(context["task"], AudienceApprovalOperator)
+    def _happened(self, context: Context, known: Mapping[str, Any]) -> Happened | None:
+        """Tell what became of the task; nothing where it was skipped."""
+        became, as_of = _became(context), _as_of(context)
+        due = instant(known["as_of"]) if "as_of" in known else as_of
+        backfill = getattr(context.get("dag_run"), "run_type", None) == "backfill"
+        overdue = bool(self.late_after and due and datetime.now(UTC) > due + self.late_after) and not backfill
+        approval = isinstance(context["task"], AudienceApprovalOperator)
+        # An approval is asked what is held; whether that is answered, or how else it ends, is not held anew.
+        held = known.get("state") == "held" and (not approval or became in ("running", "success"))
+        if held and became != "up_for_retry":
+            asks = approval and became == "running"
             return Happened(state="held", as_of=as_of, asks=asks)
-        if not context.get("exception"):
-            return Happened(state="ok", as_of=as_of, overdue=overdue)
-        again = str(getattr(context["ti"], "state", "")).endswith("up_for_retry")
-        return Happened(state="failed", as_of=as_of, overdue=overdue, ended=not again)
+        if became in ("failed", "up_for_retry"):
+            return Happened(state="failed", as_of=as_of, overdue=overdue, ended=became == "failed")
+        return Happened(state="ok", as_of=as_of, overdue=overdue) if became == "success" else None
 
     def _send(self, context: Context, message: Mapping[str, Any]) -> bool:
         """Send by every way; tells whether any of them succeeded."""
         sent = False
         for one in self.send:
             try:
-                one({**context, "audience": message})  # type: ignore[typeddict-unknown-key]
+                # A notifier renders its templates in itself, and one may serve several tasks in one process.
+                sender = copy.copy(one) if isinstance(one, BaseNotifier) else one
+                sender({**context, "audience": message})  # type: ignore[typeddict-unknown-key]
                 sent = True
             except Exception as error:
                 self.log.error("A message about %s could not be sent (%s)", message["title"], type(error).__name__)
@@ -141,22 +169,50 @@ class AudienceNotifier(BaseNotifier):
 
 def _key(context: Context) -> str:
     ti = context["ti"]
-    mapped = f"/{ti.map_index}" if (ti.map_index or -1) >= 0 else ""
-    return f"audience_notified/{ti.dag_id}/{ti.task_id}{mapped}"
+    mapped = "" if ti.map_index is None or ti.map_index < 0 else f"/{ti.map_index}"
+    key = f"audience_notified/{ti.dag_id}/{ti.task_id}{mapped}"
+    if len(key) <= _LONGEST_KEY:
+        return key
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+    return f"{key[: _LONGEST_KEY - 17]}.{digest}"
+
+
+def _became(context: Context) -> str:
+    """Return the state that the task ended with; ``running`` where it is about to wait."""
+    ti = context["ti"]
+    # Not by the exception: of a process that was killed from outside the dag processor tells, which knows none.
+    if (state := getattr(ti, "state", None)) is not None:
+        return str(getattr(state, "value", state))
+    return "up_for_retry" if ti.max_tries and ti.try_number <= ti.max_tries else "failed"
+
+
+def _as_of(context: Context) -> datetime | None:
+    """Return the run's own instant: a task's is its author's at times, and unknown where it broke off early."""
+    with contextlib.suppress(ValueError, KeyError):
+        return as_of_run(context)
+    return None
 
 
 def _known(context: Context) -> dict[str, Any]:
     """Gather what the task has told of itself: why it stopped first, then its summary."""
-    ti = context["ti"]
+    ti, known = context["ti"], dict[str, Any]()
     for key in (STATE_KEY, SUMMARY_KEY, "return_value"):
-        found = ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
-        if isinstance(found, Mapping) and "as_of" in found:
-            return dict(found)
-    run = context["dag_run"]
-    as_of = context.get("data_interval_end") or run.logical_date or run.run_after
-    error = context.get("exception")
-    name = error if isinstance(error, str | None) else type(error).__name__
-    return {"as_of": instant_text(as_of), "sentences": [f"{name}; the task's log has more"] if error else []}
+        found = None
+        with contextlib.suppress(Exception):  # a message that says less is better than none
+            found = ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
+        if isinstance(found, Mapping) and ("as_of" in found or key == STATE_KEY):
+            known = dict(found)
+            break
+    became, error = _became(context), context.get("exception")
+    if became in ("failed", "up_for_retry") and "state" not in known:
+        known["sentences"] = [
+            f"{type(error).__name__}; the task's log has more"
+            if isinstance(error, BaseException)
+            else "the task's process ended without saying why: it was killed, or its machine is gone"
+        ]
+    if "as_of" not in known and (as_of := _as_of(context)):
+        known["as_of"] = instant_text(as_of)
+    return known
 
 
 def _message(context: Context, known: Mapping[str, Any], state: State) -> dict[str, Any]:
@@ -166,7 +222,8 @@ def _message(context: Context, known: Mapping[str, Any], state: State) -> dict[s
     counts = ", ".join(
         f"{known[n]:,} {n}" for n in ("entered", "exited", "updated", "members", "delivered") if n in known
     )
-    lines = [f"As of {known['as_of']}, run {ti.run_id}, attempt {ti.try_number}.", *known.get("sentences", ())]
+    when = f"As of {known['as_of']}, run" if "as_of" in known else "Run"
+    lines = [f"{when} {ti.run_id}, attempt {ti.try_number}.", *known.get("sentences", ())]
     told = {n: known.get(n) for n in ("sync_id", "as_of", "destination")}
     return {
         **told,

@@ -30,6 +30,9 @@ class _Database(NamedTuple):
     def name(self, *parts: str) -> str:
         return ".".join(part for part in (self.database, *parts) if part)
 
+    def within(self, database: str) -> _Database:
+        return self._replace(database=database) if database else self
+
     def sync(self, told: Mapping[str, Any]) -> str:
         return self.name(told["state_schema"], told["sync_id"])
 
@@ -100,7 +103,7 @@ def _tables(at: _Database, query: str) -> list[Any]:
         return []
     named = {cte.alias_or_name for cte in parsed.find_all(exp.CTE)}
     found = {
-        at.name(table.db or at.default_schema or "", table.name)
+        at.within(table.catalog).name(table.db or at.default_schema or "", table.name)
         for table in parsed.find_all(exp.Table)
         if table.name and (table.db or table.name not in named)
     }

@@ -6,15 +6,20 @@ The decision is a table; the rest is real DAG runs, whose messages a function in
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_kinesis_audience.notifications import Happened, Told, decide
-from tests.airflow.running import DIFF, Airflow, Run, aws, day
+from airflow_kinesis_audience.notifications import AudienceNotifier, Happened, Told, _key, decide
+from airflow_kinesis_audience.operators import AudienceApprovalOperator
+from tests.airflow.running import DIFF, ROOT, Airflow, Run, aws, day
 from tests.scripted_kinesis import ScriptedKinesis
 
 if TYPE_CHECKING:
@@ -44,7 +49,11 @@ def happened(state: Any, **more: Any) -> Happened:
         (told("failed"), happened("ok"), "ok", "ok"),
         (told("ok"), happened("failed", ended=False), None, None),
         (told("ok"), happened("failed", ended=False, overdue=True), "late", "late"),
-        (told("late"), happened("failed", ended=False, overdue=True), None, "late"),
+        (told("late"), happened("failed", ended=False, overdue=True), None, None),
+        (told("late"), happened("failed", overdue=True), "failed", "failed"),
+        (told("failed"), happened("failed", ended=False, overdue=True), None, None),
+        (told("failed"), happened("failed", overdue=True), None, "failed"),
+        (told("failed"), happened("ok", overdue=True), "ok", "ok"),
         (told("late"), happened("ok", overdue=True), None, "ok"),
         (told("ok"), happened("ok", overdue=True), "late", "ok"),
         (told("ok"), happened("held", overdue=True), "held", "held"),
@@ -52,6 +61,10 @@ def happened(state: Any, **more: Any) -> Happened:
         (told("held"), happened("held", asks=True, as_of=MONDAY), None, "held"),
         # a backfill says nothing of now
         (Told(state="ok", as_of=TUESDAY), happened("failed", as_of=MONDAY), None, None),
+        # nor does a run that was in time and is cleared
+        (Told(state="ok", as_of=TUESDAY), happened("ok", overdue=True), None, "ok"),
+        (told("ok"), happened("failed", as_of=None), "failed", "failed"),
+        (None, happened("failed", as_of=None), "failed", "failed"),
     ],
 )
 def test_a_message_is_for_a_change_of_state(before: Any, now: Happened, message: Any, after: Any) -> None:
@@ -60,9 +73,78 @@ def test_a_message_is_for_a_change_of_state(before: Any, now: Happened, message:
     assert (remembered and remembered.state) == after
 
 
+def test_a_run_of_unknown_instant_makes_no_other_run_older() -> None:
+    _, remembered = decide(told("ok"), happened("failed", as_of=None))
+    assert remembered == Told(state="failed", as_of=MONDAY)
+    _, remembered = decide(None, happened("failed", as_of=None))
+    assert remembered is not None
+    assert decide(remembered, happened("ok"))[0] == "ok"
+
+
+def test_each_task_and_each_of_a_mapped_ones_has_a_state_of_its_own_under_a_name_that_a_variable_can_have() -> (
+    None
+):
+    def key(dag_id: str, map_index: int) -> str:
+        ti = SimpleNamespace(dag_id=dag_id, task_id="t" * 200, map_index=map_index)
+        return _key({"ti": ti})  # type: ignore[arg-type, typeddict-item]
+
+    keys = {key(dag_id, index) for dag_id in ("d" * 10, "d" * 200, f"{'d' * 199}e") for index in (-1, 0, 1)}
+    assert len(keys) == 9
+    assert max(map(len, keys)) <= 250
+    assert key("d", -1) == f"audience_notified/d/{'t' * 200}"
+
+
+class Kept(AudienceNotifier):
+    """Keeps in memory what it has told."""
+
+    told: Told | None = None
+
+    def _read(self, _key: str) -> Told | None:
+        return self.told
+
+    def _write(self, _key: str, told: Told) -> None:
+        self.told = told
+
+
+def context(state: str, *, task: Any = None, xcom: Any = None, run_type: str = "scheduled") -> Any:
+    ti = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1, state=state)
+    ti.xcom_pull, ti.log_url = lambda **_: xcom, "x"
+    run = SimpleNamespace(run_type=run_type, run_after=MONDAY)
+    return {"ti": ti, "task": task, "dag_run": run, "logical_date": MONDAY}
+
+
+@pytest.mark.parametrize(("run_type", "messages"), [("scheduled", ["late"]), ("backfill", [])])
+def test_a_backfill_is_not_late(run_type: str, messages: list[str]) -> None:
+    sent: list[str] = []
+    notifier = Kept(send=[lambda c: sent.append(c["audience"]["state"])], late_after=timedelta(1))
+    notifier(context("success", run_type=run_type))
+    assert sent == messages
+
+
+@pytest.mark.parametrize(("ended", "messages"), [("success", ["held"]), ("failed", ["held", "failed"])])
+def test_an_approval_tells_of_its_question_and_of_one_that_was_not_answered(
+    ended: str, messages: list[str]
+) -> None:
+    sent: list[str] = []
+    notifier = Kept(send=[lambda c: sent.append(c["audience"]["state"])])
+    approve = AudienceApprovalOperator(task_id="approve", change_set={})
+    # What it has told when it asked is still there when it goes on.
+    held = {"sync_id": "lapsed", "as_of": "2026-03-02T00:00:00Z", "state": "held", "sentences": ["3 exits"]}
+    for state in ("running", "running", ended):
+        notifier(context(state, task=approve, xcom=held))
+    assert sent == messages
+
+
+def test_whatever_goes_wrong_does_not_fail_the_task(capsys: pytest.CaptureFixture[str]) -> None:
+    sent: list[object] = []
+    Kept(send=[sent.append])({"ti": SimpleNamespace(state="failed")})  # type: ignore[arg-type, typeddict-item]
+    assert sent == []
+    assert "could not be found out (KeyError)" in capsys.readouterr().out
+
+
 _DAG = """
 import datetime, json
-from airflow.sdk import DAG
+from airflow.sdk import DAG, BaseNotifier
 from airflow_kinesis_audience.notifications import AudienceNotifier
 from airflow_kinesis_audience.operators import *
 
@@ -70,10 +152,21 @@ def write(context):
     with open({file!r}, "a") as file:
         print(json.dumps(context["audience"]), file=file)
 
+class Mail(BaseNotifier):
+    template_fields = ("subject",)
+
+    def __init__(self):
+        super().__init__()
+        self.subject = "{{{{ audience.title }}}}"
+
+    def notify(self, context):
+        with open({file!r} + ".mail", "a") as file:
+            print(self.subject, file=file)
+
 def fail(context):
     raise RuntimeError("the mail server is away")
 
-notifier = AudienceNotifier(send=[fail, write], late_after={late_after})
+notifier = AudienceNotifier(send=[fail, write, Mail()], late_after={late_after})
 told = dict(on_failure_callback=notifier, on_success_callback=notifier, on_retry_callback=notifier)
 again = dict(retries={retries}, retry_delay=datetime.timedelta(0), **told)
 with DAG({dag_id!r}, schedule=None, default_args=again) as dag:
@@ -84,6 +177,7 @@ with DAG({dag_id!r}, schedule=None, default_args=again) as dag:
         stream_name="s",
         aws_conn_id="aws",
         message_format="amplitude_cohort",
+        **{publish!r},
     )
 """
 
@@ -91,14 +185,18 @@ with DAG({dag_id!r}, schedule=None, default_args=again) as dag:
 class Notified:
     """A DAG whose tasks tell of themselves, and what they told."""
 
-    def __init__(self, run: Callable[[int], Run], file: Path) -> None:
-        self.run, self._file = run, file
+    def __init__(self, run: Callable[..., Run], kill: Callable[..., None], file: Path) -> None:
+        self.run, self.kill, self._file = run, kill, file
 
     def messages(self) -> list[dict[str, Any]]:
         """Return the messages since the last time."""
         lines = self._file.read_text().splitlines() if self._file.exists() else []
         self._file.write_text("")
         return [json.loads(line) for line in lines]
+
+    def mails(self) -> list[str]:
+        """Return the subjects of all mails."""
+        return self._file.with_name(f"{self._file.name}.mail").read_text().splitlines()
 
 
 @pytest.fixture
@@ -115,13 +213,25 @@ def notified(
     kinesis: ScriptedKinesis,
     tmp_path: Path,
 ) -> Iterator[Notified]:
-    settings = {"retries": 0, "late_after": None, **getattr(request, "param", {})}
+    settings = {"retries": 0, "late_after": None, "publish": {}, **getattr(request, "param", {})}
     dag_id, file = f"notified_{tmp_path.name}", tmp_path / "messages"
     diff = {**DIFF, "max_exits": 3}
     connections = {"warehouse": duckdb_warehouse.connection, "aws": aws(kinesis.endpoint_url)}
     text = _DAG.format(dag_id=dag_id, file=str(file), diff=diff, **settings)
     with airflow.dag_file(dag_id, text) as dag_file:
-        yield Notified(lambda n: airflow.run(dag_file, connections=connections, logical_date=day(n)), file)
+
+        def run(number: int | datetime, **how: Any) -> Run:
+            date = number if isinstance(number, datetime) else day(number)
+            return airflow.run(dag_file, connections=connections, logical_date=date, **how)
+
+        def kill(*tasks: str) -> None:
+            """Have Airflow tell that tasks of the newest run were killed."""
+            told = {f"AIRFLOW_CONN_{name.upper()}": made_of for name, made_of in connections.items()}
+            command = [sys.executable, "-m", "tests.airflow.lost_task", str(dag_file), dag_id, *tasks]
+            environment = {**os.environ, "PYTHONPATH": str(ROOT), **told}
+            subprocess.run(command, env=environment, cwd=ROOT, check=True, timeout=240)
+
+        yield Notified(run, kill, file)
 
 
 @pytest.mark.slow
@@ -170,3 +280,52 @@ def test_what_succeeds_too_late_is_told_as_late_each_time(notified: Notified, du
     duckdb_warehouse.members(MEMBERS)
     assert notified.run(1).state == "success"  # for a day in March
     assert [m["state"] for m in notified.messages()] == ["late", "late"]
+
+
+@pytest.mark.slow
+def test_of_a_task_that_was_killed_it_is_told_as_of_one_that_failed(
+    notified: Notified, duckdb_warehouse: DuckDb, kinesis: ScriptedKinesis
+) -> None:
+    duckdb_warehouse.members(MEMBERS)
+    assert notified.run(1).state == "success"
+    kinesis.describe = {"StreamStatus": "CREATING"}
+    assert notified.run(2)["publish"].state == "failed"
+    [failed] = notified.messages()
+    notified.kill("publish", "diff")
+    [message] = notified.messages()
+    assert (message["title"], message["state"]) == ("lapsed: failed", "failed")
+    assert "it was killed, or its machine is gone" in message["text"]
+    notified.kill("diff")
+    assert notified.messages() == []
+    kinesis.describe = {}
+    assert notified.run(3, supervised=True).state == "success"
+    well = ["lapsed: ok again", "lapsed to kinesis://us-east-1/s: ok again"]
+    assert [m["title"] for m in notified.messages()] == well
+    # One notifier serves both tasks, and each task has a mail of its own.
+    assert notified.mails() == [failed["title"], message["title"], *well]
+
+
+@pytest.mark.slow
+def test_a_run_of_the_future_does_not_make_every_run_until_then_one_of_the_past(
+    notified: Notified, duckdb_warehouse: DuckDb
+) -> None:
+    duckdb_warehouse.members(MEMBERS)
+    assert notified.run(1).state == "success"
+    assert notified.run(datetime.now(UTC) + timedelta(days=300))["diff"].state == "failed"
+    [message] = notified.messages()
+    assert message["title"] == "lapsed: failed"
+    assert "which is in the future" in message["text"]
+    assert notified.run(2).state == "success"
+    assert [m["title"] for m in notified.messages()] == ["lapsed: ok again"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("notified", [{"publish": {"on_first_run": "nonsense"}}], indirect=True)
+def test_a_task_that_breaks_off_before_it_knows_its_instant_tells_why(
+    notified: Notified, duckdb_warehouse: DuckDb
+) -> None:
+    duckdb_warehouse.members(MEMBERS)
+    assert notified.run(1)["publish"].state == "failed"
+    [message] = notified.messages()
+    assert message["state"] == "failed"
+    assert "on_first_run is 'nonsense'" in message["text"]
