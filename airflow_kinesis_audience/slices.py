@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from airflow_kinesis_audience.audience import Changes, instant_text
+from airflow_kinesis_audience.columns import ArrowColumn
 from airflow_kinesis_audience.diff import select_audience_rows
 from airflow_kinesis_audience.membership import AUDIENCE, with_expressions
 from airflow_kinesis_audience.sql import Kind, Warehouse, column, render, table
@@ -121,11 +122,11 @@ def read_slice(
         sync_id=change_set.sync_id,
         as_of=change_set.as_of,
         previous_as_of=change_set.previous_as_of,
-        audience_names={a: audience_names.get(a, a) for a in dict.fromkeys(read["audience_id"])},
+        audience_names={a: audience_names.get(a, a) for a in read["audience_id"].array.unique().to_pylist()},
     )
 
 
-def by_label(layout: Layout, read: Mapping[str, list[Any]]) -> dict[str, Any]:
+def by_label(layout: Layout, read: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     """Sort the columns that were read into new and old identities and properties, by type and by name."""
     # A column that is there under a label counts, and not one that is retired under the same.
     columns = sorted(layout.columns, key=lambda c: not c.retired)
@@ -138,12 +139,12 @@ def by_label(layout: Layout, read: Mapping[str, list[Any]]) -> dict[str, Any]:
     }
 
 
-def identities_by_label(layout: Layout, read: Mapping[str, list[Any]]) -> dict[str, Sequence[Identity]]:
+def identities_by_label(layout: Layout, read: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Identity]]:
     """Sort the new identities that were read by type."""
     return {c.label: _listed(c, read[c.new]) for c in layout.identities}
 
 
-def _listed(c: Column, values: list[str | None]) -> Sequence[Identity]:
+def _listed(c: Column, values: Sequence[str | None]) -> Sequence[Identity]:
     """Read the lists out of a column that may have several values."""
     if not c.several:
         return values
@@ -166,7 +167,7 @@ def arrow_type(kind: Kind) -> pa.DataType:
 
 def read_columns(
     warehouse: Warehouse, query: exp.Query, fields: Sequence[tuple[str, pa.DataType]], *, rows: int
-) -> dict[str, list[Any]]:
+) -> dict[str, ArrowColumn]:
     """Read a result whole, by columns.
 
     :param fields: names and types of the columns, by position.
@@ -176,8 +177,8 @@ def read_columns(
 
     schema = pa.schema(fields)
     batches = list(warehouse.read_batches(render(query, warehouse.dialect), schema, rows=rows))
-    read: dict[str, list[Any]] = pa.Table.from_batches(batches, schema=schema).to_pydict()
-    return read
+    read = pa.Table.from_batches(batches, schema=schema)
+    return {name: ArrowColumn(read.column(name).combine_chunks()) for name in schema.names}
 
 
 def slice_of(ahead: exp.Expr, slice_rows: int) -> exp.Expr:

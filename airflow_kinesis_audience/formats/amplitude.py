@@ -8,27 +8,30 @@ Format: https://amplitude.com/docs/data/destination-catalog/amazon-kinesis-cohor
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import compress, count, islice, pairwise, repeat
-from operator import ne
-from typing import ClassVar
+from itertools import pairwise
+from typing import TYPE_CHECKING, ClassVar
 
 import orjson
 
 from airflow_kinesis_audience.audience import Action, Changes, Updated, epoch_seconds
+from airflow_kinesis_audience.columns import find_breaks, value_at
 from airflow_kinesis_audience.exceptions import MessageTooLarge
-from airflow_kinesis_audience.formats.values import encode, render_column, render_texts
+from airflow_kinesis_audience.formats.values import encode, render_array, render_column, require_texts
 from airflow_kinesis_audience.messages import (
     Direction,
     Envelope,
     Lifecycle,
     Message,
     Notice,
-    pack,
     partition_number,
     partition_of,
 )
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MAX_USER_PROPERTIES = 50
 """Most user properties of a user, by the vendor's documentation of its cohort destinations."""
@@ -55,12 +58,30 @@ class _Run:
         return _DIRECTIONS[self.action]
 
 
-@dataclass(frozen=True, slots=True)
 class _Users:
-    """One fragment per row: a user's JSON with the comma that parts it from the user before."""
+    """One fragment per row, in one buffer: a user's JSON with the comma that parts it from the user before."""
 
-    entering: Sequence[bytes]
-    exiting: Sequence[bytes]
+    def __init__(self, fragments: pa.Array) -> None:
+        _, ends, text = fragments.buffers()
+        self._ends = memoryview(ends).cast("q")[fragments.offset : fragments.offset + len(fragments) + 1]
+        self._text = memoryview(text)
+        self._fragments = fragments
+
+    def of(self, rows: range | Sequence[int]) -> _Users:
+        """Give those of some rows."""
+        if isinstance(rows, range):
+            return _Users(self._fragments.slice(rows.start, len(rows)))
+        return _Users(self._fragments.take(rows))
+
+    def fill(self, start: int, *, max_count: int, max_bytes: int) -> int:
+        """Find the end of a group that begins at a row: as full as both bounds allow, and one at least."""
+        last = min(start + max_count, len(self._fragments))
+        after = bisect_right(self._ends, self._ends[start] + max_bytes, start + 1, last + 1)
+        return max(after - 1, start + 1)
+
+    def joined(self, start: int, stop: int) -> memoryview:
+        """Give a group as it stands in a message's list."""
+        return self._text[self._ends[start] + len(b",") : self._ends[stop]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,12 +119,15 @@ class AmplitudeCohort:
         :raises MessageTooLarge: if one user alone exceeds ``envelope.message_bytes``.
         """
         names = self._names(changes)
-        users = _render_users(changes, names)
+        if not len(changes):
+            return
+        entering, exiting = _render_users(changes, names)
         for run in _find_runs(changes, envelope.partitions):
             rows: Sequence[int] = run.rows
             if run.action is Action.UPDATED:
                 rows = self._telling(changes, run.rows, names)
             if rows:
+                users = exiting if run.direction is Direction.EXIT else entering
                 yield from self._render_run(changes, envelope, users, run, rows)
 
     def render_notice(self, notice: Notice, envelope: Envelope) -> Message:
@@ -157,21 +181,19 @@ class AmplitudeCohort:
     def _render_run(
         self, changes: Changes, envelope: Envelope, users: _Users, run: _Run, rows: Sequence[int]
     ) -> Iterator[Message]:
-        column = users.exiting if run.direction is Direction.EXIT else users.entering
-        partition, hash_key = partition_of(run.audience_id, changes.bucket[rows[0]], envelope.partitions)
+        partition, hash_key = partition_of(run.audience_id, value_at(changes.bucket, rows[0]), envelope.partitions)
         # The last row has the longest number, so a head made for it is as long as the run's longest.
         around_bytes = len(_head(changes, envelope, run, rows[-1])) - len(b",") + len(_END)
-        parts = map(column.__getitem__, rows)
-        room_bytes = envelope.message_bytes - around_bytes
-        done = 0
-        for group in pack(parts, size=len, max_count=self.max_users, max_bytes=room_bytes):
-            first_row = rows[done]
-            head = _head(changes, envelope, run, first_row)
-            document = b"".join((head, b"".join(group)[len(b",") :], _END))
+        group = users.of(rows)
+        start = 0
+        while start < len(rows):
+            stop = group.fill(start, max_count=self.max_users, max_bytes=envelope.message_bytes - around_bytes)
+            head = _head(changes, envelope, run, rows[start])
+            document = b"".join((head, group.joined(start, stop), _END))
             if len(document) > envelope.message_bytes:
-                raise _too_large(changes, first_row, len(document), envelope.message_bytes)
-            yield Message(document, partition, hash_key, len(group))
-            done += len(group)
+                raise _too_large(changes, rows[start], len(document), envelope.message_bytes)
+            yield Message(document, partition, hash_key, stop - start)
+            start = stop
 
 
 def _check_count(names: Sequence[str]) -> None:
@@ -184,32 +206,40 @@ def _check_count(names: Sequence[str]) -> None:
 
 def _find_runs(changes: Changes, partitions: int) -> Iterator[_Run]:
     """Find the rows, side by side, that may share a message."""
-    numbers = {bucket: partition_number(bucket, partitions) for bucket in set(changes.bucket)}
-    columns = (changes.audience_id, changes.action, [numbers[bucket] for bucket in changes.bucket])
-    starts = {0}.union(*map(_find_breaks, columns)) if len(changes) else set()
+    if not len(changes):
+        return
+    starts = {0, *find_breaks(changes.audience_id), *find_breaks(changes.action)}
+    number = None
+    for row in (0, *find_breaks(changes.bucket)):
+        before, number = number, partition_number(value_at(changes.bucket, row), partitions)
+        if number != before:
+            starts.add(row)
     for start, stop in pairwise((*sorted(starts), len(changes))):
-        yield _Run(changes.audience_id[start], Action(changes.action[start]), range(start, stop))
+        action = Action(value_at(changes.action, start))
+        yield _Run(value_at(changes.audience_id, start), action, range(start, stop))
 
 
-def _find_breaks(column: Sequence[object]) -> Iterator[int]:
-    """Find the rows whose value is not that of the row before."""
-    return compress(count(1), map(ne, column, islice(column, 1, None)))
+def _render_users(changes: Changes, names: Sequence[str]) -> tuple[_Users, _Users]:
+    """Render the users as they enter and as they exit, by columns: a dict per user would cost much more."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
-
-def _render_users(changes: Changes, names: Sequence[str]) -> _Users:
-    # By columns, and joined once: a dict per user would cost three times as much.
-    ids = render_texts("user_id", changes.user_id)
-    alone = [_USER + user_id + b"}" for user_id in ids]
-    if not names:
-        return _Users(alone, alone)
-    pieces: list[Iterator[bytes] | list[bytes]] = [ids]
+    ids = render_array("user_id", require_texts("user_id", changes.user_id))
+    entering: list[bytes | pa.Array] = [_USER, ids]
     before = b',"user_properties":{'
     for name in names:
-        pieces.append(repeat(before + orjson.dumps(name) + b":", len(ids)))
-        pieces.append(render_column(f"property {name}", changes.new_properties[name]))
+        entering += [
+            before + orjson.dumps(name) + b":",
+            render_array(f"property {name}", changes.new_properties[name]),
+        ]
         before = b","
-    whole = [_USER + b"".join(row) + b"}}" for row in zip(*pieces, strict=True)]
-    return _Users(whole, alone)
+
+    def join(pieces: list[bytes | pa.Array]) -> _Users:
+        whole = [pa.scalar(p, pa.large_binary()) if isinstance(p, bytes) else p for p in (*pieces, b"")]
+        return _Users(pc.binary_join_element_wise(*whole))
+
+    alone = join([_USER, ids, b"}"])
+    return join([*entering, b"}}"]) if names else alone, alone
 
 
 def _head(changes: Changes, envelope: Envelope, run: _Run, first_row: int) -> bytes:
@@ -218,7 +248,7 @@ def _head(changes: Changes, envelope: Envelope, run: _Run, first_row: int) -> by
         "cohort_id": run.audience_id,
         "in_cohort": run.direction is Direction.ENTER,
         "computed_time": epoch_seconds(changes.as_of),
-        "message_id": f"{envelope.job}::{run.direction}::{changes.position[first_row]}",
+        "message_id": f"{envelope.job}::{run.direction}::{value_at(changes.position, first_row)}",
     }
     return encode(document)[: -len(b"}")] + _USERS
 

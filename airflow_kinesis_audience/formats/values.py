@@ -15,8 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from airflow_kinesis_audience.columns import ArrowColumn
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    import pyarrow as pa
 
 Plain = bool | int | float | str | date | datetime | None
 """What orjson writes without loss."""
@@ -28,6 +32,8 @@ _SEPARATOR = b",\n  "
 # orjson writes exactly these types right by itself; a NaN or an infinity it writes as null.
 _AS_THEY_ARE = frozenset({str, bool, float, NoneType})
 _SAFE_WITH_BOUND = _AS_THEY_ARE | {int}
+_ESCAPED_IN_JSON = bytes(range(0x20)) + b'"\\'
+"""What JSON has no plain way to write within a text; all other UTF-8 stands for itself."""
 
 
 def render_column(name: str, column: Sequence[Any]) -> list[bytes]:
@@ -55,9 +61,61 @@ def render_texts(name: str, column: Sequence[str]) -> list[bytes]:
 
     :raises ValueError: if anything in it is not text; a retry does not help.
     """
+    return render_column(name, require_texts(name, column))
+
+
+def require_texts(name: str, column: Sequence[str]) -> Sequence[str]:
+    """Return a column that is text throughout.
+
+    :raises ValueError: if anything in it is not text; a retry does not help.
+    """
+    if isinstance(column, ArrowColumn) and column.is_text:
+        return column
     if other := set(map(type, column)) - {str}:
         raise ValueError(f"{name} holds {_type_names(other)}; expected text in every row: cast it in the query")
-    return render_column(name, column)
+    return column
+
+
+def render_array(name: str, column: Sequence[Any]) -> pa.Array:
+    """Render a column as :func:`render_column` does, into one Arrow array of bytes.
+
+    Text that needs no escape, whole numbers and booleans never become values of Python on the way.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = _render_plain(column.array) if isinstance(column, ArrowColumn) else None
+    if found is None:
+        return pa.array(render_column(name, column), type=pa.large_binary())
+    return pc.fill_null(found, b"null") if found.null_count else found
+
+
+def _render_plain(array: pa.Array) -> pa.Array | None:
+    """Render what is the same in JSON as in Arrow's own text; none if a value of it is not."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_boolean(array.type):
+        return array.cast(pa.large_string()).cast(pa.large_binary())
+    if pa.types.is_integer(array.type):
+        bounds = pc.min_max(array).as_py()
+        low, high = bounds["min"] or 0, bounds["max"] or 0
+        exact = low >= -LARGEST_EXACT_INTEGER and high <= LARGEST_EXACT_INTEGER
+        return array.cast(pa.large_string()).cast(pa.large_binary()) if exact else None
+    if not pa.types.is_string(array.type) or _has_escapes(array):
+        return None
+    quote = pa.scalar(b'"', pa.large_binary())
+    nothing = pa.scalar(b"", pa.large_binary())
+    return pc.binary_join_element_wise(quote, array.cast(pa.large_binary()), quote, nothing)
+
+
+def _has_escapes(array: pa.Array) -> bool:
+    _, offsets, text = array.buffers()
+    if text is None:
+        return False
+    ends = memoryview(offsets).cast("i")
+    used = bytes(memoryview(text)[ends[array.offset] : ends[array.offset + len(array)]])
+    return len(used.translate(None, _ESCAPED_IN_JSON)) < len(used)
 
 
 def encode(document: Mapping[str, Any], what: str = "an audience's id or name") -> bytes:

@@ -23,6 +23,7 @@ PACKAGE = "airflow_kinesis_audience"
 
 CORE = (
     "exceptions",
+    "columns",
     "audience",
     "profile",
     "events",

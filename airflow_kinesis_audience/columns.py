@@ -1,0 +1,72 @@
+"""A column as it was read: plain values for whoever asks for them, Arrow for whoever works on whole columns.
+
+Values are made of it when they are first asked for and not before, because a format that cuts its messages out of
+Arrow never needs them. It can be read and not changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import compress, count, islice
+from operator import ne
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class ArrowColumn(Sequence[Any]):
+    """The values of a column, of one type, and none for NULL.
+
+    :param array: whose values they are.
+    """
+
+    __slots__ = ("_values", "array")
+
+    def __init__(self, array: pa.Array) -> None:
+        self.array = array
+        self._values: list[Any] | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Tell whether every value is text."""
+        import pyarrow as pa
+
+        return pa.types.is_string(self.array.type) and not self.array.null_count
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, at: Any) -> Any:
+        return self._listed()[at]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._listed())
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} values of type {self.array.type}>"
+
+    def _listed(self) -> list[Any]:
+        if self._values is None:
+            self._values = self.array.to_pylist()
+        return self._values
+
+
+def find_breaks(column: Sequence[Any]) -> Iterator[int]:
+    """Find the rows whose value is not that of the row before."""
+    if not isinstance(column, ArrowColumn):
+        return compress(count(1), map(ne, column, islice(column, 1, None)))
+    import pyarrow.compute as pc
+
+    ends: list[int] = pc.run_end_encode(column.array).run_ends.to_pylist()
+    return iter(ends[:-1])
+
+
+def value_at(column: Sequence[Any], row: int) -> Any:
+    """Give one value, without making all of them."""
+    return column.array[row].as_py() if isinstance(column, ArrowColumn) else column[row]
