@@ -9,7 +9,6 @@ Format: https://github.com/awslabs/amazon-kinesis-producer/blob/master/aggregati
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -51,7 +50,7 @@ def aggregate(messages: Iterable[Message], *, message_bytes: int) -> Iterator[tu
     most_bytes = min(RECORD_BYTES, message_bytes - _FRAME_BYTES)
     for _, run in groupby(messages, key=lambda m: (m.partition, m.hash_key)):
         for group in pack(run, size=_size, max_count=most_bytes, max_bytes=most_bytes):
-            yield replace(_join(group), lane=""), len(group)
+            yield _join(group)._replace(lane=""), len(group)
 
 
 def _size(message: Message) -> int:

@@ -18,13 +18,16 @@ from typing import TYPE_CHECKING
 from airflow_kinesis_audience.exceptions import AudienceError, DeliveryIncomplete
 from airflow_kinesis_audience.messages import Limits, Outcome, Record, Status
 from airflow_kinesis_audience.tally import Tally, describe_failure
-from airflow_kinesis_audience.window import Window
+from airflow_kinesis_audience.window import Batch, Window
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.settled import Settled
-    from airflow_kinesis_audience.window import Queue
+
+LANES = 16
+"""Requests on their way at once, at most: enough for an endpoint that answers within some tens of milliseconds."""
 
 Put = Callable[[Sequence[Record]], list[Outcome]]
+Submit = Callable[[list[Record]], Future[list[Outcome]]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +56,7 @@ class RetryPolicy:
 
 
 def deliver(
-    records: Iterable[Record],
+    feeds: Sequence[Iterable[Record]],
     put: Put,
     *,
     limits: Limits,
@@ -61,8 +64,8 @@ def deliver(
     destination: str = "the destination",
     on_progress: Callable[[Tally], None],
     policy: RetryPolicy | None = None,
-    lanes: int = 4,
-    window_records: int = 2_000,
+    lanes: int = LANES,
+    window_records: int = 16_000,
     window_bytes: int = 32_000_000,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -70,7 +73,8 @@ def deliver(
 ) -> Tally:
     """Put records until all are acknowledged or the policy gives up; what is not settled then is still to be put.
 
-    :param records: read lazily; those already in ``settled`` are skipped.
+    :param feeds: of records, read lazily, from all at the same time; those already in ``settled`` are skipped. No
+        two feeds have records of one lane.
     :param put: one request, called from several threads; gives one outcome per record, in order.
     :param destination: what to call it in a sentence.
     :param settled: gains every record that is acknowledged.
@@ -84,16 +88,27 @@ def deliver(
     """
     if min(lanes, window_records, window_bytes) < 1:
         raise ValueError(f"{lanes=}, {window_records=}, {window_bytes=}; all must be above 0")
-    window = Window(limits=limits, most_records=window_records, most_bytes=window_bytes)
+    window = Window(feeds, limits=limits, most_records=window_records, most_bytes=window_bytes)
     delivery = _Delivery(window, settled, on_progress, policy or RetryPolicy(), clock, jitter)
     with ThreadPoolExecutor(lanes, thread_name_prefix="lane") as pool:
         try:
-            delivery.drive(records, lambda batch: pool.submit(put, batch), lanes, sleep)
+            delivery.drive(lambda batch: pool.submit(put, batch), lanes, sleep)
         except BaseException:
             delivery.land_all()
             raise
         delivery.conclude(limits, destination)
     return delivery.tally
+
+
+class _Trouble:
+    """What a lane has been through since it was last empty."""
+
+    __slots__ = ("attempts", "failures", "seen")
+
+    def __init__(self) -> None:
+        self.attempts = 0  # of its first record, those that count towards its being given up
+        self.failures = 0  # outlives a record, so that a lane that was throttled goes on gently
+        self.seen = 0  # acknowledged records of the whole delivery when it last failed
 
 
 class _Delivery:
@@ -111,39 +126,34 @@ class _Delivery:
         self.tally = Tally()
         self._window, self._settled, self._on_progress = window, settled, on_progress
         self._policy, self._clock, self._jitter = policy, clock, jitter
-        self._flying: dict[Future[list[Outcome]], list[Record]] = {}
+        self._flying: dict[Future[list[Outcome]], Batch] = {}
+        self._failed: set[int] = set()
+        self._troubles: dict[str, _Trouble] = {}
+        # One more with every answer that takes everything: a stream that is too slow says so to few.
+        self._lanes_in_use = 2
         self._broken: BaseException | None = None
         self._started = clock()
         self._quiet_seconds = 0.0
         self._exhausted = False
 
-    def drive(
-        self,
-        records: Iterable[Record],
-        submit: Callable[[list[Record]], Future[list[Outcome]]],
-        lanes: int,
-        sleep: Callable[[float], None],
-    ) -> None:
+    def drive(self, submit: Submit, lanes: int, sleep: Callable[[float], None]) -> None:
         """Pull, put and wait until nothing is left that may be put."""
-        window, source, more = self._window, iter(records), True
+        window = self._window
         while True:
             if any(future.done() for future in self._flying):
                 self._land()
             if self._broken or self._quiet_seconds >= self._policy.stall_seconds:
                 break
-            window.release(self._clock())
+            now = self._clock()
+            window.release(now)
             # One record given up is a failure already: what is in the window goes out, nothing new comes in.
-            may_pull = more and not self.tally.rejected and window.has_room
-            lane_is_free = len(self._flying) < lanes
-            if lane_is_free and window.has_ready and (window.fills_a_batch or not may_pull):
-                batch = self._take_batch()
-                self._flying[submit(batch)] = batch
-            elif may_pull:
-                record = next(source, None)
-                if record is None:
-                    more = False
-                elif record.ordinal not in self._settled:
-                    window.admit(record)
+            feed = None if self.tally.rejected else window.find_feed()
+            lane_is_free = len(self._flying) < min(lanes, self._lanes_in_use)
+            if lane_is_free and window.has_ready(now) and (feed is None or window.fills_a_batch(now)):
+                batch = self._take_batch(now)
+                self._flying[submit(batch.records)] = batch
+            elif feed is not None:
+                window.pull(feed, self._settled.__contains__)
             elif self._flying or window.next_due is not None:
                 self._wait(lane_is_free, sleep)
             else:
@@ -154,29 +164,28 @@ class _Delivery:
         wait(self._flying)
         for future in list(self._flying):
             self._record_outcomes(future)
-        for key, queue in list(self._window.queues.items()):
-            if queue.puts:
-                self._give_up(key)
+        for key in self._window.lanes:
+            first = self._window.first(key)
+            if first is not None and first.ordinal in self._failed:
+                self._give_up(first)
         self._report()
 
-    def _take_batch(self) -> list[Record]:
-        batch = self._window.take_batch()
-        for record in batch:
-            queue = self._window.queues[record.order]
-            self.tally.retried += queue.puts > 0
-            queue.puts += 1
+    def _take_batch(self, now: float) -> Batch:
+        batch = self._window.take_batch(now)
+        if self._failed:
+            self.tally.retried += sum(record.ordinal in self._failed for record in batch.records)
         self.tally.requests += 1
         return batch
 
     def _wait(self, lane_is_free: bool, sleep: Callable[[float], None]) -> None:
-        """Wait for an answer, for a key's delay to be over, or for the stall."""
+        """Wait for an answer, for a lane's delay to be over, or for the stall."""
         before = self._clock()
         seconds = self._policy.stall_seconds - self._quiet_seconds
         if lane_is_free and (due := self._window.next_due) is not None:
             seconds = min(seconds, max(0.0, due - before))
         if self._flying:
             wait(self._flying, timeout=seconds, return_when=FIRST_COMPLETED)
-        else:
+        elif seconds:
             sleep(seconds)
         # Only waiting counts as quiet: a slow query for the next records is no stall of the destination.
         self._quiet_seconds += self._clock() - before
@@ -192,57 +201,81 @@ class _Delivery:
 
     def _record_outcomes(self, future: Future[list[Outcome]]) -> None:
         batch = self._flying.pop(future)
+        records = batch.records
         if error := future.exception():
             self._broken = self._broken or error
+            self._failed.update(record.ordinal for record in records)
             return
         outcomes = future.result()
-        if len(outcomes) != len(batch):
-            outcomes = [Outcome(Status.UNKNOWN, "AnswerDoesNotMatch")] * len(batch)
+        if len(outcomes) != len(records):
+            outcomes = [Outcome(Status.UNKNOWN, "AnswerDoesNotMatch")] * len(records)
+        self._window.land(batch, outcomes, self._clock())
         # First what got through, because the failures of the same answer are judged by it.
-        for record, outcome in zip(batch, outcomes, strict=True):
-            if outcome.status is Status.DELIVERED:
-                self._settle(record)
-        for record, outcome in zip(batch, outcomes, strict=True):
-            if outcome.status is not Status.DELIVERED:
-                self._take_failure(record, outcome)
+        taken = records
+        refused = [pair for pair in zip(records, outcomes, strict=True) if pair[1].status is not Status.DELIVERED]
+        if refused:
+            taken = [r for r, o in zip(records, outcomes, strict=True) if o.status is Status.DELIVERED]
+        else:
+            self._lanes_in_use += 1
+        self._settle(taken)
+        for record, outcome in refused:
+            self._take_failure(record, outcome)
 
-    def _settle(self, record: Record) -> None:
-        self._settled.add(record.ordinal)
-        self.tally.delivered += 1
-        self.tally.changes_delivered += record.changes
-        self.tally.messages_delivered += record.messages
-        self.tally.bytes_delivered += record.size
-        self._quiet_seconds = 0.0
-        key = record.order
-        queue = self._window.queues[key]
-        queue.failures //= 2
-        self._window.remove_first(key)
-        if queue.records:
-            self._hold(key, queue)
+    def _settle(self, taken: Sequence[Record]) -> None:
+        """Count acknowledged records, and let the next of their lanes go."""
+        tally = self.tally
+        for record in taken:
+            tally.changes_delivered += record.changes
+            tally.messages_delivered += record.messages
+            tally.bytes_delivered += len(record.data) + len(record.partition_key)
+            if self._window.remove_first(record):
+                self._let_follow(record.order)
+            elif self._troubles:
+                self._troubles.pop(record.order, None)
+        self._settled.add_all(record.ordinal for record in taken)
+        tally.delivered += len(taken)
+        if self._failed:
+            self._failed.difference_update(record.ordinal for record in taken)
+        if taken:
+            self._quiet_seconds = 0.0
+
+    def _let_follow(self, key: str) -> None:
+        trouble = self._troubles.get(key)
+        if trouble is None:
+            self._window.make_ready(key)
+            return
+        trouble.attempts = 0
+        trouble.failures //= 2
+        self._hold(key, trouble)
 
     def _take_failure(self, record: Record, outcome: Outcome) -> None:
         self.tally.add_failure(outcome, throttled=outcome.status is Status.THROTTLED)
+        self._failed.add(record.ordinal)
         key = record.order
-        queue = self._window.queues[key]
-        queue.failures += 1
-        is_slow = outcome.status is Status.THROTTLED and self.tally.delivered > queue.seen
-        queue.attempts += not is_slow
-        queue.seen = self.tally.delivered
-        if outcome.status is Status.REJECTED or queue.attempts >= self._policy.attempts:
+        trouble = self._troubles.setdefault(key, _Trouble())
+        is_slow = outcome.status is Status.THROTTLED and self.tally.delivered > trouble.seen
+        trouble.attempts += not is_slow
+        trouble.seen = self.tally.delivered
+        if outcome.status is Status.REJECTED or trouble.attempts >= self._policy.attempts:
             self._exhausted |= outcome.status is not Status.REJECTED
-            self._give_up(key)
+            self._give_up(record)
+        elif is_slow and self._window.pacing.has_limits(outcome):
+            # The shard's pace says when; a delay of the lane's own would leave the shard idle.
+            self._window.make_ready(key)
         else:
-            self._hold(key, queue)
+            trouble.failures += 1
+            self._hold(key, trouble)
 
-    def _hold(self, key: str, queue: Queue) -> None:
-        delay = self._jitter() * self._policy.delay_bound(queue.failures) if queue.failures else 0.0
+    def _hold(self, key: str, trouble: _Trouble) -> None:
+        failures = trouble.failures
+        delay = self._jitter() * self._policy.delay_bound(failures) if failures else 0.0
         self._window.hold(key, self._clock() + delay)
 
-    def _give_up(self, key: str) -> None:
-        record = self._window.queues[key].records[0]
+    def _give_up(self, record: Record) -> None:
         self.tally.rejected += 1
         self.tally.changes_rejected += record.changes
-        self._window.close(key)
+        self._troubles.pop(record.order, None)
+        self._window.close(record.order)
 
     def conclude(self, limits: Limits, destination: str) -> None:
         """Say what became of it, after an orderly stop where it broke off."""

@@ -1,24 +1,38 @@
 """A delivery's own log: read with the line of time that it belongs to, and added to row by row.
 
-Whoever has read an old state cannot write, so that of two publishers to one destination one stops.
+Whoever has read an old state cannot write, so that of two publishers to one destination one stops. Where several
+tasks share a delivery each writes to the log of its part, and the delivery's own cursor moves once all parts are
+there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_audience.exceptions import LedgerConflict, WarehouseRefused
+from airflow_kinesis_audience.exceptions import (
+    DeliveryChanged,
+    DeliveryIncomplete,
+    LedgerConflict,
+    WarehouseRefused,
+)
 from airflow_kinesis_audience.ledger import Event, Ledger
-from airflow_kinesis_audience.standing import Standing
+from airflow_kinesis_audience.standing import Standing, read_standings
 from airflow_kinesis_audience.timeline import Timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
-    from airflow_kinesis_audience.sending import Delivery
+    from airflow_kinesis_audience.terms import Delivery
+
+
+FIRST_PART_SECONDS = 600.0
+"""How long a part waits for the first one."""
+
+_LOOK_SECONDS = 1.0
 
 
 class DeliveryLog:
@@ -49,9 +63,65 @@ class DeliveryLog:
 
         :returns: the standing with the number of that row, and nothing else of it.
         """
-        entry = self.ledger.append(self.delivery.log, standing.sequence, event, as_of=as_of, detail=detail)
-        self._seen = (entry.sequence, self._seen[1])
+        if standing.log == self.delivery.log:
+            entry = self.ledger.append(standing.log, standing.sequence, event, as_of=as_of, detail=detail)
+            self._seen = (entry.sequence, self._seen[1])
+        else:
+            part = {**self.delivery.part._asdict(), "delivery": self.delivery.log}
+            detail = {**detail, "part": part}
+            entry = self.ledger.append(standing.log, standing.sequence, event, as_of=as_of, detail=detail)
         return replace(standing, sequence=entry.sequence)
+
+    def look_at_part(self) -> tuple[Standing, Standing]:
+        """Read how far the delivery has come, and how far the part that this task sends.
+
+        :raises DeliveryChanged: if something is half sent in another number of parts.
+        """
+        entries = self.ledger.read()
+        standings = {s.log: s for s in read_standings(entries)}
+        whole = standings.get(self.delivery.log, Standing(log=self.delivery.log))
+        own = standings.get(self.delivery.part_log, Standing(log=self.delivery.part_log))
+        begun = {s.part["of"] for s in standings.values() if s.part and _is_ahead(s, s.part, whole)}
+        begun |= {1} if whole.sending is not None else set()
+        if other := sorted(begun - {self.delivery.part.of}):
+            raise DeliveryChanged(
+                f"a change set is half sent to {self.delivery.destination} in {other[0]} parts, and this task "
+                f"sends one of {self.delivery.part.of}; put parts back until it is delivered"
+            )
+        return whole, own
+
+    def conclude(self, as_of: datetime) -> int:
+        """Move the delivery's cursor to an instant, if all parts are there and no other task has done so.
+
+        :returns: the changes that all parts have delivered, if it was this task.
+        """
+        logs = self.delivery.part_logs
+        while True:
+            entries = self.ledger.read()
+            standings = {s.log: s for s in read_standings(entries)}
+            whole = standings[self.delivery.log]
+            if whole.has(as_of) or not all(log in standings and standings[log].has(as_of) for log in logs):
+                return 0
+            ends = [e.detail for e in entries if (e.event, e.as_of) == (Event.DELIVERED, as_of) and e.log in logs]
+            told = {"rendering": self.delivery.rendering, "parts": self.delivery.part.of}
+            with contextlib.suppress(LedgerConflict):
+                self.append(whole, Event.DELIVERED, as_of, told)
+                return sum(int(detail["delivered"]) for detail in ends if not detail.get("resend"))
+
+    def await_first_part(self, ready: Callable[[Standing], bool]) -> Standing:
+        """Wait for what the first part alone does: to attach the destination, and to write what it is told first.
+
+        :raises DeliveryIncomplete: if it takes too long; the next attempt waits again.
+        """
+        deadline = time.monotonic() + FIRST_PART_SECONDS
+        while not ready(standing := self.read()[1]):
+            if time.monotonic() > deadline:
+                raise DeliveryIncomplete(
+                    f"part 0 of the delivery to {self.delivery.destination} has not begun for "
+                    f"{FIRST_PART_SECONDS:.0f} s, and it attaches the destination for all; let it run"
+                )
+            time.sleep(_LOOK_SECONDS)
+        return standing
 
     @contextlib.contextmanager
     def unless_overtaken(self) -> Iterator[None]:
@@ -80,3 +150,11 @@ class DeliveryLog:
         }
         self.append(standing, Event.ATTACHED, as_of, detail)
         return self.read()[1]
+
+
+def _is_ahead(standing: Standing, part: Mapping[str, Any], whole: Standing) -> bool:
+    """Tell whether a part of a delivery has begun what the delivery is not at the end of."""
+    reached = standing.sending or standing.cursor
+    if part["delivery"] != whole.log or reached is None or whole.attached is None:
+        return False
+    return reached > whole.cursor if whole.cursor else reached >= whole.attached

@@ -8,19 +8,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.audience import instant_text
 from airflow_kinesis_audience.events import Events, EventSource, Interval
 from airflow_kinesis_audience.identity import is_wrong
 from airflow_kinesis_audience.membership import bucket_of, padded, with_expressions
-from airflow_kinesis_audience.slices import arrow_type, identities_by_label, read_columns, read_value, slice_of
+from airflow_kinesis_audience.slices import (
+    Reader,
+    arrow_type,
+    columns_of,
+    count_cells,
+    identities_by_label,
+    read_table,
+    read_value,
+    slice_of,
+)
 from airflow_kinesis_audience.source import key_text, value_of
 from airflow_kinesis_audience.sql import SOURCE_PLACEHOLDER, Kind, Warehouse, column, render, table, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    import pyarrow as pa
     from sqlglot import exp
 
     from airflow_kinesis_audience.event_layout import EventLayout
@@ -73,9 +81,16 @@ class EventSet:
         """Tell whether they are delivered; intervals come in any order, so a cursor does not say it."""
         return False
 
-    def reader(self, warehouse: Warehouse) -> Callable[[int], Events]:
-        """Make what reads a slice by its number."""
-        return lambda number: _read_slice(warehouse, self, number)
+    def reader(self, warehouse: Warehouse) -> Reader:
+        """Make what reads the slices."""
+        from sqlglot import exp
+
+        told = column("problem").is_(exp.null())
+        return Reader(
+            counts=count_cells(warehouse, table(self.schema, self.table), column("slice"), told),
+            read=lambda number: _read_table(warehouse, self, number),
+            make=lambda rows: _make_events(self, rows),
+        )
 
 
 def select_events(
@@ -215,7 +230,7 @@ def count_events(warehouse: Warehouse, schema: str, name: str) -> tuple[int, int
     return events, slices, problems
 
 
-def _read_slice(warehouse: Warehouse, events: EventSet, number: int) -> Events:
+def _read_table(warehouse: Warehouse, events: EventSet, number: int) -> pa.Table:
     import pyarrow as pa
     from sqlglot import exp
 
@@ -232,9 +247,14 @@ def _read_slice(warehouse: Warehouse, events: EventSet, number: int) -> Events:
         .where(column("problem").is_(exp.null()), column("slice").eq(number))
         .order_by(column("position"))
     )
-    read = read_columns(warehouse, query, fields, rows=20_000)
+    return read_table(warehouse, query, fields, rows=20_000)
+
+
+def _make_events(events: EventSet, rows: pa.Table) -> Events:
+    layout, read = events.layout.columns, columns_of(rows)
+    own: dict[str, Any] = {n: read[n] for n in ("batch", "bucket", *_KEYS)}
     return Events(
-        **{n: read[n] for n in ("batch", "bucket", *_KEYS)},
+        **own,
         sync_id=events.sync_id,
         end=events.interval.end,
         occurred_at=[_instant_of(value) for value in read["occurred_at"]],

@@ -30,6 +30,7 @@ class Limits:
     """What a destination takes in one request; sizes in bytes, data plus partition key.
 
     :param rate: what it takes in a second, in words, and ``remedy`` what to do where that is too little.
+    :param shard_records: records that a shard takes in a second, and ``shard_bytes`` bytes, if there are shards.
     """
 
     records_per_request: int
@@ -37,6 +38,8 @@ class Limits:
     request_bytes: int
     rate: str = ""
     remedy: str = ""
+    shard_records: int = 0
+    shard_bytes: int = 0
 
 
 KINESIS_LIMITS = Limits(
@@ -46,6 +49,8 @@ KINESIS_LIMITS = Limits(
     rate="a shard takes 1,000 records and 1 MB a second",
     remedy="add shards, switch the stream to on-demand mode, aggregate small messages, or look for another "
     "producer that fills it",
+    shard_records=1_000,
+    shard_bytes=1_000_000,
 )
 """PutRecords, under every endpoint's bounds: 500 records, 1 MiB a record, 5 MiB a request.
 
@@ -116,8 +121,7 @@ class Notice:
     exits: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One JSON document in a wire format.
 
     :param document: UTF-8 JSON on a single line, without a newline.
@@ -135,8 +139,7 @@ class Message:
     lane: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """The bytes put to a destination.
 
     :param ordinal: number of the record within its change set, from 0, without gaps.
@@ -183,7 +186,7 @@ class Status(StrEnum):
 class Outcome(NamedTuple):
     """Status of one record in one put, with the destination's error code where there is one.
 
-    :param shard: the shard that did not take it, where the destination says so.
+    :param shard: the shard that took it or did not, where the destination says so.
     """
 
     status: Status

@@ -16,19 +16,22 @@ from airflow_kinesis_audience.delivery import RetryPolicy, deliver
 from airflow_kinesis_audience.delivery_log import DeliveryLog
 from airflow_kinesis_audience.exceptions import (
     AudienceDeleted,
+    AudienceError,
     DeliveryChanged,
     DeliveryIncomplete,
     FirstRunRefused,
     HistoryGone,
     LedgerConflict,
 )
+from airflow_kinesis_audience.feeds import WHOLE
 from airflow_kinesis_audience.formats import exits_kept_by
 from airflow_kinesis_audience.ledger import SYNC_LOG, Event, Ledger
-from airflow_kinesis_audience.sending import Delivery, Progress, Report, Sending
+from airflow_kinesis_audience.sending import Progress, Report, Sending
 from airflow_kinesis_audience.settled import Settled
 from airflow_kinesis_audience.slices import ChangeSet, change_set_of
 from airflow_kinesis_audience.snapshot import drop_profiles, drop_snapshot, write_profiles, write_snapshot
 from airflow_kinesis_audience.sql import drop_table, table
+from airflow_kinesis_audience.terms import Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.messages import Message, Outcome, Record
     from airflow_kinesis_audience.profiling import ProfileSet
     from airflow_kinesis_audience.standing import Standing
+    from airflow_kinesis_audience.terms import Delivery
     from airflow_kinesis_audience.timeline import Edge
 
 OnFirstRun = Literal["enter_all", "baseline", "fail"]
@@ -97,11 +101,12 @@ class Outbox:
                     f"{self.delivery.destination} is not attached to it any more; nothing was sent"
                 )
             standing = self._attach(as_of, on_first_run)
-        already = standing.cursor is not None and as_of <= standing.cursor
+        whole, own = self.log.look_at_part()
+        already = whole.has(as_of) or own.has(as_of)
         with self.log.unless_overtaken():
-            for change_set in self._pending(standing, as_of):
+            for change_set in self._pending(whole, own, as_of):
                 self.send(change_set)
-            drop_snapshot(self.log)
+            self._drop_snapshot()
             if self._exits_kept is not None:
                 drop_profiles(self.log)
             if already and resend:
@@ -114,6 +119,8 @@ class Outbox:
                 'on_first_run is "fail". Choose "enter_all" to tell it of all members, or "baseline" if it knows '
                 "them"
             )
+        if self.delivery.part.number:
+            return self.log.await_first_part(lambda standing: standing.attached is not None)
         self._seal(as_of)
         timeline, standing = self.log.read()
         # Attached to a membership that is gone, it could never be told anything.
@@ -133,18 +140,30 @@ class Outbox:
             except LedgerConflict:
                 continue
 
-    def _pending(self, standing: Standing, as_of: datetime) -> Iterator[ChangeSet]:
-        assert standing.attached is not None  # noqa: S101
-        if standing.cursor is None:
-            yield write_snapshot(self.log, standing.attached)
+    def _pending(self, whole: Standing, own: Standing, as_of: datetime) -> Iterator[ChangeSet]:
+        """Give the change sets that this task has not sent, oldest first."""
+        assert whole.attached is not None  # noqa: S101
+        if whole.cursor is None and not own.has(whole.attached):
+            if self.delivery.part.number:
+                self.log.await_first_part(lambda s: bool(s.cursor or (s.snapshot or {}).get("written")))
+            yield write_snapshot(self.log, whole.attached)
         timeline, _ = self.log.read()
-        for edge in timeline.after(standing.cursor or standing.attached, as_of):
+        cursor = max(found for found in (whole.attached, whole.cursor, own.cursor) if found)
+        for edge in timeline.after(cursor, as_of):
             self._seal(edge.as_of)
             # What an earlier change set alone has needed may be gone since.
             timeline, _ = self.log.read()
             sealed = timeline.find(edge.as_of)
             assert sealed is not None  # noqa: S101
             yield change_set_of(self.ledger, timeline, sealed)
+
+    def _drop_snapshot(self) -> None:
+        if self.delivery.part == WHOLE:
+            drop_snapshot(self.log)
+        else:
+            # Another part may do so at this moment, too; what is left the next run drops.
+            with contextlib.suppress(LedgerConflict):
+                drop_snapshot(self.log)
 
     def _send_again(self, as_of: datetime) -> None:
         timeline, standing = self.log.read()
@@ -171,7 +190,7 @@ class Outbox:
     def tell(self, messages: Sequence[Message]) -> None:
         """Put messages that carry no change, and wait until all are acknowledged."""
         tally = deliver(
-            self.delivery.records(messages, 0),
+            [self.delivery.records(messages, 0)],
             self._put,
             limits=self.delivery.limits,
             destination=self.delivery.destination,
@@ -201,10 +220,11 @@ class Outbox:
             append=self._appender(standing, change_set.as_of, resend=resend),
             watch=self._watch,
         )
+        feeds = sending.feeds()
         sending.write(Event.SENDING)
         try:
             sending.tally = deliver(
-                sending.records(),
+                feeds,
                 self._put,
                 limits=self.delivery.limits,
                 destination=self.delivery.destination,
@@ -214,20 +234,22 @@ class Outbox:
             )
             if sending.tally.failure is not None:
                 raise sending.tally.failure
-        except Exception:
-            with contextlib.suppress(LedgerConflict):
-                sending.take_back()
+        except BaseException:
+            with contextlib.suppress(AudienceError):
+                sending.stop()
             raise
         finally:
             self.report.add(sending.tally, sending.omitted, sending.excluded)
         if sending.missing:
             raise DeliveryIncomplete(
-                f"{sending.delivered:,} of {change_set.rows:,} changes as of {instant_text(change_set.as_of)} "
+                f"{sending.delivered:,} of {sending.total:,} changes as of {instant_text(change_set.as_of)} "
                 f"were acknowledged, and {sending.omitted:,} have nothing to say in "
                 f"{self.delivery.message_format}: the sums do not match"
             )
         sending.write(Event.DELIVERED)
         self.report.change_sets.append(instant_text(change_set.as_of))
+        if self.delivery.part != WHOLE and not resend:
+            self.report.concluded += self.log.conclude(change_set.as_of)
         if told is not change_set and resend:
             drop_table(self.warehouse, table(self.ledger.schema, told.table))
         elif told is not change_set:
@@ -237,10 +259,16 @@ class Outbox:
         self, change_set: ChangeSet | EventSet, *, resend: bool
     ) -> tuple[Standing, Mapping[str, Any]] | None:
         """Find out how far an earlier attempt at a change set got; none if it is delivered."""
-        _, standing = self.log.look()
-        if not resend and change_set.is_told_by(standing.cursor):
+        whole, standing = self.log.look_at_part()
+        if not resend and any(change_set.is_told_by(s.cursor) for s in (whole, standing)):
             return None
         resumed = {} if resend or standing.sending != change_set.as_of else standing.progress
+        if resumed and "feeds" not in resumed:
+            raise DeliveryChanged(
+                f"the change set as of {instant_text(change_set.as_of)} is half sent to "
+                f"{self.delivery.destination} by an older version of this package, which numbered records in "
+                "another way; let that version finish it"
+            )
         if resumed and resumed["rendering"] != self.delivery.rendering:
             raise DeliveryChanged(
                 f"the change set as of {instant_text(change_set.as_of)} is half sent to "

@@ -22,9 +22,12 @@ from airflow_kinesis_audience.membership import (
 from airflow_kinesis_audience.profile import Profiles, Stay
 from airflow_kinesis_audience.slices import (
     ChangeSet,
+    Reader,
     by_label,
+    columns_of,
+    count_cells,
     read_audience_names,
-    read_columns,
+    read_table,
     slice_of,
     value_columns,
     value_fields,
@@ -32,9 +35,9 @@ from airflow_kinesis_audience.slices import (
 from airflow_kinesis_audience.sql import Warehouse, column, render, table, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
 
+    import pyarrow as pa
     from sqlglot import exp
 
     from airflow_kinesis_audience.layout import Layout
@@ -76,10 +79,17 @@ class ProfileSet:
         """The instants that the change set leads from and to, as text."""
         return self.change_set.edge
 
-    def reader(self, warehouse: Warehouse) -> Callable[[int], Profiles]:
-        """Make what reads a slice by its number."""
+    def reader(self, warehouse: Warehouse) -> Reader:
+        """Make what reads the slices."""
+        from sqlglot import exp
+
         names = read_audience_names(warehouse, self.change_set)
-        return lambda number: _read_slice(warehouse, self, number, names)
+        origin = table(self.change_set.schema, self.table)
+        return Reader(
+            counts=count_cells(warehouse, origin, column("slice"), exp.true(), column("changes")),
+            read=lambda number: _read_table(warehouse, self, number),
+            make=lambda rows: _make_profiles(self, rows, names),
+        )
 
 
 def select_profiles(
@@ -255,7 +265,7 @@ def count_slices(warehouse: Warehouse, schema: str, name: str) -> int:
     return 0 if last is None else int(last) + 1
 
 
-def _read_slice(warehouse: Warehouse, profiles: ProfileSet, number: int, names: dict[str, str]) -> Profiles:
+def _read_table(warehouse: Warehouse, profiles: ProfileSet, number: int) -> pa.Table:
     import pyarrow as pa
     from sqlglot import exp
 
@@ -267,14 +277,19 @@ def _read_slice(warehouse: Warehouse, profiles: ProfileSet, number: int, names: 
         .where(column("slice").eq(number))
         .order_by(column("position"))
     )
-    read = read_columns(warehouse, query, fields + value_fields(layout), rows=change_set.slice_rows)
+    return read_table(warehouse, query, fields + value_fields(layout), rows=change_set.slice_rows)
+
+
+def _make_profiles(profiles: ProfileSet, rows: pa.Table, names: dict[str, str]) -> Profiles:
+    change_set = profiles.change_set
+    read = columns_of(rows)
     own: dict[str, Any] = {n: read[n] for n in _OWN}
     return Profiles(
         **own | {"known": [bool(n) for n in read["known"]]},
-        **by_label(layout, read),
+        **by_label(change_set.layout, read),
         sync_id=change_set.sync_id,
         as_of=change_set.as_of,
         previous_as_of=change_set.previous_as_of,
         audience_names=names,
-        rules={c.label: c.rule for c in layout.identities if not c.retired},
+        rules={c.label: c.rule for c in change_set.layout.identities if not c.retired},
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_kinesis_audience.outbox import Outbox
-    from airflow_kinesis_audience.sending import Delivery
+    from airflow_kinesis_audience.terms import Delivery
 
 
 def resync(outbox: Outbox, delivery: Delivery) -> datetime:

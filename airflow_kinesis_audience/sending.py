@@ -1,20 +1,19 @@
 """One attempt at one change set: where it goes, its records, and how far it got.
 
 A change set's records are the same on every attempt, so that a number per record is all there is to remember.
-What an earlier attempt had acknowledged is not put again, and whole slices of it are not even read.
+What an earlier attempt had acknowledged is not put again, and whole cells of it are not even read.
 """
 
 from __future__ import annotations
 
-import json
-import uuid
+import time
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_audience.aggregation import aggregate, check_installed
 from airflow_kinesis_audience.exceptions import DestinationRefused
+from airflow_kinesis_audience.feeds import WHOLE, Cell, CellReader, count_feeds, lay_out
 from airflow_kinesis_audience.ledger import Event
-from airflow_kinesis_audience.messages import Envelope, Limits, Record, message_job
 from airflow_kinesis_audience.settled import Settled
 from airflow_kinesis_audience.tally import Tally
 
@@ -23,121 +22,22 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_kinesis_audience.event_rows import EventSet
-    from airflow_kinesis_audience.formats import Renderer
-    from airflow_kinesis_audience.messages import Message
+    from airflow_kinesis_audience.messages import Message, Record
     from airflow_kinesis_audience.profiling import ProfileSet
     from airflow_kinesis_audience.slices import ChangeSet
     from airflow_kinesis_audience.sql import Warehouse
+    from airflow_kinesis_audience.terms import Delivery
 
-_DELIVERIES = uuid.UUID("0b5ac0a3-6f5c-5b0e-8e0f-1a7a3b8a9d52")
-_KEY_BYTES = 64
-"""Room left in a record for the partition key and what ends the record."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Delivery:
-    """The sending of a sync's change sets to one destination in one format.
-
-    :param destination: for example ``kinesis://eu-west-1/audience-changes``.
-    :param connection: id of the connection by which the destination is reached: the same name in two accounts
-        is two destinations.
-    :param message_format: the format's name, and ``options`` its options.
-    :param limits: of the destination.
-    :param record_end: what ends a record there.
-    :param partitions: partitions per audience, a power of two up to 4,096.
-    :param aggregate: put several messages into one record, in the format of the Kinesis Producer Library.
-    :param resync: name of the resync that this is, if it is one: a delivery of its own, that comes to an end.
-    """
-
-    destination: str
-    connection: str
-    message_format: str
-    options: Mapping[str, Any]
-    renderer: Renderer
-    limits: Limits
-    record_end: bytes = b""
-    partitions: int = 16
-    aggregate: bool = False
-    resync: str = ""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.partitions <= 4096 or self.partitions & (self.partitions - 1):
-            raise ValueError(f"partitions is {self.partitions}; expected a power of two from 1 to 4,096")
-        if self.aggregate and self.record_end:
-            raise ValueError(f"{self.destination} does not undo an aggregated record; leave aggregate out")
-        if self.aggregate:
-            check_installed()
-        if self.record_end and getattr(self.renderer, "ordered_by_stream", False):
-            raise ValueError(
-                f"{self.destination} keeps no order, and {self.message_format} tells nothing to restore it by "
-                "unless asked to: add message_ids to format_options, or send it to a Kinesis data stream"
-            )
-
-    @property
-    def log(self) -> str:
-        """The delivery's id: it never holds what may change without being another delivery."""
-        named = [self.destination, self.connection, self.message_format]
-        return uuid.uuid5(_DELIVERIES, json.dumps(named + [self.resync] * bool(self.resync))).hex
-
-    @property
-    def message_bytes(self) -> int:
-        """Most bytes of a message."""
-        return self.limits.record_bytes - _KEY_BYTES
-
-    @property
-    def rendering(self) -> str:
-        """Everything that decides the bytes of a change set's records, as one text."""
-        more = {"resync": self.resync} if self.resync else {}
-        more |= {"aggregate": "kpl"} if self.aggregate else {}
-        return json.dumps(
-            {
-                "format": self.message_format,
-                "version": getattr(self.renderer, "version", None),
-                "options": self.options,
-                "partitions": self.partitions,
-                "message_bytes": self.message_bytes,
-                "record_end": self.record_end.decode(),
-                **more,
-            },
-            sort_keys=True,
-            default=repr,
-        )
-
-    def records(self, messages: Iterable[Message], ordinal: int) -> Iterator[Record]:
-        """Make records of messages, numbered from ``ordinal``."""
-        counted: Iterable[tuple[Message, int]] = ((m, 1) for m in messages)
-        if self.aggregate:
-            counted = aggregate(messages, message_bytes=self.message_bytes)
-        for number, (message, count) in enumerate(counted, start=ordinal):
-            yield Record(
-                ordinal=number,
-                data=message.document + self.record_end,
-                partition_key=message.partition,
-                hash_key=message.hash_key,
-                changes=message.changes,
-                lane=message.lane,
-                messages=count,
-            )
-
-    def envelope(self, sync_id: str, edge: tuple[str, str]) -> Envelope:
-        """Make what a format needs to render what leads from one instant to another, both as text."""
-        before, after = edge
-        return Envelope(
-            job=message_job(
-                sync_id=sync_id,
-                previous_as_of=before,
-                as_of=after,
-                destination=self.destination,
-                rendering=self.rendering,
-            ),
-            partitions=self.partitions,
-            message_bytes=self.message_bytes,
-        )
+CHECKPOINT_SHARE = 0.05
+"""Most of a delivery's time that is spent on writing down how far it got."""
 
 
 @dataclass(slots=True)
 class Report:
-    """What draining did, filled while it runs: it can be told before an error is raised."""
+    """What draining did, filled while it runs: it can be told before an error is raised.
+
+    :param concluded: changes of change sets of which the last part was missing, and is delivered now.
+    """
 
     change_sets: list[str] = field(default_factory=list)
     messages: int = 0
@@ -149,6 +49,7 @@ class Report:
     excluded: int = 0
     retried: int = 0
     seconds: float = 0.0
+    concluded: int = 0
 
     def add(self, tally: Tally, omitted: int, excluded: int) -> None:
         """Count an attempt at one change set."""
@@ -173,16 +74,8 @@ class Progress:
     tally: Tally
 
 
-class _Start(NamedTuple):
-    """Where a slice begins: its first record's number, and what was left out before it."""
-
-    ordinal: int
-    omitted: int
-    excluded: int
-
-
 class Sending:
-    """One attempt at one change set.
+    """One attempt at one change set, or at a part of it.
 
     :param resumed: detail of the last row of an earlier attempt's, or nothing.
     :param append: appends a row to the delivery's log.
@@ -205,70 +98,112 @@ class Sending:
         self._append = append
         self._watch = watch
         self._resumed = bool(resumed)
-        self._first = int(resumed.get("slice", 0))
         self._before = int(resumed.get("delivered", 0))
-        start = _Start(*(int(resumed.get(name, 0)) for name in _Start._fields))
-        self._starts = {self._first: start}
+        self._left_out = Counter({n: int(resumed.get(n, 0)) for n in ("omitted", "excluded")})
+        self._open: dict[Cell, Counter[str]] = {}
+        self._next_row = 0.0
+        self._unwritten = False
         self.settled = Settled.from_json(resumed["settled"]) if "settled" in resumed else Settled()
-        self.omitted, self.excluded = start.omitted, start.excluded
         self.delivered = self._before
+        self.total = change_set.rows
         self.tally = Tally()
 
     @property
-    def missing(self) -> int:
-        """Changes of the change set that are neither acknowledged nor left out by the format."""
-        return self._change_set.rows - self.delivered - self.omitted
+    def omitted(self) -> int:
+        """Changes that the format has nothing to say of, as far as they were rendered."""
+        return sum((c["omitted"] for c in self._open.values()), self._left_out["omitted"])
 
-    def records(self) -> Iterator[Record]:
-        """Render the records, slice by slice, from the first slice that is not done."""
-        if self._first >= self._change_set.slices:
-            return
+    @property
+    def excluded(self) -> int:
+        """Profiles that the format must not tell of, likewise."""
+        return sum((c["excluded"] for c in self._open.values()), self._left_out["excluded"])
+
+    @property
+    def missing(self) -> int:
+        """Changes that are neither acknowledged nor left out by the format."""
+        return self.total - self.delivered - self.omitted
+
+    def feeds(self) -> list[Iterator[Record]]:
+        """Render the records of each feed, but for cells that are done."""
+        delivery = self._delivery
+        reader = self._change_set.reader(self._warehouse)
+        laid = lay_out(
+            reader.counts, slices=self._change_set.slices, partitions=delivery.partitions, part=delivery.part
+        )
+        if delivery.part != WHOLE:
+            self.total = sum(cell.changes for cells in laid for cell in cells)
+        apart = getattr(delivery.renderer, "apart", False)
+        read = CellReader(reader, partitions=delivery.partitions, apart=apart).read
+        return [self._render_feed(cells, read) for cells in laid]
+
+    def _render_feed(self, cells: Iterable[Cell], read: Callable[[Cell], Iterator[Any]]) -> Iterator[Record]:
+        for cell in cells:
+            if not self.settled.covers(cell.start, cell.stop):
+                yield from self._render_cell(cell, read)
+
+    def _render_cell(self, cell: Cell, read: Callable[[Cell], Iterator[Any]]) -> Iterator[Record]:
         envelope = self._delivery.envelope(self._change_set.sync_id, self._change_set.edge)
-        read = self._change_set.reader(self._warehouse)
         renderer = self._delivery.renderer
         count_excluded = getattr(renderer, "count_excluded", lambda _: 0)
-        ordinal = self._starts[self._first].ordinal
-        for number in range(self._first, self._change_set.slices):
-            self._starts[number] = _Start(ordinal, self.omitted, self.excluded)
-            changes = read(number)
-            told = 0
-            for record in self._delivery.records(renderer(changes, envelope), ordinal):
-                told += record.changes
-                yield record
-                ordinal += 1
-            self.omitted += changes.change_count - told
-            self.excluded += count_excluded(changes)
-        self._starts[self._change_set.slices] = _Start(ordinal, self.omitted, self.excluded)
+        counted: Counter[str] = Counter()
+
+        def render() -> Iterator[Message]:
+            for changes in read(cell):
+                counted["omitted"] += changes.change_count
+                counted["excluded"] += count_excluded(changes)
+                yield from renderer(changes, envelope)
+
+        end = cell.start
+        for record in self._delivery.records(render(), cell.start):
+            counted["omitted"] -= record.changes
+            end = record.ordinal + 1
+            yield record
+        self._open[cell] = counted
+        # There are no more: what is left of the numbers is done, so that the cell is, once its records are.
+        self.settled.add_range(end, cell.stop)
 
     def checkpoint(self, tally: Tally) -> None:
-        """Write down what is acknowledged, before anything more is put."""
+        """Count what is acknowledged, before anything more is put, and write it down.
+
+        Not after every answer where the ledger is slow: writing takes a small share of the time. After a kill only
+        what was acknowledged since the last row is put again.
+        """
         self.tally = tally
         self.delivered = self._before + tally.changes_delivered
-        self.write(Event.CHECKPOINT)
+        self._unwritten = True
+        began = time.monotonic()
+        if began >= self._next_row:
+            self.write(Event.CHECKPOINT)
+            self._next_row = began + (time.monotonic() - began) / CHECKPOINT_SHARE
         done = self.delivered + self.omitted
-        self._watch(Progress(as_of=self._change_set.as_of, done=done, total=self._change_set.rows, tally=tally))
+        self._watch(Progress(as_of=self._change_set.as_of, done=done, total=self.total, tally=tally))
 
-    def take_back(self) -> None:
-        """Write down that nothing can have been taken, if so: the next attempt may then have other options."""
+    def stop(self) -> None:
+        """Write down how far an attempt got that broke off.
+
+        If nothing can have been taken, say so: the next attempt may then have other options.
+        """
         refused = isinstance(self.tally.failure, DestinationRefused) and not self.tally.codes
         untouched = not self.tally.requests or (refused and not self.tally.delivered)
         if untouched and not self._resumed:
             self.write(Event.UNSENT)
+        elif self._unwritten:
+            self.write(Event.CHECKPOINT)
 
     def write(self, event: Event) -> None:
         """Append a row that tells how far the change set got; a resume reads the last one."""
-        number = max(n for n, start in self._starts.items() if start.ordinal <= self.settled.below)
-        for done in [n for n in self._starts if n < number]:
-            del self._starts[done]
-        start = self._starts[number]
+        for cell in [c for c in self._open if self.settled.covers(c.start, c.stop)]:
+            self._left_out += self._open.pop(cell)
         self._append(
             event,
             {
                 "rendering": self._delivery.rendering,
                 "table": self._change_set.table,
-                "slice": number,
-                **start._asdict(),
+                "feeds": count_feeds(self._delivery.partitions),
+                "omitted": self._left_out["omitted"],
+                "excluded": self._left_out["excluded"],
                 "delivered": self.delivered,
                 "settled": self.settled.as_json(),
             },
         )
+        self._unwritten = False

@@ -7,14 +7,14 @@ acknowledged: a record is never in it on a guess, because whatever is in it is n
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.exceptions import LedgerUnreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 class Settled:
@@ -37,29 +37,40 @@ class Settled:
     def __len__(self) -> int:
         return self.below + sum(self._ends) - sum(self._starts)
 
+    def covers(self, start: int, stop: int) -> bool:
+        """Tell whether every ordinal from one up to, and not including, another is done."""
+        if stop <= self.below:
+            return True
+        at = bisect_right(self._starts, max(start, self.below)) - 1
+        return at >= 0 and stop <= self._ends[at]
+
     def add(self, ordinal: int) -> None:
         """Mark one record as done; once more changes nothing."""
-        if ordinal in self:
+        self.add_range(ordinal, ordinal + 1)
+
+    def add_all(self, ordinals: Iterable[int]) -> None:
+        """Mark records as done, those that follow each other at once."""
+        start = stop = 0
+        for ordinal in ordinals:
+            if ordinal != stop:
+                self.add_range(start, stop)
+                start = ordinal
+            stop = ordinal + 1
+        self.add_range(start, stop)
+
+    def add_range(self, start: int, stop: int) -> None:
+        """Mark every ordinal from one up to, and not including, another as done."""
+        start = max(start, self.below)
+        if start >= stop:
             return
-        self._merge(ordinal)
-        if self._starts and self._starts[0] == self.below:
+        first = bisect_left(self._ends, start)
+        after = bisect_right(self._starts, stop)
+        if first < after:
+            start, stop = min(start, self._starts[first]), max(stop, self._ends[after - 1])
+        self._starts[first:after], self._ends[first:after] = [start], [stop]
+        if self._starts[0] == self.below:
             self.below = self._ends.pop(0)
             del self._starts[0]
-
-    def _merge(self, ordinal: int) -> None:
-        at = bisect_right(self._starts, ordinal)
-        joins_left = at > 0 and self._ends[at - 1] == ordinal
-        joins_right = at < len(self._starts) and self._starts[at] == ordinal + 1
-        if joins_left and joins_right:
-            self._ends[at - 1] = self._ends.pop(at)
-            del self._starts[at]
-        elif joins_left:
-            self._ends[at - 1] = ordinal + 1
-        elif joins_right:
-            self._starts[at] = ordinal
-        else:
-            self._starts.insert(at, ordinal)
-            self._ends.insert(at, ordinal + 1)
 
     def as_json(self) -> dict[str, Any]:
         """Render as ``{"below": int, "above": [[start, end], ...]}``, the ends not included."""

@@ -33,6 +33,20 @@ _OWN = ("position", "action", "updated", "bucket", "audience_id", "user_id", "me
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Reader:
+    """How what is to be sent is read.
+
+    :param counts: changes by slice and first digit of the bucket.
+    :param read: reads a slice whole, by its number, as a table with a column ``bucket``.
+    :param make: makes what a format renders of a slice, or of some rows of it.
+    """
+
+    counts: Mapping[tuple[int, str], int]
+    read: Callable[[int], pa.Table]
+    make: Callable[[pa.Table], Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ChangeSet:
     """A change set or a snapshot that is to be sent.
 
@@ -65,10 +79,16 @@ class ChangeSet:
         """Tell whether a destination that has everything up to an instant has this."""
         return cursor is not None and self.as_of <= cursor
 
-    def reader(self, warehouse: Warehouse) -> Callable[[int], Changes]:
-        """Make what reads a slice by its number."""
+    def reader(self, warehouse: Warehouse) -> Reader:
+        """Make what reads the slices."""
         names = read_audience_names(warehouse, self)
-        return lambda number: read_slice(warehouse, self, number, names)
+        number = slice_of(column("position"), self.slice_rows)
+        told = column("action").neq(AUDIENCE)
+        return Reader(
+            counts=count_cells(warehouse, table(self.schema, self.table), number, told),
+            read=lambda number: _read_table(warehouse, self, number),
+            make=lambda rows: make_changes(self, rows, names),
+        )
 
 
 def change_set_of(ledger: Ledger, timeline: Timeline, edge: Edge) -> ChangeSet:
@@ -110,11 +130,12 @@ def read_slice(
     :param number: from 0.
     :param told: read the rows of this query, not those of the change set's table.
     """
-    import pyarrow as pa
+    return make_changes(change_set, _read_table(warehouse, change_set, number, told), audience_names)
 
-    fields = [(n, pa.int64() if n == "position" else pa.string()) for n in _OWN]
-    fields += value_fields(change_set.layout)
-    read = read_columns(warehouse, _select(change_set, number, told), fields, rows=change_set.slice_rows)
+
+def make_changes(change_set: ChangeSet, rows: pa.Table, audience_names: Mapping[str, str]) -> Changes:
+    """Make of a slice, or of some rows of it, what a format renders."""
+    read = columns_of(rows)
     own: dict[str, Any] = {n: read[n] for n in _OWN}
     return Changes(
         **own,
@@ -124,6 +145,42 @@ def read_slice(
         previous_as_of=change_set.previous_as_of,
         audience_names={a: audience_names.get(a, a) for a in read["audience_id"].array.unique().to_pylist()},
     )
+
+
+def _read_table(
+    warehouse: Warehouse, change_set: ChangeSet, number: int, told: exp.Query | None = None
+) -> pa.Table:
+    import pyarrow as pa
+
+    fields = [(n, pa.int64() if n == "position" else pa.string()) for n in _OWN]
+    fields += value_fields(change_set.layout)
+    return read_table(warehouse, _select(change_set, number, told), fields, rows=change_set.slice_rows)
+
+
+def count_cells(
+    warehouse: Warehouse, origin: exp.Table, number: exp.Expr, told: exp.Expr, changes: exp.Expr | None = None
+) -> dict[tuple[int, str], int]:
+    """Count the changes of a state table by slice and first digit of the bucket.
+
+    :param number: of a row's slice.
+    :param told: the condition on the rows that are told of.
+    :param changes: how many changes a row tells of, by default one.
+    """
+    from sqlglot import exp
+
+    digit = exp.func("SUBSTRING", column("bucket"), exp.Literal.number(1), exp.Literal.number(1))
+    cells = exp.select(
+        number.as_("slice", quoted=True),
+        digit.as_("digit", quoted=True),
+        (changes or exp.Literal.number(1)).as_("changes", quoted=True),
+    )
+    query = (
+        exp.select(column("slice"), column("digit"), exp.Sum(this=column("changes")))
+        .from_(cells.from_(origin).where(told).subquery("cells"))
+        .group_by(column("slice"), column("digit"))
+    )
+    found = warehouse.read_rows(render(query, warehouse.dialect))
+    return {(int(slice_number), str(first)): int(count) for slice_number, first, count in found}
 
 
 def by_label(layout: Layout, read: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
@@ -165,10 +222,10 @@ def arrow_type(kind: Kind) -> pa.DataType:
     return types.get(kind, pa.string())
 
 
-def read_columns(
+def read_table(
     warehouse: Warehouse, query: exp.Query, fields: Sequence[tuple[str, pa.DataType]], *, rows: int
-) -> dict[str, ArrowColumn]:
-    """Read a result whole, by columns.
+) -> pa.Table:
+    """Read a result whole.
 
     :param fields: names and types of the columns, by position.
     :param rows: most rows of a batch.
@@ -177,8 +234,17 @@ def read_columns(
 
     schema = pa.schema(fields)
     batches = list(warehouse.read_batches(render(query, warehouse.dialect), schema, rows=rows))
-    read = pa.Table.from_batches(batches, schema=schema)
-    return {name: ArrowColumn(read.column(name).combine_chunks()) for name in schema.names}
+    return pa.Table.from_batches(batches, schema=schema).combine_chunks()
+
+
+def columns_of(rows: pa.Table) -> dict[str, ArrowColumn]:
+    """Give the columns of a table that was read, by name."""
+    import pyarrow as pa
+
+    return {
+        name: ArrowColumn(pa.concat_arrays(found.chunks) if found.num_chunks else pa.array([], found.type))
+        for name, found in zip(rows.column_names, rows.columns, strict=True)
+    }
 
 
 def slice_of(ahead: exp.Expr, slice_rows: int) -> exp.Expr:

@@ -31,6 +31,7 @@ class Standing:
     :param cursor: the instant up to which everything is delivered; none while nothing is.
     :param sending: the instant of a change set of which something may have been sent, if it is not delivered.
     :param progress: the detail of the last row that tells how far that change set got.
+    :param part: where it is a part of a delivery that stands here: which, of how many, and of which delivery.
     :param sequence: number of the last row of the delivery's log.
     """
 
@@ -42,12 +43,18 @@ class Standing:
     cursor: datetime | None = None
     sending: datetime | None = None
     progress: Mapping[str, Any] = field(default_factory=dict)
+    part: Mapping[str, Any] | None = None
     sequence: int = 0
 
     @property
     def needs_after(self) -> datetime | None:
         """The instant whose membership, and all changes after it, this delivery may still need."""
-        return self.cursor or self.attached
+        # A part needs what its delivery needs, and no more.
+        return None if self.part else self.cursor or self.attached
+
+    def has(self, as_of: datetime) -> bool:
+        """Tell whether everything up to an instant is delivered."""
+        return self.cursor is not None and as_of <= self.cursor
 
     @property
     def on_first_run(self) -> str:
@@ -61,7 +68,8 @@ class Standing:
         for entry in entries:
             if entry.log == log:
                 try:
-                    standing = replace(_advance(standing, entry), sequence=entry.sequence)
+                    part = entry.detail.get("part")
+                    standing = replace(_advance(standing, entry), sequence=entry.sequence, part=part)
                 except (AttributeError, KeyError, TypeError):
                     raise misunderstood(entry) from None
         return standing

@@ -30,11 +30,11 @@ from airflow_kinesis_audience.ledger import Ledger
 from airflow_kinesis_audience.membership import select_membership, with_expressions
 from airflow_kinesis_audience.messages import KINESIS_LIMITS, Limits, Outcome, Record, Status
 from airflow_kinesis_audience.outbox import Outbox
-from airflow_kinesis_audience.sending import Delivery
 from airflow_kinesis_audience.slices import change_set_of, read_audience_names, read_slice
 from airflow_kinesis_audience.sql import DIALECTS, render
 from airflow_kinesis_audience.standing import Standing
 from airflow_kinesis_audience.sync import Sync
+from airflow_kinesis_audience.terms import Delivery
 from airflow_kinesis_audience.timeline import Timeline
 from airflow_kinesis_audience.upkeep import Upkeep
 

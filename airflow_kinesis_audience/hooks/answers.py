@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from botocore import exceptions as sdk
 from botocore.parsers import ResponseParserError
+
+from airflow_kinesis_audience.messages import Outcome, Status
+
+if TYPE_CHECKING:
+    from airflow_kinesis_audience.hooks.wire import Call
 
 DENIED = re.compile("AccessDenied(Exception)?")
 REFUSED: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -60,3 +68,36 @@ def code_of(error: Exception) -> str:
 def operation_of(error: Exception) -> str:
     """Name the call that failed; empty where that is not told."""
     return str(getattr(error, "operation_name", ""))
+
+
+def outcomes_of(results: Any, call: Call, throttled: re.Pattern[str], count: int) -> list[Outcome]:
+    """Read an answer's results, one per record; without the acknowledgement there is none.
+
+    :param results: a list of mappings, unless the answer is none of the service's.
+    :param throttled: error codes that mean too little capacity.
+    :param count: records of the request.
+    """
+    number, shard = call.acknowledgement, call.shard
+    try:
+        return [
+            _delivered(result.get(shard))
+            if result and result.get(number) and not result.get("ErrorCode")
+            else _failure(result or {}, call, throttled)
+            for result in results
+        ]
+    except (AttributeError, TypeError):
+        return [Outcome(Status.UNKNOWN, "AnswerUnreadable")] * count
+
+
+@lru_cache(maxsize=4_096)
+def _delivered(shard: str | None) -> Outcome:
+    # Hundreds of records of an answer are of one shard, and need no more than one object.
+    return Outcome(Status.DELIVERED, shard=str(shard or ""))
+
+
+def _failure(result: Mapping[str, Any], call: Call, throttled: re.Pattern[str]) -> Outcome:
+    if not (code := str(result.get("ErrorCode") or "")):
+        return Outcome(Status.UNKNOWN, f"No{call.acknowledgement}")
+    shard = re.search(r"shardId-\d{12}", str(result.get("ErrorMessage")))
+    status = Status.THROTTLED if throttled.fullmatch(code) else Status.UNKNOWN
+    return Outcome(status, code, shard.group() if shard else "")

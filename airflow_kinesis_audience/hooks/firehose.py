@@ -7,13 +7,13 @@ records one behind the other into what it delivers, so each of them ends with a 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from airflow_kinesis_audience.exceptions import DeliveryIncomplete, DestinationRefused
-from airflow_kinesis_audience.hooks.answers import FAILED
 from airflow_kinesis_audience.hooks.streams import StreamHook
-from airflow_kinesis_audience.messages import FIREHOSE_LIMITS, Outcome, Record
+from airflow_kinesis_audience.hooks.wire import PUT_RECORD_BATCH
+from airflow_kinesis_audience.messages import FIREHOSE_LIMITS
 
 
 class FirehoseStreamHook(StreamHook):
@@ -27,6 +27,7 @@ class FirehoseStreamHook(StreamHook):
 
     limits = FIREHOSE_LIMITS
     record_end = b"\n"
+    call = PUT_RECORD_BATCH
     service = "firehose"
     noun = "delivery stream"
     argument = "delivery_stream_name"
@@ -62,25 +63,15 @@ class FirehoseStreamHook(StreamHook):
         # Unlike a data stream's, Firehose's requests take no ARN.
         self._short_name = delivery_stream_name.rpartition("/")[2]
 
+    @property
+    def address(self) -> Mapping[str, str]:
+        """The argument that tells AWS which delivery stream is meant."""
+        return {"DeliveryStreamName": self._short_name}
+
     def describe(self) -> Mapping[str, Any]:
         """Ask AWS about the delivery stream."""
-        answer = self.conn.describe_delivery_stream(DeliveryStreamName=self._short_name)
+        answer = self.conn.describe_delivery_stream(**self.address)
         return answer.get("DeliveryStreamDescription") or {}
-
-    def put(self, batch: Sequence[Record]) -> list[Outcome]:
-        """Put records in one request; safe to call from several threads.
-
-        :param batch: within :attr:`limits`.
-        :returns: one outcome per record, in order; fewer if AWS answered so.
-        :raises DestinationRefused: if every record would fare the same; a retry does not help.
-        """
-        client = self.client_once()
-        entries = [{"Data": record.data} for record in batch]
-        try:
-            answer = client.put_record_batch(DeliveryStreamName=self._short_name, Records=entries)
-        except FAILED as error:
-            return [self.outcome_of(error)] * len(batch)
-        return self.outcomes_of(answer.get("RequestResponses"), "RecordId", len(batch))
 
     def require_ready(self, found: Mapping[str, Any]) -> str | None:
         """Refuse a delivery stream that cannot take records; gives its ARN where that is told."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from airflow_kinesis_audience.exceptions import DeliveryIncomplete, DestinationRefused
 from airflow_kinesis_audience.hooks.answers import FAILED
 from airflow_kinesis_audience.hooks.streams import StreamHook
-from airflow_kinesis_audience.messages import KINESIS_LIMITS, Outcome, Record
+from airflow_kinesis_audience.hooks.wire import PUT_RECORDS
+from airflow_kinesis_audience.messages import KINESIS_LIMITS
 
 
 class KinesisStreamHook(StreamHook):
@@ -27,6 +28,7 @@ class KinesisStreamHook(StreamHook):
     """
 
     limits = KINESIS_LIMITS
+    call = PUT_RECORDS
     service = "kinesis"
     noun = "stream"
     argument = "stream_name"
@@ -59,31 +61,14 @@ class KinesisStreamHook(StreamHook):
         super().__init__(stream_name, aws_conn_id=aws_conn_id, region_name=region_name)
 
     @property
-    def _address(self) -> dict[str, str]:
+    def address(self) -> Mapping[str, str]:
+        """The argument that tells AWS which stream is meant."""
         return {"StreamARN": self.arn} if self.arn else {"StreamName": self.name}
 
     def describe(self) -> Mapping[str, Any]:
         """Ask AWS about the stream."""
-        answer = self.conn.describe_stream_summary(**self._address)
+        answer = self.conn.describe_stream_summary(**self.address)
         return answer.get("StreamDescriptionSummary") or {}
-
-    def put(self, batch: Sequence[Record]) -> list[Outcome]:
-        """Put records in one request; safe to call from several threads.
-
-        :param batch: within :attr:`limits`.
-        :returns: one outcome per record, in order; fewer if AWS answered so.
-        :raises DestinationRefused: if every record would fare the same; a retry does not help.
-        """
-        client = self.client_once()
-        entries = [
-            {"Data": record.data, "PartitionKey": record.partition_key, "ExplicitHashKey": str(record.hash_key)}
-            for record in batch
-        ]
-        try:
-            answer = client.put_records(Records=entries, **self._address)
-        except FAILED as error:
-            return [self.outcome_of(error)] * len(batch)
-        return self.outcomes_of(answer.get("Records"), "SequenceNumber", len(batch))
 
     def require_ready(self, found: Mapping[str, Any]) -> str | None:
         """Refuse a stream that cannot take records in order; gives its ARN where that is told."""

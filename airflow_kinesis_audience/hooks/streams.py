@@ -16,12 +16,14 @@ from functools import cached_property
 from typing import Any, ClassVar
 from urllib.parse import quote
 
+import botocore
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.providers.amazon.aws.links.base_aws import BASE_AWS_CONSOLE_LINK, BaseAwsLink
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from botocore import exceptions as sdk
 from botocore.config import Config
 
+from airflow_kinesis_audience import __version__
 from airflow_kinesis_audience.exceptions import DeliveryIncomplete, DestinationRefused
 from airflow_kinesis_audience.hooks.answers import (
     DENIED,
@@ -31,13 +33,17 @@ from airflow_kinesis_audience.hooks.answers import (
     REFUSED,
     code_of,
     operation_of,
+    outcomes_of,
 )
 from airflow_kinesis_audience.hooks.permissions import Grant, find_missing_permission
+from airflow_kinesis_audience.hooks.wire import Call, Wire
 from airflow_kinesis_audience.messages import Limits, Outcome, Record, Status
 
 _CONNECT_SECONDS = 5
 _READ_SECONDS = 30
 _MOST_LANES = 64
+_USER_AGENT = f"airflow-kinesis-audience/{__version__} Botocore/{botocore.__version__}"
+"""The caller in AWS's logs, beside what Airflow adds; the SDK would put together its own twice a request."""
 
 
 class StreamHook(AwsBaseHook):
@@ -57,6 +63,7 @@ class StreamHook(AwsBaseHook):
     arn_form: ClassVar[str]
     console: ClassVar[str]
     put_action: ClassVar[str]
+    call: ClassVar[Call]
     needs: ClassVar[str]
     form: ClassVar[str] = ""
     throttled: ClassVar[re.Pattern[str]]
@@ -128,9 +135,25 @@ class StreamHook(AwsBaseHook):
         """Ask AWS about the stream."""
         raise NotImplementedError
 
-    def put(self, batch: Sequence[Record]) -> list[Outcome]:
-        """Put records in one request; one outcome per record."""
+    @property
+    def address(self) -> Mapping[str, str]:
+        """The arguments that tell AWS which stream is meant."""
         raise NotImplementedError
+
+    def put(self, batch: Sequence[Record]) -> list[Outcome]:
+        """Put records in one request; safe to call from several threads.
+
+        :param batch: within :attr:`limits`.
+        :returns: one outcome per record, in order; fewer if AWS answered so.
+        :raises DestinationRefused: if every record would fare the same; a retry does not help.
+        """
+        with self._building:
+            wire = self._wire
+        try:
+            results = wire.put(batch, self.address)
+        except FAILED as error:
+            return [self.outcome_of(error)] * len(batch)
+        return outcomes_of(results, self.call, self.throttled, len(batch))
 
     def require_ready(self, found: Mapping[str, Any]) -> str | None:
         """Refuse a stream that cannot take records; gives its ARN where that is told."""
@@ -152,7 +175,9 @@ class StreamHook(AwsBaseHook):
         keep_requests_out_of_logs()
         try:
             given = self.config
-            config = Config(connect_timeout=_CONNECT_SECONDS, read_timeout=_READ_SECONDS).merge(given)
+            config = Config(
+                connect_timeout=_CONNECT_SECONDS, read_timeout=_READ_SECONDS, user_agent=_USER_AGENT
+            ).merge(given)
             pool = max(_MOST_LANES, getattr(given, "max_pool_connections", 0))
             once = Config(retries={"mode": "standard", "total_max_attempts": 1}, max_pool_connections=pool)
             return self.get_client_type(region_name=self.region_name, config=config.merge(once))
@@ -167,6 +192,10 @@ class StreamHook(AwsBaseHook):
                 f"nothing was put: the credentials of connection {self.aws_conn_id} could not be had from AWS "
                 f"({outcome.code}); if the next attempt says the same, check its role and the network"
             ) from None
+
+    @cached_property
+    def _wire(self) -> Wire:
+        return Wire(self.conn, self.call)
 
     def _require_connection(self) -> None:
         # The base class falls back to the SDK's own credentials, which may be of another account. That is what
@@ -207,27 +236,6 @@ class StreamHook(AwsBaseHook):
             f"the request to {self.noun} {self.name} cannot be made ({code}); check {self.argument} and the extra "
             f"of connection {self.aws_conn_id}"
         ) from None
-
-    def outcomes_of(
-        self, results: Sequence[Mapping[str, Any]] | None, acknowledgement: str, count: int
-    ) -> list[Outcome]:
-        """Read an answer's results, one per record; without the acknowledgement there is none.
-
-        :param acknowledgement: the key under which an acknowledged record has its number.
-        :param count: records of the request.
-        """
-        if results is None:
-            return [Outcome(Status.UNKNOWN, "AnswerUnreadable")] * count
-        return [self._outcome(result or {}, acknowledgement) for result in results]
-
-    def _outcome(self, result: Mapping[str, Any], acknowledgement: str) -> Outcome:
-        if code := result.get("ErrorCode"):
-            shard = re.search(r"shardId-\d{12}", str(result.get("ErrorMessage")))
-            status = Status.THROTTLED if self.throttled.fullmatch(code) else Status.UNKNOWN
-            return Outcome(status, code, shard.group() if shard else "")
-        if result.get(acknowledgement):
-            return Outcome(Status.DELIVERED)
-        return Outcome(Status.UNKNOWN, f"No{acknowledgement}")
 
     def _sentence(self, error: sdk.ClientError, code: str) -> str | None:
         """Say what to do about an answer that will not change by itself; none if it may."""

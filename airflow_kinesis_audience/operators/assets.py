@@ -31,6 +31,8 @@ _OF_DELIVERY = (
     *("sync_id", "as_of", "destination", *_COUNTED, "events", "change_sets", "messages", "records", "bytes"),
     *("delivered", "rejected", "omitted", "excluded", "retried", "seconds"),
 )
+_OF_ATTEMPT = ("messages", "records", "bytes", "rejected", "omitted", "excluded", "retried", "seconds")
+"""Numbers of one task's attempt, which say nothing of a delivery that several share."""
 
 
 def sync_asset(sync_id: str) -> Asset:
@@ -70,9 +72,14 @@ def tell_change_set(
 
 
 def tell_delivery(context: Context, alias: AssetAlias, summary: Mapping[str, Any], message_format: str) -> None:
-    """Tell of what a destination was told, if it was told anything."""
-    if summary["messages"]:
-        told = {n: summary[n] for n in _OF_DELIVERY if n in summary}
+    """Tell of what a destination was told, if it was told anything.
+
+    Where several tasks share a delivery, the one that finishes it tells, and of all that was delivered.
+    """
+    told = {n: summary[n] for n in _OF_DELIVERY if n in summary}
+    if "parts" in summary:
+        told = {n: told[n] for n in told if n not in _OF_ATTEMPT} | {"delivered": summary["concluded"]}
+    if told.get("messages", told["delivered"]):
         more = {"kind": "delivery", "message_format": message_format}
         _add(context, alias, Asset(summary["destination"]), {**told, **more})
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_kinesis_audience.audience import instant_text
+from airflow_kinesis_audience.feeds import WHOLE
 from airflow_kinesis_audience.formats import load_renderer
 from airflow_kinesis_audience.hooks.firehose import FirehoseStreamHook
 from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
@@ -28,13 +29,14 @@ from airflow_kinesis_audience.operators.metrics import count_delivery, gauge_lag
 from airflow_kinesis_audience.operators.outcome import airflow_outcome
 from airflow_kinesis_audience.operators.run import truth
 from airflow_kinesis_audience.outbox import Outbox
-from airflow_kinesis_audience.sending import Delivery, Progress
+from airflow_kinesis_audience.terms import Delivery
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
     from airflow_kinesis_audience.hooks.streams import StreamHook
+    from airflow_kinesis_audience.sending import Progress
 
 PROGRESS_SECONDS = 5.0
 """A line of the task's log, and an XCom, tell how far a delivery has come, this often."""
@@ -109,13 +111,13 @@ class DeliveryOperator(BaseOperator):
             stream.check()
             with open_warehouse(summary["warehouse_conn_id"]) as warehouse:
                 ledger = Ledger(warehouse, summary["state_schema"], summary["sync_id"])
-                outbox = Outbox(
-                    ledger, self._deliver_as(delivery, context), stream.put, watch=self._watch(context)
-                )
+                own = self._deliver_as(delivery, context)
+                outbox = Outbox(ledger, own, stream.put, watch=self._watch(context))
                 try:
                     summary |= self._send(outbox, delivery, summary)
                 finally:
                     summary |= {**asdict(outbox.report), "destination": delivery.destination}
+                    summary |= self._describe_part(own, summary.pop("concluded"))
                     context["ti"].xcom_push(key=SUMMARY_KEY, value=summary)
                     count_delivery(summary)
                     known |= summary
@@ -140,6 +142,11 @@ class DeliveryOperator(BaseOperator):
     def _source_query(self) -> str | None:
         """Return the query that is read, where it is not the change sets of a sync."""
         return None
+
+    @staticmethod
+    def _describe_part(delivery: Delivery, concluded: int) -> dict[str, int]:
+        part = delivery.part
+        return {} if part == WHOLE else {"part": part.number, "parts": part.of, "concluded": concluded}
 
     def _begin(self, context: Context) -> dict[str, Any]:
         """Check the arguments; returns at least ``sync_id``, ``warehouse_conn_id`` and ``state_schema``."""

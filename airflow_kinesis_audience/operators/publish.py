@@ -7,9 +7,11 @@ nothing that they do.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.audience import instant
+from airflow_kinesis_audience.feeds import Part
 from airflow_kinesis_audience.operators.destination import SHARED_FIELDS, DeliveryOperator
 from airflow_kinesis_audience.operators.run import read_change_set, truth
 
@@ -17,9 +19,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_kinesis_audience.outbox import OnFirstRun, Outbox
-    from airflow_kinesis_audience.sending import Delivery
+    from airflow_kinesis_audience.terms import Delivery
 
-_OWN_FIELDS = ("on_first_run", "resend")
+_OWN_FIELDS = ("on_first_run", "resend", "part")
 _RENDERERS = {"change_set": "json", "format_options": "json"}
 
 
@@ -43,6 +45,9 @@ class AudienceToKinesisOperator(DeliveryOperator):
     :param partitions: partition keys per audience, a power of two; a multiple of the stream's shards spreads
         evenly.
     :param aggregate: put several messages into one record, in the format of the Kinesis Producer Library.
+    :param parts: how many tasks share the delivery, a power of two up to 16 and up to ``partitions``; and
+    :param part: which of them this is, from 0: ``.partial(parts=4, ...).expand(part=[0, 1, 2, 3])``. Each sends
+        the changes of its own users, with the bytes and ids that one task would send.
     """
 
     template_fields: Sequence[str] = ("change_set", "stream_name", *SHARED_FIELDS, "aggregate", *_OWN_FIELDS)
@@ -55,15 +60,22 @@ class AudienceToKinesisOperator(DeliveryOperator):
         stream_name: str,
         on_first_run: OnFirstRun = "enter_all",
         resend: bool | str = False,
+        part: int | str = 0,
+        parts: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(stream_name=stream_name, **kwargs)
         self.change_set = change_set
         self.on_first_run = on_first_run
         self.resend = resend
+        self.part = part
+        self.parts = parts
 
     def _begin(self, context: Context) -> dict[str, Any]:
         return _begin(self)
+
+    def _deliver_as(self, delivery: Delivery, context: Context) -> Delivery:
+        return _part_of(self, delivery)
 
     def _send(self, outbox: Outbox, delivery: Delivery, summary: Mapping[str, Any]) -> dict[str, Any]:
         return _drain(self, outbox, summary)
@@ -84,6 +96,7 @@ class AudienceToFirehoseOperator(DeliveryOperator):
     :param region_name: by default the connection's.
     :param on_first_run: as for a data stream.
     :param resend: as for a data stream.
+    :param parts: as for a data stream, and ``part``.
     """
 
     template_fields: Sequence[str] = ("change_set", "delivery_stream_name", *SHARED_FIELDS, *_OWN_FIELDS)
@@ -96,15 +109,22 @@ class AudienceToFirehoseOperator(DeliveryOperator):
         delivery_stream_name: str,
         on_first_run: OnFirstRun = "enter_all",
         resend: bool | str = False,
+        part: int | str = 0,
+        parts: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(delivery_stream_name=delivery_stream_name, **kwargs)
         self.change_set = change_set
         self.on_first_run = on_first_run
         self.resend = resend
+        self.part = part
+        self.parts = parts
 
     def _begin(self, context: Context) -> dict[str, Any]:
         return _begin(self)
+
+    def _deliver_as(self, delivery: Delivery, context: Context) -> Delivery:
+        return _part_of(self, delivery)
 
     def _send(self, outbox: Outbox, delivery: Delivery, summary: Mapping[str, Any]) -> dict[str, Any]:
         return _drain(self, outbox, summary)
@@ -114,6 +134,14 @@ def _begin(task: AudienceToKinesisOperator | AudienceToFirehoseOperator) -> dict
     if task.on_first_run not in ("enter_all", "baseline", "fail"):
         raise ValueError(f"on_first_run is {task.on_first_run!r}; expected enter_all, baseline or fail")
     return read_change_set(task.change_set)
+
+
+def _part_of(task: AudienceToKinesisOperator | AudienceToFirehoseOperator, delivery: Delivery) -> Delivery:
+    try:
+        part = Part(int(task.part), int(task.parts))
+    except ValueError:
+        raise ValueError(f"part is {task.part!r} and parts {task.parts!r}; expected whole numbers") from None
+    return replace(delivery, part=part)
 
 
 def _drain(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_kinesis_audience.outbox import Outbox
-    from airflow_kinesis_audience.sending import Delivery
+    from airflow_kinesis_audience.terms import Delivery
 
 
 class AudienceResyncOperator(DeliveryOperator):

@@ -10,6 +10,7 @@ import importlib
 import sys
 
 BENCHMARKS = {
+    "delivery": "tests.benchmarks.delivery",
     "memory": "tests.benchmarks.memory",
 }
 

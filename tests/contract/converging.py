@@ -67,7 +67,7 @@ from tests.warehouses import (
 if TYPE_CHECKING:
     from airflow_kinesis_audience.hooks.warehouse import SqlWarehouse
     from airflow_kinesis_audience.messages import Record
-    from airflow_kinesis_audience.sending import Delivery
+    from airflow_kinesis_audience.terms import Delivery
 
 Key = tuple[str, str]
 """An audience and who is in it: a user id, or an e-mail where a destination knows nothing else."""

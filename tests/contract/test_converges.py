@@ -23,7 +23,7 @@ from airflow_kinesis_audience.hooks.warehouse import DuckDbWarehouse, SqlWarehou
 from airflow_kinesis_audience.ledger import Event, Ledger
 from airflow_kinesis_audience.outbox import Outbox
 from airflow_kinesis_audience.sending import Sending
-from airflow_kinesis_audience.slices import ChangeSet, read_slice
+from airflow_kinesis_audience.slices import ChangeSet, make_changes
 from airflow_kinesis_audience.sql import DIALECTS
 from tests.contract.converging import Converging, Diverged
 from tests.warehouses import open_postgres
@@ -119,9 +119,9 @@ class DeliveredFirst(Sending):
             super().write(Event.DELIVERED)
 
 
-def read_slice_as_of_now(*asked: Any) -> Changes:
-    """Read a slice whose exits carry what the source says of those who are not in it any more: nothing."""
-    changes = read_slice(*asked)
+def make_changes_as_of_now(*asked: Any) -> Changes:
+    """Make changes whose exits carry what the source says of those who are not in it any more: nothing."""
+    changes = make_changes(*asked)
 
     def as_of_now(kind: str, old: Sequence[str | None]) -> list[str | None]:
         new = changes.new_identities[kind]
@@ -140,7 +140,7 @@ class CursorBeforeDelivery(Converging):
 
 
 class ExitsAsOfNow(Converging):
-    mistakes = ((slices_module, "read_slice", read_slice_as_of_now),)
+    mistakes = ((slices_module, "make_changes", make_changes_as_of_now),)
 
 
 MISTAKES: Mapping[str, type[Converging]] = {

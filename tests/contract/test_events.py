@@ -36,7 +36,7 @@ from tests.warehouses import (
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.hooks.warehouse import SqlWarehouse
-    from airflow_kinesis_audience.sending import Delivery
+    from airflow_kinesis_audience.terms import Delivery
 
 Row = tuple[str | None, str | None, str | None, str | None, str]
 """Event id, user, device, e-mail, and when it arrived, as text."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 import random
 from collections import Counter
 from datetime import timedelta
@@ -19,9 +20,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from airflow_kinesis_audience import sending as sending_module
 from airflow_kinesis_audience import sync as sync_module
 from airflow_kinesis_audience.audience import epoch_seconds, instant_text
 from airflow_kinesis_audience.consumer import AudienceConsumer
+from airflow_kinesis_audience.delivery import LANES
 from airflow_kinesis_audience.exceptions import (
     DeliveryChanged,
     DeliveryIncomplete,
@@ -51,15 +54,14 @@ from tests.warehouses import (
 )
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.sending import Delivery
-
-LANES = 4
-"""Requests on their way at once: what a kill leaves unknown is at most that many batches."""
+    from airflow_kinesis_audience.terms import Delivery
 
 
 @pytest.fixture
 def people(warehouse, monkeypatch) -> People:
     monkeypatch.setattr(sync_module, "SLICE_ROWS", 7)
+    # A row after every answer, however long it takes: then a kill leaves unknown what was on its way, and no more.
+    monkeypatch.setattr(sending_module, "CHECKPOINT_SHARE", math.inf)
     return People(warehouse)
 
 

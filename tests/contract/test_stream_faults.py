@@ -45,7 +45,13 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.hooks.streams import StreamHook
 
 QUICK = RetryPolicy(attempts=60, stall_seconds=60.0, first_delay_seconds=0.001, longest_delay_seconds=0.02)
-LIMITS = {"records_per_request": 8, "record_bytes": 1_000, "request_bytes": 2_000}
+LIMITS = {
+    "records_per_request": 8,
+    "record_bytes": 1_000,
+    "request_bytes": 2_000,
+    "shard_records": 100_000,
+    "shard_bytes": 100_000_000,
+}
 
 DOORS: dict[str, type[StreamHook]] = {"kinesis": KinesisStreamHook, "firehose": FirehoseStreamHook}
 THROTTLES = {"kinesis": THROTTLE, "firehose": UNAVAILABLE}
@@ -92,7 +98,7 @@ def send(records: Iterable[Record], hook: StreamHook, settled: Settled | None = 
         "destination": hook.destination,
         "on_progress": lambda _tally: None,
     } | options
-    return deliver(records, hook.put, settled=Settled() if settled is None else settled, **given)
+    return deliver([records], hook.put, settled=Settled() if settled is None else settled, **given)
 
 
 def first_takes(taken: Sequence[Arrived], records: Sequence[Record]) -> dict[str, list[bytes]]:

@@ -7,11 +7,13 @@ Where the stream is stands in the environment, as an Airflow connection.
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
 import duckdb
 
+from airflow_kinesis_audience import sending
 from airflow_kinesis_audience.audience import instant
 from airflow_kinesis_audience.formats import load_renderer
 from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
@@ -19,8 +21,8 @@ from airflow_kinesis_audience.hooks.warehouse import DuckDbWarehouse
 from airflow_kinesis_audience.ledger import Ledger
 from airflow_kinesis_audience.messages import Limits
 from airflow_kinesis_audience.outbox import Outbox
-from airflow_kinesis_audience.sending import Delivery
 from airflow_kinesis_audience.sql import DIALECTS
+from airflow_kinesis_audience.terms import Delivery
 
 BATCH = 5
 LIMITS = Limits(records_per_request=BATCH, record_bytes=100_000, request_bytes=1_000_000)
@@ -41,7 +43,8 @@ def delivery_to(destination: str) -> Delivery:
 
 
 def main(file: str, schema: str, *instants: str) -> None:
-    """Publish everything up to each instant in turn."""
+    """Publish everything up to each instant in turn, with a row in the ledger after every answer."""
+    sending.CHECKPOINT_SHARE = math.inf
     stream = KinesisStreamHook("audience-changes")
     stream.check()
     with DuckDbWarehouse(lambda: duckdb.connect(str(Path(file))), DIALECTS["duckdb"]) as warehouse:

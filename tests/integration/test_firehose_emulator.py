@@ -27,7 +27,7 @@ def test_what_is_delivered_lands_line_by_line(firehose: LocalFirehose) -> None:
     hook.check()
     documents = [json.dumps({"n": n, "text": "é" * (n % 40)}).encode() for n in range(1_200)]
     records = [Record(n, d + hook.record_end, "key", 0, 1, lane=str(n)) for n, d in enumerate(documents)]
-    tally = deliver(records, hook.put, limits=hook.limits, settled=Settled(), on_progress=lambda _tally: None)
+    tally = deliver([records], hook.put, limits=hook.limits, settled=Settled(), on_progress=lambda _tally: None)
     assert (tally.failure, tally.delivered) == (None, 1_200)
     assert tally.requests < 10
     assert sorted(stored.data for stored in firehose.read_all()) == sorted(documents)

@@ -18,13 +18,13 @@ import pytest
 
 from airflow_kinesis_audience import sync as sync_module
 from airflow_kinesis_audience.audience import instant_text
+from airflow_kinesis_audience.delivery import LANES
 from airflow_kinesis_audience.ledger import Ledger
 from airflow_kinesis_audience.settled import Settled
 from tests.integration.publish_once import BATCH, delivery_to
 from tests.scripted_kinesis import TAKE, Arrived, ScriptedKinesis
 from tests.warehouses import People, Stream, day, members_of, open_duckdb, open_outbox, read_standing
 
-LANES = 4
 SCHEMA = "state"
 SCRIPT = Path(__file__).with_name("publish_once.py")
 WAIT_SECONDS = 120

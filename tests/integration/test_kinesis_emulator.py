@@ -70,7 +70,7 @@ def test_what_is_delivered_is_in_the_stream_in_the_order_of_each_key(client: Any
     hook = KinesisStreamHook(stream)
     hook.check()
     settled = Settled()
-    tally = deliver(records, hook.put, limits=hook.limits, settled=settled, on_progress=lambda _tally: None)
+    tally = deliver([records], hook.put, limits=hook.limits, settled=settled, on_progress=lambda _tally: None)
     assert (tally.failure, tally.delivered) == (None, 400)
     assert settled.as_json() == {"below": 400, "above": []}
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from airflow_kinesis_audience.aggregation import RECORD_BYTES, aggregate
 from airflow_kinesis_audience.formats import load_renderer
 from airflow_kinesis_audience.messages import FIREHOSE_LIMITS, KINESIS_LIMITS, Limits, Message, Record
-from airflow_kinesis_audience.sending import Delivery
+from airflow_kinesis_audience.terms import Delivery
 
 MESSAGE_BYTES = 999_936
 

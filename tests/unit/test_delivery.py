@@ -5,6 +5,7 @@ The clock and the sleep are made of numbers, so that hours of waiting cost nothi
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import threading
@@ -99,7 +100,7 @@ def run(
     clock = Clock()
     given = {"limits": LIMITS, "clock": clock, "sleep": clock.sleep, "jitter": lambda: 1.0} | options
     return deliver(
-        records, put, settled=Settled() if settled is None else settled, on_progress=on_progress, **given
+        [records], put, settled=Settled() if settled is None else settled, on_progress=on_progress, **given
     )
 
 
@@ -256,14 +257,17 @@ def test_batches_are_as_full_as_the_keys_allow() -> None:
     assert [len(batch) for batch in destination.puts] == [5] * 10
 
 
-def test_lanes_work_at_the_same_time() -> None:
+def test_lanes_work_at_the_same_time_once_some_answers_were_good() -> None:
     meeting = threading.Barrier(3)
+    requests = itertools.count()
 
     def put(batch: Sequence[Record]) -> list[Outcome]:
-        meeting.wait(timeout=20)
+        # The first is alone, and of the next two the second may be; from then on all lanes are in use.
+        if next(requests) >= 3:
+            meeting.wait(timeout=20)
         return [TAKEN] * len(batch)
 
-    assert run(spread(15, 15), put, lanes=3).delivered == 15
+    assert run(spread(30, 30), put, lanes=3).delivered == 30
 
 
 def test_a_throttled_key_waits_longer_each_time_and_never_beyond_the_bound() -> None:

@@ -1,0 +1,113 @@
+"""The feeds of a delivery: its partitions in up to sixteen groups, each read by itself.
+
+The rows of a change set stand by partition. Read in their order they would fill one shard after the other, and a
+slow one would hold up all; read by feeds they reach all shards at once. What a feed has in one slice is a cell: it
+is rendered by itself, and its records have numbers of their own, so that cells are read in any order, by any
+number of tasks, and give the same bytes and ids.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import pyarrow as pa
+
+    from airflow_kinesis_audience.slices import Reader
+
+MOST_FEEDS = 16
+"""One for each first digit of a bucket."""
+
+_CELL_RECORDS = 2**32
+"""Numbers that a cell has for its records, far more than it needs."""
+
+_KEPT_SLICES = 4
+"""Slices that several feeds have rows in are read once, as long as the feeds keep up with each other."""
+
+_ROWS_AT_ONCE = 2_000
+"""Rows that a format gets at once, if it makes a message of each."""
+
+
+class Part(NamedTuple):
+    """Which part of a delivery a task sends, of how many: feeds are shared out among parts."""
+
+    number: int = 0
+    of: int = 1
+
+
+WHOLE = Part()
+
+
+class Cell(NamedTuple):
+    """What a feed has in a slice.
+
+    :param start: number of its first record; those of all its records are below ``stop``.
+    :param changes: how many changes of the change set it holds.
+    """
+
+    feed: int
+    slice: int
+    start: int
+    stop: int
+    changes: int
+
+
+def count_feeds(partitions: int) -> int:
+    """Tell how many feeds a delivery has."""
+    return min(partitions, MOST_FEEDS)
+
+
+def lay_out(
+    counts: Mapping[tuple[int, str], int], *, slices: int, partitions: int, part: Part
+) -> list[list[Cell]]:
+    """Lay out the cells of each feed of a part, in the order in which they are read.
+
+    :param counts: changes by slice and first digit of the bucket.
+    """
+    feeds = count_feeds(partitions)
+    own = range(part.number * feeds // part.of, (part.number + 1) * feeds // part.of)
+    found: Counter[tuple[int, int]] = Counter()
+    for (number, digit), changes in counts.items():
+        found[int(digit, 16) * feeds // MOST_FEEDS, number] += changes
+    laid: list[list[Cell]] = [[] for _ in own]
+    for (feed, number), changes in sorted(found.items()):
+        if feed in own:
+            start = (feed * slices + number) * _CELL_RECORDS
+            laid[feed - own.start].append(Cell(feed, number, start, start + _CELL_RECORDS, changes))
+    return laid
+
+
+class CellReader:
+    """Reads cells, and keeps the last few slices, in which other feeds may have rows.
+
+    :param reader: of what is sent.
+    :param apart: the format makes a message of every row, so that a cell may be rendered in parts.
+    """
+
+    def __init__(self, reader: Reader, *, partitions: int, apart: bool) -> None:
+        self._reader = reader
+        self._feeds = count_feeds(partitions)
+        self._read = lru_cache(_KEPT_SLICES)(reader.read)
+        self._apart = apart
+
+    def read(self, cell: Cell) -> Iterator[Any]:
+        """Read what a format is to render, in the order of the change set."""
+        table = self._rows(cell)
+        rows = _ROWS_AT_ONCE if self._apart else max(1, table.num_rows)
+        for start in range(0, table.num_rows, rows):
+            yield self._reader.make(table.slice(start, rows))
+
+    def _rows(self, cell: Cell) -> pa.Table:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        table = self._read(cell.slice)
+        if self._feeds == 1:
+            return table
+        each = MOST_FEEDS // self._feeds
+        digits = pa.array(f"{digit:x}" for digit in range(cell.feed * each, (cell.feed + 1) * each))
+        return table.filter(pc.is_in(pc.utf8_slice_codeunits(table["bucket"], 0, 1), value_set=digits))
