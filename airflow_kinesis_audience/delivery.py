@@ -12,47 +12,26 @@ import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_audience.exceptions import AudienceError, DeliveryIncomplete
 from airflow_kinesis_audience.messages import Limits, Outcome, Record, Status
+from airflow_kinesis_audience.retries import RetryPolicy, Trouble
 from airflow_kinesis_audience.tally import Tally, describe_failure
 from airflow_kinesis_audience.window import Batch, Window
 
 if TYPE_CHECKING:
+    from airflow_kinesis_audience.pacing import Held
     from airflow_kinesis_audience.settled import Settled
 
 LANES = 16
 """Requests on their way at once, at most: enough for an endpoint that answers within some tens of milliseconds."""
 
+_BUSY_SHARE, _LOOK_SECONDS = 0.8, 0.005
+"""Of so many seconds: a process that computes for less could do more, where all its requests are on their way."""
+
 Put = Callable[[Sequence[Record]], list[Outcome]]
 Submit = Callable[[list[Record]], Future[list[Outcome]]]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RetryPolicy:
-    """How long to keep trying.
-
-    :param attempts: failed puts of one record until it is given up. A throttled one counts only if nothing else
-        got through since the record's last put: a slow stream is no reason to give up, a stuck one is.
-    :param stall_seconds: give up when nothing was acknowledged for so long.
-    :param first_delay_seconds: bound of a key's random delay after its first failure; each one doubles it.
-    :param longest_delay_seconds: what the bound grows to at most.
-    """
-
-    attempts: int = 10
-    stall_seconds: float = 300.0
-    first_delay_seconds: float = 0.1
-    longest_delay_seconds: float = 10.0
-
-    def __post_init__(self) -> None:
-        if self.attempts < 1 or self.stall_seconds <= 0:
-            raise ValueError(f"attempts={self.attempts}, stall_seconds={self.stall_seconds}; both must be above 0")
-
-    def delay_bound(self, failures: int) -> float:
-        """Return the upper bound of a key's delay in seconds after that many failures."""
-        return min(self.longest_delay_seconds, self.first_delay_seconds * 2.0 ** min(failures - 1, 64))
 
 
 def deliver(
@@ -100,17 +79,6 @@ def deliver(
     return delivery.tally
 
 
-class _Trouble:
-    """What a lane has been through since it was last empty."""
-
-    __slots__ = ("attempts", "failures", "seen")
-
-    def __init__(self) -> None:
-        self.attempts = 0  # of its first record, those that count towards its being given up
-        self.failures = 0  # outlives a record, so that a lane that was throttled goes on gently
-        self.seen = 0  # acknowledged records of the whole delivery when it last failed
-
-
 class _Delivery:
     """The scheduling thread's side of one attempt."""
 
@@ -128,9 +96,9 @@ class _Delivery:
         self._policy, self._clock, self._jitter = policy, clock, jitter
         self._flying: dict[Future[list[Outcome]], Batch] = {}
         self._failed: set[int] = set()
-        self._troubles: dict[str, _Trouble] = {}
-        # One more with every answer that takes everything: a stream that is too slow says so to few.
+        self._troubles: dict[str, Trouble] = {}
         self._lanes_in_use = 2
+        self._looked_at = time.perf_counter(), time.process_time()
         self._broken: BaseException | None = None
         self._started = clock()
         self._quiet_seconds = 0.0
@@ -153,7 +121,7 @@ class _Delivery:
                 batch = self._take_batch(now)
                 self._flying[submit(batch.records)] = batch
             elif feed is not None:
-                window.pull(feed, self._settled.__contains__)
+                window.pull(feed, self._settled)
             elif self._flying or window.next_due is not None:
                 self._wait(lane_is_free, sleep)
             else:
@@ -189,6 +157,17 @@ class _Delivery:
             sleep(seconds)
         # Only waiting counts as quiet: a slow query for the next records is no stall of the destination.
         self._quiet_seconds += self._clock() - before
+        if not lane_is_free:
+            self._consider_another_lane()
+
+    def _consider_another_lane(self) -> None:
+        # More requests help where the endpoint takes its time, and hinder where this process is busy itself: its
+        # threads take turns.
+        (began, cpu_began), now = self._looked_at, (time.perf_counter(), time.process_time())
+        seconds, busy = now[0] - began, now[1] - cpu_began
+        if seconds >= _LOOK_SECONDS:
+            self._looked_at = now
+            self._lanes_in_use += busy < _BUSY_SHARE * seconds and not self._troubles
 
     def _land(self) -> None:
         for future in filter(Future.done, list(self._flying)):
@@ -209,35 +188,35 @@ class _Delivery:
         outcomes = future.result()
         if len(outcomes) != len(records):
             outcomes = [Outcome(Status.UNKNOWN, "AnswerDoesNotMatch")] * len(records)
-        self._window.land(batch, outcomes, self._clock())
+        taken, delivered = batch.held, Status.DELIVERED
+        refused = [at for at, outcome in enumerate(outcomes) if outcome.status is not delivered]
+        self._window.land(batch, outcomes, self._clock(), is_whole=not refused)
         # First what got through, because the failures of the same answer are judged by it.
-        taken = records
-        refused = [pair for pair in zip(records, outcomes, strict=True) if pair[1].status is not Status.DELIVERED]
         if refused:
-            taken = [r for r, o in zip(records, outcomes, strict=True) if o.status is Status.DELIVERED]
-        else:
-            self._lanes_in_use += 1
+            taken = [h for h, o in zip(taken, outcomes, strict=True) if o.status is delivered]
         self._settle(taken)
-        for record, outcome in refused:
-            self._take_failure(record, outcome)
+        for at in refused:
+            self._take_failure(records[at], outcomes[at])
 
-    def _settle(self, taken: Sequence[Record]) -> None:
+    def _settle(self, taken: Sequence[Held]) -> None:
         """Count acknowledged records, and let the next of their lanes go."""
-        tally = self.tally
-        for record in taken:
-            tally.changes_delivered += record.changes
-            tally.messages_delivered += record.messages
-            tally.bytes_delivered += len(record.data) + len(record.partition_key)
-            if self._window.remove_first(record):
-                self._let_follow(record.order)
-            elif self._troubles:
-                self._troubles.pop(record.order, None)
-        self._settled.add_all(record.ordinal for record in taken)
+        if not taken:
+            return
+        tally, records = self.tally, [held[0] for held in taken]
+        ordinals = [record.ordinal for record in records]
         tally.delivered += len(taken)
-        if self._failed:
-            self._failed.difference_update(record.ordinal for record in taken)
-        if taken:
-            self._quiet_seconds = 0.0
+        tally.changes_delivered += sum([record.changes for record in records])
+        tally.messages_delivered += sum([record.messages for record in records])
+        tally.bytes_delivered += sum([held[2] for held in taken])
+        self._settled.add_all(ordinals)
+        self._failed.difference_update(ordinals)
+        self._quiet_seconds = 0.0
+        others = self._window.remove(taken)
+        if self._troubles:
+            for key in {held[1] for held in taken}.difference(others):
+                self._troubles.pop(key, None)
+        for key in others:
+            self._let_follow(key)
 
     def _let_follow(self, key: str) -> None:
         trouble = self._troubles.get(key)
@@ -252,7 +231,7 @@ class _Delivery:
         self.tally.add_failure(outcome, throttled=outcome.status is Status.THROTTLED)
         self._failed.add(record.ordinal)
         key = record.order
-        trouble = self._troubles.setdefault(key, _Trouble())
+        trouble = self._troubles.setdefault(key, Trouble())
         is_slow = outcome.status is Status.THROTTLED and self.tally.delivered > trouble.seen
         trouble.attempts += not is_slow
         trouble.seen = self.tally.delivered
@@ -266,7 +245,7 @@ class _Delivery:
             trouble.failures += 1
             self._hold(key, trouble)
 
-    def _hold(self, key: str, trouble: _Trouble) -> None:
+    def _hold(self, key: str, trouble: Trouble) -> None:
         failures = trouble.failures
         delay = self._jitter() * self._policy.delay_bound(failures) if failures else 0.0
         self._window.hold(key, self._clock() + delay)

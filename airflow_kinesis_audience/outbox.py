@@ -12,7 +12,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_kinesis_audience.audience import instant_text
-from airflow_kinesis_audience.delivery import RetryPolicy, deliver
+from airflow_kinesis_audience.delivery import deliver
 from airflow_kinesis_audience.delivery_log import DeliveryLog
 from airflow_kinesis_audience.exceptions import (
     AudienceDeleted,
@@ -26,6 +26,7 @@ from airflow_kinesis_audience.exceptions import (
 from airflow_kinesis_audience.feeds import WHOLE
 from airflow_kinesis_audience.formats import exits_kept_by
 from airflow_kinesis_audience.ledger import SYNC_LOG, Event, Ledger
+from airflow_kinesis_audience.retries import RetryPolicy
 from airflow_kinesis_audience.sending import Progress, Report, Sending
 from airflow_kinesis_audience.settled import Settled
 from airflow_kinesis_audience.slices import ChangeSet, change_set_of

@@ -8,15 +8,17 @@ so a split or a merge is noticed with the first of them. No threads or clock are
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.messages import Limits, Outcome, Record, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+Held = tuple[Record, str, int, Any]
+"""A record, its lane, its bytes in the sense of the limits, and what else is known of it where it is held."""
 
 _TURN_SECONDS = 0.1
 """So much of a second's records are put together: requests are well filled, and bursts stay small."""
@@ -40,7 +42,7 @@ class Pace:
     """
 
     def __init__(self, *, records: int, bytes: int, now: float) -> None:
-        self.waiting: deque[Record] = deque()
+        self.waiting: deque[Held] = deque()
         self.share = 1.0
         self.cut_at = now
         self._records, self._bytes = records, bytes
@@ -58,7 +60,7 @@ class Pace:
         """Tell when enough is there for the records of a turn, or for those that wait if they are fewer."""
         # A record may be larger than a turn's bytes, and is put on credit.
         records = min(len(self.waiting), max(1.0, self.share * self._records * _TURN_SECONDS))
-        bytes_ = min(self.waiting[0].size, self.share * self._bytes * _TURN_SECONDS)
+        bytes_ = min(self.waiting[0][2], self.share * self._bytes * _TURN_SECONDS)
         missing = max(
             (records - self._record_tokens) / (self.share * self._records),
             (bytes_ - self._byte_tokens) / (self.share * self._bytes),
@@ -66,11 +68,11 @@ class Pace:
         # Later by as much as keeps rounding from making it too early.
         return self._filled_at + max(0.0, missing + _TURN_SECONDS / 100)
 
-    def take(self, most_records: int, most_bytes: int) -> list[Record]:
+    def take(self, most_records: int, most_bytes: int) -> list[Held]:
         """Take the records for which there are tokens; of those that are put at once each is of another lane."""
-        taken: list[Record] = []
+        taken: list[Held] = []
         while self.waiting and len(taken) < most_records and self._record_tokens >= 1.0:
-            size = self.waiting[0].size
+            size = self.waiting[0][2]
             if size > most_bytes or self._byte_tokens < min(size, self.share * self._bytes * _TURN_SECONDS):
                 break
             self._record_tokens -= 1.0
@@ -122,27 +124,32 @@ class Pacing:
         shard = self._shard_of.get(record.hash_key)
         return None if shard is None else self._paces.get(shard)
 
-    def room(self) -> tuple[float, float]:
-        """Tell how many records, and bytes, may be on their way besides those that are."""
+    def room(self) -> tuple[int, int]:
+        """Tell how many records, and bytes, may be put in one request besides those on their way; 0 for none."""
         limits = self._limits
         if not limits.shard_records:
-            return math.inf, math.inf
+            return limits.records_per_request, limits.request_bytes
+        # What all shards take in a second, in two requests at least, of which none is a mere rest.
         shards = max(1, len(self._shards))
-        return (
-            shards * limits.shard_records - self._flying_records,
-            shards * limits.shard_bytes - self._flying_bytes,
-        )
+        most_records, most_bytes = shards * limits.shard_records, shards * limits.shard_bytes
+        records = max(1, min(limits.records_per_request, most_records // 2))
+        size = max(1, min(limits.request_bytes, most_bytes // 2))
+        if self._flying_records + records > most_records or self._flying_bytes + size > most_bytes:
+            return 0, 0
+        return records, size
 
     def fly(self, records: int, size: int) -> None:
         """Count what goes on its way, or with numbers below 0 what has come to its end."""
         self._flying_records += records
         self._flying_bytes += size
 
+    def see(self, outcomes: Sequence[Outcome]) -> None:
+        """Learn which shards there are."""
+        self._shards.update({outcome.shard for outcome in outcomes})
+        self._shards.discard("")
+
     def note(self, batch: Sequence[Record], outcomes: Sequence[Outcome], *, put_at: float, now: float) -> bool:
-        """Learn from an answer; tell whether records now wait for the wrong shard, or for none."""
-        self._shards.update({outcome.shard for outcome in outcomes if outcome.shard})
-        if not self._paces and all(outcome.status is Status.DELIVERED for outcome in outcomes):
-            return False
+        """Learn from an answer, of shards seen; tell whether records now wait for the wrong shard, or for none."""
         found: dict[str, list[int]] = {}
         has_moved = False
         for record, outcome in zip(batch, outcomes, strict=True):
@@ -160,14 +167,14 @@ class Pacing:
                 self._paces[shard].note(delivered, refused, put_at=put_at, now=now)
         return has_moved or len(self._paces) > known
 
-    def take(self, most_records: int, most_bytes: int, now: float) -> list[Record]:
+    def take(self, most_records: int, most_bytes: int, now: float) -> list[Held]:
         """Take what is due of all shards, within the bounds of a request."""
-        taken: list[Record] = []
+        taken: list[Held] = []
         for pace in self._waiting():
             pace.fill(now)
             if pace.due_at() <= now and len(taken) < most_records:
                 more = pace.take(most_records - len(taken), most_bytes)
-                most_bytes -= sum(record.size for record in more)
+                most_bytes -= sum(held[2] for held in more)
                 taken += more
         # Whoever was first is last the next time.
         if self._paces:
@@ -179,16 +186,16 @@ class Pacing:
         """Tell when the next record of a paced shard may be put."""
         return min((pace.due_at() for pace in self._waiting()), default=None)
 
-    def sort(self, records: Iterable[Record]) -> list[Record]:
+    def sort(self, ready: Iterable[Held]) -> list[Held]:
         """Let those records wait whose shard is paced, and those anew that wait already; give the others."""
-        others, waiting = [], [record for paced in self._paces.values() for record in paced.waiting]
+        others, waiting = [], [held for paced in self._paces.values() for held in paced.waiting]
         for paced in self._paces.values():
             paced.waiting.clear()
-        for record in (*waiting, *records):
-            if (pace := self.pace_of(record)) is None:
-                others.append(record)
+        for held in (*waiting, *ready):
+            if (pace := self.pace_of(held[0])) is None:
+                others.append(held)
             else:
-                pace.waiting.append(record)
+                pace.waiting.append(held)
         return others
 
     def _waiting(self) -> Iterator[Pace]:

@@ -37,6 +37,11 @@ class Settled:
     def __len__(self) -> int:
         return self.below + sum(self._ends) - sum(self._starts)
 
+    @property
+    def end(self) -> int:
+        """The ordinal from which on none is done."""
+        return self._ends[-1] if self._ends else self.below
+
     def covers(self, start: int, stop: int) -> bool:
         """Tell whether every ordinal from one up to, and not including, another is done."""
         if stop <= self.below:

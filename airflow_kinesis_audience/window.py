@@ -3,30 +3,34 @@
 Of each lane only the first record may be put, and only when it is neither on its way nor held back; that is what
 keeps the order within it. A lane is a partition key, or less. Knows neither threads nor a clock: whoever schedules
 says what time it is. A lane is forgotten with its last record, so memory grows with the bounds of the window and
-nothing else. Each feed has a share of it, so that one that is slow does not fill it.
+nothing else. Each feed has a share of it, so that one that is slow does not fill it. Every record passes here, so
+what is counted once goes with it as a plain tuple.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_kinesis_audience.pacing import Pacing
+from airflow_kinesis_audience.pacing import Held, Pacing
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.messages import Limits, Outcome, Record
+    from airflow_kinesis_audience.settled import Settled
 
 
 class Batch(NamedTuple):
     """What is put together.
 
+    :param records: those that are held, as they are put.
     :param size: bytes of all records, in the sense of the limits.
     :param put_at: when it was taken.
     """
 
+    held: list[Held]
     records: list[Record]
     size: int
     put_at: float
@@ -52,9 +56,8 @@ class Window:
         self._feeds = [_Feed(iter(source)) for source in feeds]
         self._limits, self._most_records, self._most_bytes = limits, most_records, most_bytes
         # Nearly all lanes have one record, which then stands for its lane.
-        self._lanes: dict[str, Record | deque[Record]] = {}
-        self._feed_of: dict[str, _Feed] = {}
-        self._ready: deque[Record] = deque()
+        self._lanes: dict[str, Held | deque[Held]] = {}
+        self._ready: deque[Held] = deque()
         self._ready_bytes = 0
         self._delayed: list[tuple[float, str]] = []
         self.pacing = Pacing(limits)
@@ -66,8 +69,8 @@ class Window:
         room = (f for f in self._feeds if f.is_open and f.records < most_records and f.bytes <= most_bytes)
         return min(room, key=lambda f: (f.bytes, f.records), default=None)
 
-    def pull(self, feed: _Feed, is_done: Callable[[int], bool]) -> None:
-        """Pull some records of a feed, but those that are done."""
+    def pull(self, feed: _Feed, settled: Settled) -> None:
+        """Pull some records of a feed, but those that are settled."""
         # A part of a request: the others are to fill it, too.
         sharing = self._sharing()
         most = self._limits.records_per_request // sharing + 1
@@ -76,41 +79,49 @@ class Window:
         if len(self._ready) < self._limits.records_per_request:
             most = min(most, self._limits.records_per_request - len(self._ready))
         most_bytes = min(feed.bytes + self._limits.request_bytes // sharing, self._most_bytes // sharing)
-        pulled = 0
+        lanes, new, settled_end = self._lanes, [], settled.end
+        pulled, held_records, held_bytes = 0, feed.records, feed.bytes
         for record in islice(feed.source, most):
             pulled += 1
-            if not is_done(record.ordinal):
-                self._admit(record, feed)
-                if feed.bytes >= most_bytes:
-                    return
-        feed.is_open = pulled == most
+            ordinal, data, partition_key, _, _, lane, _ = record
+            if ordinal < settled_end and ordinal in settled:
+                continue
+            size = len(data) + len(partition_key)
+            held_records += 1
+            held_bytes += size
+            key = lane or partition_key
+            held = record, key, size, feed
+            first = lanes.setdefault(key, held)
+            if first is held:
+                new.append(held)
+            else:
+                self._follow(first, held)
+            if held_bytes >= most_bytes:
+                break
+        else:
+            feed.is_open = pulled == most
+        feed.records, feed.bytes = held_records, held_bytes
+        if self.pacing.is_active:
+            new = self.pacing.sort(new)
+        self._ready += new
+        self._ready_bytes += sum([held[2] for held in new])
 
     def _sharing(self) -> int:
         return max(1, sum(feed.is_open or feed.records > 0 for feed in self._feeds))
 
-    def _admit(self, record: Record, feed: _Feed) -> None:
-        size = len(record.data) + len(record.partition_key)
-        feed.records += 1
-        feed.bytes += size
-        key = record.lane or record.partition_key
-        found = self._lanes.get(key)
-        if found is None:
-            self._lanes[key] = record
-            self._feed_of[key] = feed
-            self._make_ready(record, size)
-        elif type(found) is deque:
-            found.append(record)
+    def _follow(self, first: Held | deque[Held], held: Held) -> None:
+        if type(first) is deque:
+            first.append(held)
         else:
-            self._lanes[key] = deque((found, record))  # type: ignore[arg-type]
+            self._lanes[held[1]] = deque((first, held))  # type: ignore[arg-type]
 
     def has_ready(self, now: float) -> bool:
         """Tell whether anything may be put."""
-        return (bool(self._ready) and min(self.pacing.room()) > 0) or self._is_due(now)
+        return (bool(self._ready) and self.pacing.room() > (0, 0)) or self._is_due(now)
 
     def fills_a_batch(self, now: float) -> bool:
         """Tell whether there is no reason to wait for more."""
-        limits, (records, size) = self._limits, self.pacing.room()
-        records, size = min(records, limits.records_per_request), min(size, limits.request_bytes)
+        records, size = self.pacing.room()
         return len(self._ready) >= records or self._ready_bytes >= size or self._is_due(now)
 
     def _is_due(self, now: float) -> bool:
@@ -126,57 +137,66 @@ class Window:
 
     def take_batch(self, now: float) -> Batch:
         """Take what is due of shards that are paced, then what has been ready for longest, within the limits."""
-        limits = self._limits
-        batch: list[Record] = []
+        limits, ready = self._limits, self._ready
+        taken: list[Held] = []
         if self.pacing.is_active:
-            batch = self.pacing.take(limits.records_per_request, limits.request_bytes, now)
-        ready, filled = self._ready, sum(r.size for r in batch)
-        most_records, most_bytes = self.pacing.room()
-        most_records = min(most_records, limits.records_per_request - len(batch))
-        most_bytes = min(most_bytes, limits.request_bytes - filled)
-        taken = 0
-        while ready and len(batch) < limits.records_per_request and taken < most_records:
-            first = ready[0]
-            size = len(first.data) + len(first.partition_key)
-            if size > most_bytes and batch:
+            taken = self.pacing.take(limits.records_per_request, limits.request_bytes, now)
+        filled = sum(held[2] for held in taken)
+        records, size = self.pacing.room()
+        most_records = min(records + len(taken), limits.records_per_request)
+        most_bytes = min(size + filled, limits.request_bytes)
+        while ready and len(taken) < most_records:
+            size = ready[0][2]
+            if filled + size > most_bytes and taken:
                 break
-            most_bytes -= size
             filled += size
-            taken += 1
-            batch.append(ready.popleft())
             self._ready_bytes -= size
-        self.pacing.fly(len(batch), filled)
-        return Batch(batch, filled, now)
+            taken.append(ready.popleft())
+        self.pacing.fly(len(taken), filled)
+        return Batch(taken, [held[0] for held in taken], filled, now)
 
-    def land(self, batch: Batch, outcomes: Sequence[Outcome], now: float) -> None:
-        """Learn from the answer to a batch, one outcome per record."""
-        self.pacing.fly(-len(batch.records), -batch.size)
-        if self.pacing.note(batch.records, outcomes, put_at=batch.put_at, now=now):
+    def land(self, batch: Batch, outcomes: Sequence[Outcome], now: float, *, is_whole: bool) -> None:
+        """Learn from the answer to a batch, one outcome per record; whole if all were taken."""
+        pacing = self.pacing
+        pacing.fly(-len(batch.held), -batch.size)
+        pacing.see(outcomes)
+        if is_whole and not pacing.is_active:
+            return
+        if pacing.note(batch.records, outcomes, put_at=batch.put_at, now=now):
             self._ready = deque(self.pacing.sort(self._ready))
-            self._ready_bytes = sum(record.size for record in self._ready)
+            self._ready_bytes = sum(held[2] for held in self._ready)
 
     def first(self, key: str) -> Record | None:
         """Give the first record of a lane."""
+        held = self._first(key)
+        return None if held is None else held[0]
+
+    def _first(self, key: str) -> Held | None:
         found = self._lanes.get(key)
         return found[0] if type(found) is deque else found  # type: ignore[return-value]
 
-    def remove_first(self, record: Record) -> bool:
-        """Remove the first record of its lane; tell whether there is another, which is not ready by that."""
-        key = record.lane or record.partition_key
-        feed, found = self._feed_of[key], self._lanes[key]
-        feed.records -= 1
-        feed.bytes -= len(record.data) + len(record.partition_key)
-        if type(found) is deque:
-            found.popleft()
+    def remove(self, firsts: Iterable[Held]) -> list[str]:
+        """Remove records that are the first of their lanes; gives the lanes that have another, which waits."""
+        lanes, others = self._lanes, []
+        for held in firsts:
+            _, key, size, feed = held
+            feed.records -= 1
+            feed.bytes -= size
+            found = lanes[key]
+            if found is held:
+                del lanes[key]
+                continue
+            found.popleft()  # type: ignore[union-attr]
             if found:
-                return True
-        del self._lanes[key], self._feed_of[key]
-        return False
+                others.append(key)
+            else:
+                del lanes[key]
+        return others
 
     def close(self, key: str) -> None:
         """Remove all records of a lane."""
-        while (record := self.first(key)) is not None:
-            self.remove_first(record)
+        while (held := self._first(key)) is not None:
+            self.remove([held])
 
     @property
     def lanes(self) -> list[str]:
@@ -194,13 +214,13 @@ class Window:
 
     def make_ready(self, key: str) -> None:
         """Let the first record of a lane be put."""
-        record = self.first(key)
-        if record is not None:
-            self._make_ready(record, record.size)
+        held = self._first(key)
+        if held is not None:
+            self._make_ready(held)
 
-    def _make_ready(self, record: Record, size: int) -> None:
-        if self.pacing.is_active and (pace := self.pacing.pace_of(record)) is not None:
-            pace.waiting.append(record)
+    def _make_ready(self, held: Held) -> None:
+        if self.pacing.is_active and (pace := self.pacing.pace_of(held[0])) is not None:
+            pace.waiting.append(held)
         else:
-            self._ready.append(record)
-            self._ready_bytes += size
+            self._ready.append(held)
+            self._ready_bytes += held[2]

@@ -22,7 +22,6 @@ import pytest
 
 from airflow_kinesis_audience.audience import Changes, Source
 from airflow_kinesis_audience.consumer import AudienceConsumer
-from airflow_kinesis_audience.delivery import RetryPolicy
 from airflow_kinesis_audience.formats import load_renderer
 from airflow_kinesis_audience.guards import Guards
 from airflow_kinesis_audience.hooks.warehouse import DuckDbWarehouse, PostgresWarehouse, SqlWarehouse
@@ -30,6 +29,7 @@ from airflow_kinesis_audience.ledger import Ledger
 from airflow_kinesis_audience.membership import select_membership, with_expressions
 from airflow_kinesis_audience.messages import KINESIS_LIMITS, Limits, Outcome, Record, Status
 from airflow_kinesis_audience.outbox import Outbox
+from airflow_kinesis_audience.retries import RetryPolicy
 from airflow_kinesis_audience.slices import change_set_of, read_audience_names, read_slice
 from airflow_kinesis_audience.sql import DIALECTS, render
 from airflow_kinesis_audience.standing import Standing

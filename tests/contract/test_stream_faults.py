@@ -21,11 +21,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_kinesis_audience.delivery import RetryPolicy, Tally, deliver
+from airflow_kinesis_audience.delivery import Tally, deliver
 from airflow_kinesis_audience.exceptions import DeliveryIncomplete, DestinationRefused
 from airflow_kinesis_audience.hooks.firehose import FirehoseStreamHook
 from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_audience.messages import FIREHOSE_LIMITS, KINESIS_LIMITS, Outcome, Record, Status
+from airflow_kinesis_audience.retries import RetryPolicy
 from airflow_kinesis_audience.settled import Settled
 from tests.scripted_kinesis import (
     FAIL,

@@ -5,7 +5,6 @@ The clock and the sleep are made of numbers, so that hours of waiting cost nothi
 
 from __future__ import annotations
 
-import itertools
 import random
 import signal
 import threading
@@ -19,9 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_kinesis_audience.delivery import RetryPolicy, Tally, deliver
+from airflow_kinesis_audience.delivery import Tally, deliver
 from airflow_kinesis_audience.exceptions import DeliveryIncomplete, DestinationRefused
 from airflow_kinesis_audience.messages import Limits, Outcome, Record, Status
+from airflow_kinesis_audience.retries import RetryPolicy
 from airflow_kinesis_audience.settled import Settled
 
 TAKEN = Outcome(Status.DELIVERED)
@@ -257,17 +257,23 @@ def test_batches_are_as_full_as_the_keys_allow() -> None:
     assert [len(batch) for batch in destination.puts] == [5] * 10
 
 
-def test_lanes_work_at_the_same_time_once_some_answers_were_good() -> None:
-    meeting = threading.Barrier(3)
-    requests = itertools.count()
+@pytest.mark.parametrize(("cpu", "at_once"), [(lambda: 0.0, 5), (time.perf_counter, 2)], ids=["idle", "busy"])
+def test_more_requests_are_on_their_way_while_this_process_has_little_to_do(
+    monkeypatch: pytest.MonkeyPatch, cpu: Callable[[], float], at_once: int
+) -> None:
+    monkeypatch.setattr(time, "process_time", cpu)
+    on_their_way, most = set(), 0
 
     def put(batch: Sequence[Record]) -> list[Outcome]:
-        # The first is alone, and of the next two the second may be; from then on all lanes are in use.
-        if next(requests) >= 3:
-            meeting.wait(timeout=20)
+        nonlocal most
+        on_their_way.add(batch[0].ordinal)
+        most = max(most, len(on_their_way))
+        time.sleep(0.01)
+        on_their_way.remove(batch[0].ordinal)
         return [TAKEN] * len(batch)
 
-    assert run(spread(30, 30), put, lanes=3).delivered == 30
+    assert run(spread(300, 300), put, lanes=5).delivered == 300
+    assert most == at_once
 
 
 def test_a_throttled_key_waits_longer_each_time_and_never_beyond_the_bound() -> None:

@@ -51,6 +51,7 @@ CORE = (
     "formats",
     "aggregation",
     "settled",
+    "retries",
     "pacing",
     "window",
     "tally",
