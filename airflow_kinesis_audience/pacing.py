@@ -8,6 +8,7 @@ so a split or a merge is noticed with the first of them. No threads or clock are
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,10 @@ _BURST_SECONDS = 1.0
 _GROWTH = 0.02
 """By this share a second, and more with every second in which nothing was refused, a pace grows."""
 
-_FASTEST, _FASTEST_GROWTH, _DEEPEST_CUT = 1.1, 0.25, 0.5
+_FASTEST_GROWTH = 0.25
+
+_DEEPEST_CUT, _TRUSTED = 0.5, 9
+"""A refusal halves a pace at most, and by a tenth if it is of a single record: so many are taken for granted."""
 
 _SLOWEST = 0.05
 """A shard that others fill is still asked at this share of what it takes: otherwise nothing tells of its end."""
@@ -52,28 +56,31 @@ class Pace:
     def fill(self, now: float) -> None:
         """Add the tokens of the time that has passed."""
         seconds, self._filled_at = now - self._filled_at, now
-        most = self.share * _BURST_SECONDS
-        self._record_tokens = min(most * self._records, self._record_tokens + seconds * self.share * self._records)
-        self._byte_tokens = min(most * self._bytes, self._byte_tokens + seconds * self.share * self._bytes)
+        records, bytes_ = self.share * self._records, self.share * self._bytes
+        self._record_tokens = min(records * _BURST_SECONDS, self._record_tokens + seconds * records)
+        # The largest record takes all of a second, however small the share of it is.
+        self._byte_tokens = min(self._bytes * _BURST_SECONDS, self._byte_tokens + seconds * bytes_)
 
     def due_at(self) -> float:
         """Tell when enough is there for the records of a turn, or for those that wait if they are fewer."""
-        # A record may be larger than a turn's bytes, and is put on credit.
         records = min(len(self.waiting), max(1.0, self.share * self._records * _TURN_SECONDS))
-        bytes_ = min(self.waiting[0][2], self.share * self._bytes * _TURN_SECONDS)
         missing = max(
             (records - self._record_tokens) / (self.share * self._records),
-            (bytes_ - self._byte_tokens) / (self.share * self._bytes),
+            (self._needed() - self._byte_tokens) / (self.share * self._bytes),
         )
         # Later by as much as keeps rounding from making it too early.
         return self._filled_at + max(0.0, missing + _TURN_SECONDS / 100)
+
+    def _needed(self) -> float:
+        # Larger than what a shard takes in a second is put on credit.
+        return min(self.waiting[0][2], self._bytes * _BURST_SECONDS)
 
     def take(self, most_records: int, most_bytes: int) -> list[Held]:
         """Take the records for which there are tokens; of those that are put at once each is of another lane."""
         taken: list[Held] = []
         while self.waiting and len(taken) < most_records and self._record_tokens >= 1.0:
             size = self.waiting[0][2]
-            if size > most_bytes or self._byte_tokens < min(size, self.share * self._bytes * _TURN_SECONDS):
+            if size > most_bytes or self._byte_tokens < self._needed():
                 break
             self._record_tokens -= 1.0
             self._byte_tokens -= size
@@ -86,14 +93,14 @@ class Pace:
         if refused:
             # What was put before the last cut says nothing of the pace since.
             if put_at >= self.cut_at:
-                cut = max(_DEEPEST_CUT, delivered / (delivered + refused))
-                self.share = max(_SLOWEST, self.share * cut)
+                cut = (delivered + _TRUSTED) / (delivered + refused + _TRUSTED)
+                self.share = max(_SLOWEST, self.share * max(_DEEPEST_CUT, cut))
                 self.cut_at = now
             self._record_tokens = min(self._record_tokens, 0.0)
             self._byte_tokens = min(self._byte_tokens, 0.0)
         else:
             quiet = min(_FASTEST_GROWTH, _GROWTH * (now - self.cut_at))
-            self.share = min(_FASTEST, self.share * (1.0 + quiet * (now - self._grown_at)))
+            self.share = min(1.0, self.share * (1.0 + quiet * (now - self._grown_at)))
         self._grown_at = now
 
 
@@ -108,6 +115,7 @@ class Pacing:
         self._shards: set[str] = set()
         self._paces: dict[str, Pace] = {}
         self._shard_of: dict[int, str] = {}
+        self._known: list[int] = []
         self._flying_records = self._flying_bytes = 0
 
     @property
@@ -121,8 +129,13 @@ class Pacing:
 
     def pace_of(self, record: Record) -> Pace | None:
         """Give the pace at which a record is to be put; none if there is none that is known."""
-        shard = self._shard_of.get(record.hash_key)
+        shard = self._shard_of.get(record.hash_key) or self._guess_shard(record.hash_key)
         return None if shard is None else self._paces.get(shard)
+
+    def _guess_shard(self, hash_key: int) -> str | None:
+        # Shards are ranges of the ring: the nearest partition below that is known is mostly of the same.
+        at = bisect_right(self._known, hash_key)
+        return self._shard_of[self._known[max(0, at - 1)]] if self._known else None
 
     def room(self) -> tuple[int, int]:
         """Tell how many records, and bytes, may be put in one request besides those on their way; 0 for none."""
@@ -156,6 +169,8 @@ class Pacing:
             is_refused = self.has_limits(outcome)
             if outcome.shard and (is_refused or outcome.status is Status.DELIVERED):
                 before = self._shard_of.get(record.hash_key)
+                if before is None:
+                    insort(self._known, record.hash_key)
                 has_moved |= before is not None and before != outcome.shard
                 self._shard_of[record.hash_key] = outcome.shard
                 found.setdefault(outcome.shard, [0, 0])[is_refused] += 1

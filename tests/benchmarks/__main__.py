@@ -12,6 +12,7 @@ import sys
 BENCHMARKS = {
     "delivery": "tests.benchmarks.delivery",
     "memory": "tests.benchmarks.memory",
+    "throttling": "tests.benchmarks.throttling",
 }
 
 

@@ -1,0 +1,116 @@
+"""How much of what a stream's shards take is used, and how many records are refused on the way.
+
+The endpoint has buckets of tokens per shard as the real one has them (``tests/shards.py``). A shard begins with a
+second's tokens; what it could have taken is that and what came in until it took its last record. Records are put
+as by the operators, through the same hook. There is no peer: the bound is the service's own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_kinesis_audience.delivery import deliver
+from airflow_kinesis_audience.demo.local_airflow import point_airflow_to
+from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
+from airflow_kinesis_audience.messages import Record
+from airflow_kinesis_audience.settled import Settled
+from tests.benchmarks.delivery import point_clients_to
+from tests.shards import BYTES, HASH_KEYS, RECORDS, Endpoint, sharded_kinesis
+
+SECONDS = 40
+FEEDS, PARTITIONS = 16, 64
+USED, REFUSED = 0.95, 0.05
+
+
+@dataclass(frozen=True)
+class Case:
+    """A stream and a load that keeps it busy for some time.
+
+    :param size: of a record in bytes.
+    :param disturb: what happens to the stream meanwhile.
+    """
+
+    name: str
+    shards: int
+    size: int
+    disturb: Callable[[Endpoint], None] = lambda _endpoint: None
+
+    def feeds(self) -> list[Iterator[Record]]:
+        """Make what the shards take in that time, spread evenly, in the feeds that a delivery has."""
+        count = int(self.shards * SECONDS * min(RECORDS, BYTES / self.size)) // FEEDS
+        return [self.records(feed, count) for feed in range(FEEDS)]
+
+    def records(self, feed: int, count: int) -> Iterator[Record]:
+        """Make a feed's records; each record's number stands at its beginning."""
+        rest = os.urandom(self.size // 2).hex().encode()
+        of_feed = PARTITIONS // FEEDS
+        for n in range(feed * count, (feed + 1) * count):
+            number, partition = b"%09d" % n, feed * of_feed + n % of_feed
+            key, hash_key = f"0123456789abcdef-{partition}", (2 * partition + 1) * HASH_KEYS // (2 * PARTITIONS)
+            yield Record(n, number + rest[len(number) + len(key) :], key, hash_key, 1, f"{n}")
+
+
+def split_one(endpoint: Endpoint) -> None:
+    time.sleep(SECONDS / 3)
+    endpoint.split("shardId-000000000001")
+
+
+def heat_one(endpoint: Endpoint) -> None:
+    endpoint.share("shardId-000000000001", 0.5)
+
+
+CASES = (
+    Case("1 shard, 100 B", 1, 100),
+    Case("1 shard, 100 KB", 1, 100_000),
+    Case("4 shards, 100 B", 4, 100),
+    Case("4 shards, 100 KB", 4, 100_000),
+    Case("16 shards, 100 B", 16, 100),
+    Case("16 shards, 100 KB", 16, 100_000),
+    Case("4 shards, one is split", 4, 1_500, split_one),
+    Case("4 shards, others fill half of one", 4, 1_500, heat_one),
+)
+
+
+def main() -> bool:
+    """Measure, print, and tell whether the bounds are kept."""
+    with tempfile.TemporaryDirectory(prefix="audience-benchmark-") as home:
+        point_airflow_to(Path(home))
+        logging.disable(logging.WARNING)
+        print(f"{'stream and records':36}{'seconds':>9}{'records/s':>11}{'MB/s':>7}{'used':>8}{'refused':>9}")
+        kept = [measure(case) for case in CASES]
+    return all(kept)
+
+
+def measure(case: Case) -> bool:
+    """Deliver once, print a line, and tell whether the bounds are kept."""
+    with sharded_kinesis(case.shards) as endpoint:
+        point_clients_to(endpoint.url)
+        hook = KinesisStreamHook("changes")
+        hook.check()
+        disturbance = threading.Thread(target=case.disturb, args=(endpoint,))
+        disturbance.start()
+        tally = deliver(
+            case.feeds(), hook.put, limits=hook.limits, settled=Settled(), on_progress=lambda _tally: None
+        )
+        disturbance.join()
+        if tally.failure:
+            raise tally.failure
+        report = endpoint.report()
+    taken, refused, seconds = sum(report["taken"].values()), sum(report["refused"].values()), report["seconds"]
+    used = taken / (min(RECORDS, BYTES / case.size) * sum(report["offered"].values()))
+    share = refused / (taken + refused)
+    rates = f"{taken / seconds:>11,.0f}{report['bytes'] / seconds / 1e6:>7.2f}"
+    is_kept = used >= USED and share < REFUSED
+    print(f"{case.name:36}{seconds:>9.1f}{rates}{used:>8.1%}{share:>9.2%}{'' if is_kept else '  NOT kept'}")
+    return is_kept
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""A Kinesis endpoint on this machine whose shards take what real ones take: 1,000 records and 1 MB a second each.
+
+Each shard has a range of the hash ring and two buckets of tokens, which fill evenly and hold a second's worth; a
+record that finds one of them too low is refused in the words of the service. Shards are split and merged, and
+others put to them, as a test says. It runs in a process of its own, so that a client under test has one to itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import multiprocessing
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from multiprocessing.connection import Connection
+from typing import Any
+
+from tests.scripted_kinesis import THROTTLE, Raw, ScriptedKinesis, Whole
+
+HASH_KEYS = 2**128
+RECORDS, BYTES = 1_000, 1_000_000
+"""What a shard takes in a second."""
+
+
+@dataclass
+class Shard:
+    """One shard; others that put to it take a share of what it could take."""
+
+    name: str
+    low: int
+    high: int
+    others: float = 0.0
+    records: float = float(RECORDS)
+    bytes: float = float(BYTES)
+    filled_at: float = field(default_factory=time.monotonic)
+    taken: int = 0
+    refused: int = 0
+    offered: float = 1.0
+    until_now: float = 1.0
+
+    def take(self, size: int) -> bool:
+        """Take a record if there are tokens for it."""
+        now = time.monotonic()
+        left = (now - self.filled_at) * (1.0 - self.others)
+        self.filled_at = now
+        if self.taken + self.refused:
+            self.until_now += left
+        self.records = min(RECORDS, self.records + left * RECORDS)
+        self.bytes = min(BYTES, self.bytes + left * BYTES)
+        has_room = self.records >= 1 and self.bytes >= size
+        if has_room:
+            self.records -= 1
+            self.bytes -= size
+        self.taken += has_room
+        self.refused += not has_room
+        if has_room:
+            self.offered = self.until_now
+        return has_room
+
+
+class ShardedKinesis(ScriptedKinesis):
+    """The endpoint; keeps numbers, and no records.
+
+    :param latency_seconds: between a request and its answer.
+    """
+
+    def __init__(self, shards: int, latency_seconds: float) -> None:
+        super().__init__()
+        self._latency_seconds = latency_seconds
+        self._made = 0
+        self._shards: list[Shard] = []
+        self._closed: list[Shard] = []
+        self._open(*(HASH_KEYS * n // shards for n in range(shards + 1)))
+        self._first_at = self._last_at = 0.0
+        self._bytes = 0
+        self._last_of: dict[int, int] = {}
+        self._overtaken = 0
+
+    def _open(self, *bounds: int) -> None:
+        for low, high in pairwise(bounds):
+            self._shards.append(Shard(f"shardId-{self._made:012}", low, high))
+            self._made += 1
+
+    def decide(self, entries: Sequence[dict[str, str]]) -> Whole | Raw | list[dict[str, str]]:
+        """Take of a request what the shards can."""
+        if self._latency_seconds:
+            time.sleep(self._latency_seconds)
+        with self._lock:
+            self._first_at = self._first_at or time.monotonic()
+            answer = [self._decide_one(entry) for entry in entries]
+            self._last_at = time.monotonic()
+        return answer
+
+    def _decide_one(self, entry: dict[str, str]) -> dict[str, str]:
+        where, data = int(entry["ExplicitHashKey"]), entry["Data"]
+        size = len(data) * 3 // 4 - data[-2:].count("=") + len(entry["PartitionKey"])
+        shard = next(shard for shard in self._shards if shard.low <= where < shard.high)
+        if not shard.take(size):
+            said = f"Rate exceeded for shard {shard.name} in stream changes under account 123456789012."
+            return {"ErrorCode": THROTTLE, "ErrorMessage": said}
+        self._bytes += size
+        # A record's number stands at its beginning; within a hash key it is to ascend.
+        number = int(base64.b64decode(data[:12]))
+        self._overtaken += number <= self._last_of.get(where, -1)
+        self._last_of[where] = number
+        return {"SequenceNumber": f"{shard.taken:020}", "ShardId": shard.name}
+
+    def obey(self, order: str, *arguments: Any) -> Any:
+        """Do what the other process asks for."""
+        with self._lock:
+            return getattr(self, f"_obey_{order}")(*arguments)
+
+    def _obey_split(self, name: str) -> None:
+        shard = self._close(name)
+        self._open(shard.low, (shard.low + shard.high) // 2, shard.high)
+
+    def _obey_merge(self, first: str, second: str) -> None:
+        self._open(self._close(first).low, self._close(second).high)
+
+    def _obey_share(self, name: str, others: float) -> None:
+        next(shard for shard in self._shards if shard.name == name).others = others
+
+    def _obey_report(self) -> dict[str, Any]:
+        """Tell what was taken and refused so far, and of how many seconds' worth until the last was taken."""
+        shards = self._closed + self._shards
+        return {
+            "taken": {shard.name: shard.taken for shard in shards},
+            "refused": {shard.name: shard.refused for shard in shards},
+            "offered": {shard.name: shard.offered for shard in shards},
+            "bytes": self._bytes,
+            "seconds": self._last_at - self._first_at,
+            "overtaken": self._overtaken,
+        }
+
+    def _close(self, name: str) -> Shard:
+        shard = next(shard for shard in self._shards if shard.name == name)
+        self._shards.remove(shard)
+        self._closed.append(shard)
+        return shard
+
+
+@dataclass
+class Endpoint:
+    """This process's side of it."""
+
+    url: str
+    _pipe: Connection
+
+    def split(self, name: str) -> None:
+        """Put two shards in the place of one."""
+        self._ask("split", name)
+
+    def merge(self, first: str, second: str) -> None:
+        """Put one shard in the place of two that are neighbours."""
+        self._ask("merge", first, second)
+
+    def share(self, name: str, others: float) -> None:
+        """Let others put to a shard so much of what it takes."""
+        self._ask("share", name, others)
+
+    def report(self) -> dict[str, Any]:
+        """Tell how many records each shard took and refused, and bytes, seconds and records out of order."""
+        return self._ask("report")  # type: ignore[no-any-return]
+
+    def _ask(self, *order: Any) -> Any:
+        self._pipe.send(order)
+        return self._pipe.recv()
+
+
+@contextmanager
+def sharded_kinesis(shards: int, *, latency_seconds: float = 0.005) -> Iterator[Endpoint]:
+    """Serve from a process of its own."""
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=_serve, args=(theirs, shards, latency_seconds), daemon=True)
+    process.start()
+    try:
+        yield Endpoint(ours.recv(), ours)
+    finally:
+        ours.send(())
+        process.join(30)
+
+
+def _serve(pipe: Connection, shards: int, latency_seconds: float) -> None:
+    with ShardedKinesis(shards, latency_seconds) as kinesis:
+        pipe.send(kinesis.endpoint_url)
+        while order := pipe.recv():
+            pipe.send(kinesis.obey(*order))
