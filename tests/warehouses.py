@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import psycopg
@@ -24,7 +24,8 @@ from airflow_kinesis_audience.audience import Changes, Source
 from airflow_kinesis_audience.consumer import AudienceConsumer
 from airflow_kinesis_audience.formats import load_renderer
 from airflow_kinesis_audience.guards import Guards
-from airflow_kinesis_audience.hooks.warehouse import DuckDbWarehouse, PostgresWarehouse, SqlWarehouse
+from airflow_kinesis_audience.hooks.duckdb import DuckDbWarehouse
+from airflow_kinesis_audience.hooks.postgres import PostgresWarehouse
 from airflow_kinesis_audience.ledger import Ledger
 from airflow_kinesis_audience.membership import select_membership, with_expressions
 from airflow_kinesis_audience.messages import KINESIS_LIMITS, Limits, Outcome, Record, Status
@@ -37,6 +38,9 @@ from airflow_kinesis_audience.sync import Sync
 from airflow_kinesis_audience.terms import Delivery
 from airflow_kinesis_audience.timeline import Timeline
 from airflow_kinesis_audience.upkeep import Upkeep
+
+if TYPE_CHECKING:
+    from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ENGINES = ("duckdb", "postgres")

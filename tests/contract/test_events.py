@@ -35,7 +35,7 @@ from tests.warehouses import (
 )
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.hooks.warehouse import SqlWarehouse
+    from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
     from airflow_kinesis_audience.terms import Delivery
 
 Row = tuple[str | None, str | None, str | None, str | None, str]

@@ -18,7 +18,7 @@ from airflow_kinesis_audience.sync import Sync
 from tests.warehouses import LET_ALL_THROUGH, Stream, day, open_outbox, small_delivery
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.hooks.warehouse import SqlWarehouse
+    from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
 
 OLD, NEW = "old@x.example", "new@x.example"
 ONE_USER = "u"

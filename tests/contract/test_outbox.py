@@ -35,7 +35,7 @@ from airflow_kinesis_audience.exceptions import (
     WarehouseUnavailable,
 )
 from airflow_kinesis_audience.formats.amplitude import AmplitudeCohort
-from airflow_kinesis_audience.hooks.warehouse import DuckDbWarehouse
+from airflow_kinesis_audience.hooks.duckdb import DuckDbWarehouse
 from airflow_kinesis_audience.settled import Settled
 from airflow_kinesis_audience.sql import DIALECTS
 from tests.warehouses import (

@@ -32,7 +32,7 @@ from tests.warehouses import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_kinesis_audience.hooks.warehouse import SqlWarehouse
+    from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
     from airflow_kinesis_audience.sending import Report
     from airflow_kinesis_audience.terms import Delivery
 

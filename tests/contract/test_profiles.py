@@ -44,7 +44,7 @@ from tests.warehouses import (
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.guards import Guards
-    from airflow_kinesis_audience.hooks.warehouse import SqlWarehouse
+    from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
     from airflow_kinesis_audience.sending import Report
     from airflow_kinesis_audience.terms import Delivery
 

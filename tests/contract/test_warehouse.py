@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import time
+from datetime import UTC, date, datetime
 
 import psycopg
+import psycopg2
 import pyarrow as pa
 import pytest
 from psycopg.rows import dict_row
 
 from airflow_kinesis_audience.exceptions import AudienceError, WarehouseRefused, WarehouseUnavailable
-from airflow_kinesis_audience.hooks import warehouse as door
-from airflow_kinesis_audience.hooks.warehouse import PostgresWarehouse, as_frame
+from airflow_kinesis_audience.hooks import duckdb as door
+from airflow_kinesis_audience.hooks.dbapi import as_frame
+from airflow_kinesis_audience.hooks.postgres import PostgresWarehouse
 from airflow_kinesis_audience.sql import DIALECTS
 from tests.warehouses import insert_rows, open_duckdb, open_postgres
 
@@ -45,6 +49,100 @@ def test_a_large_result_comes_in_bounded_batches_of_the_asked_types(warehouse):
 
 def test_an_empty_result_has_no_batches(warehouse):
     assert list(warehouse.read_batches(f"SELECT * FROM ({NUMBERS}) AS none_of WHERE n < 0", SCHEMA, rows=10)) == []
+
+
+@pytest.fixture(params=["duckdb", "psycopg 3", "psycopg 2"])
+def driver(request, tmp_path):
+    """An empty warehouse, through each driver that rows come out of; older Airflow gives psycopg 2."""
+    if request.param == "duckdb":
+        door = open_duckdb(tmp_path / "warehouse.duckdb")
+    else:
+        dsn = request.getfixturevalue("postgres_database")
+        connect = {"psycopg 2": psycopg2.connect, "psycopg 3": psycopg.connect}[request.param]
+        door = PostgresWarehouse(lambda: connect(dsn), DIALECTS["postgres"])
+    with door:
+        yield door
+
+
+def test_every_value_is_read_as_it_is_in_the_table(driver):
+    words = [
+        "",
+        None,
+        "NULL",
+        "\\N",
+        "\\.",
+        'a "quoted", word',
+        "two\nlines",
+        "two\r\nmore",
+        " ",
+        "\t",
+        "é\U0001f600",
+        "t",
+    ]
+    types = {"share": "DOUBLE PRECISION", "seen": "TIMESTAMP WITH TIME ZONE"}
+    names = {"n": "BIGINT", "word": "TEXT", "flag": "BOOLEAN", "day": "DATE", **types}
+    driver.execute(f"CREATE TABLE t ({', '.join(f'{name} {kind}' for name, kind in names.items())})")
+    rows = [(n, word, None, None, None, None) for n, word in enumerate(words)]
+    insert_rows(driver, "t", rows)
+    at = "TIMESTAMP WITH TIME ZONE"
+    for values in (
+        f"100, 'x', TRUE, DATE '1583-02-28', 0.1, {at} '2026-01-01 01:00:00.000001+05:30'",
+        f"101, 'x', FALSE, DATE '9999-12-31', -1e-300, {at} '1969-12-31 23:59:59.5+00'",
+        "102, 'x', NULL, NULL, 'NaN', NULL",
+        "103, 'x', NULL, NULL, '-Infinity', NULL",
+    ):
+        driver.execute(f"INSERT INTO t VALUES ({values})")
+    fields = [("n", pa.int64()), ("word", pa.string()), ("flag", pa.bool_()), ("day", pa.date32())]
+    schema = pa.schema([*fields, ("share", pa.float64()), ("seen", pa.timestamp("us", tz="UTC"))])
+    read = pa.Table.from_batches(driver.read_batches("SELECT * FROM t ORDER BY n", schema, rows=5)).to_pydict()
+    assert read["word"] == [*words, "x", "x", "x", "x"]
+    assert read["flag"][-4:] == [True, False, None, None]
+    assert read["share"][-4:-2] == [0.1, -1e-300]
+    assert math.isnan(read["share"][-2])
+    assert read["share"][-1] == -math.inf
+    assert read["day"][-4:] == [date(1583, 2, 28), date(9999, 12, 31), None, None]
+    early = [
+        datetime(2025, 12, 31, 19, 30, 0, 1, tzinfo=UTC),
+        datetime(1969, 12, 31, 23, 59, 59, 500_000, tzinfo=UTC),
+    ]
+    assert read["seen"][-4:] == [*early, None, None]
+
+
+def test_what_is_read_does_not_stand_in_the_way_of_another_statement(driver):
+    first = driver.read_batches(NUMBERS, SCHEMA, rows=1)
+    next(first)
+    second = driver.read_batches(NUMBERS, SCHEMA, rows=10)
+    assert next(second).num_rows == 10
+    assert driver.read_rows("SELECT 1") == [(1,)]
+    first.close()
+    assert sum(batch.num_rows for batch in second) == 15
+    assert sum(batch.num_rows for batch in driver.read_batches(NUMBERS, SCHEMA, rows=10)) == 25
+
+
+@pytest.mark.parametrize("reopen", ["postgres"], indirect=True)
+@pytest.mark.parametrize("value", ["DATE 'infinity'", "DATE '0044-03-15 BC'"])
+def test_a_value_that_no_type_can_hold_is_refused_without_showing_it(warehouse, value):
+    with pytest.raises(WarehouseRefused, match="beyond what its type") as refused:
+        list(warehouse.read_batches(f"SELECT {value}", pa.schema([("day", pa.date32())]), rows=10))
+    assert "44" not in str(refused.value)
+    assert refused.value.__suppress_context__
+
+
+@pytest.mark.parametrize("reopen", ["postgres"], indirect=True)
+def test_an_error_in_the_middle_of_a_large_result_is_told_as_any_other(warehouse, reopen):
+    failing = "SELECT n, 1 / (20000 - n) FROM generate_series(1, 30000) AS t(n)"
+    with pytest.raises(WarehouseRefused, match="DivisionByZero"):
+        list(warehouse.read_batches(failing, SCHEMA, rows=10))
+    with pytest.raises(WarehouseRefused, match="nowhere"):
+        list(warehouse.read_batches("SELECT n, m FROM nowhere", SCHEMA, rows=10))
+    slow = "SELECT n, CASE WHEN pg_sleep(0.0001) IS NOT NULL THEN n END FROM generate_series(1, 1000000) AS t(n)"
+    ended = warehouse.read_batches(slow, SCHEMA, rows=1)
+    next(ended)
+    reopen().read_rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    with pytest.raises(WarehouseUnavailable):
+        list(ended)
+    warehouse = reopen()
+    assert sum(b.num_rows for b in warehouse.read_batches(NUMBERS, SCHEMA, rows=10)) == 25
 
 
 def test_types_are_read_without_running_the_query(warehouse):

@@ -16,8 +16,8 @@ import duckdb
 from airflow_kinesis_audience import sending
 from airflow_kinesis_audience.audience import instant
 from airflow_kinesis_audience.formats import load_renderer
+from airflow_kinesis_audience.hooks.duckdb import DuckDbWarehouse
 from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
-from airflow_kinesis_audience.hooks.warehouse import DuckDbWarehouse
 from airflow_kinesis_audience.ledger import Ledger
 from airflow_kinesis_audience.messages import Limits
 from airflow_kinesis_audience.outbox import Outbox

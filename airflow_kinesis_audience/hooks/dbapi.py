@@ -1,0 +1,115 @@
+"""What all doors to warehouses have in common: one DB-API connection, and errors without the rows' values.
+
+Statements go in, rows come out in bounded batches of fixed types. Nothing of Airflow is here, so tests open the
+same doors without it. Every statement commits by itself. Driver errors leave here as domain errors without the
+parts of their text that can hold a row's values.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from airflow_kinesis_audience.exceptions import AudienceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import pandas as pd
+    import pyarrow as pa
+
+    from airflow_kinesis_audience.sql import Dialect
+
+
+class SqlWarehouse:
+    """One connection to a warehouse; use it as a context manager.
+
+    :param connect: opens a new DB-API connection.
+    :param dialect: what the engine needs to be told.
+    """
+
+    placeholder = "%s"
+
+    def __init__(self, connect: Callable[[], Any], dialect: Dialect) -> None:
+        self._connect = connect
+        self._opened: Any = None
+        self.dialect = dialect
+
+    def __enter__(self) -> SqlWarehouse:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        """Run a statement that gives no rows, and commit it.
+
+        :raises WarehouseRefused: if it can never work; a retry does not help.
+        :raises WarehouseUnavailable: otherwise; a retry may help.
+        """
+        with self._cursor() as cursor:
+            self._run(cursor, sql, parameters)
+
+    def read_rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Read a small result whole."""
+        with self._cursor() as cursor:
+            self._run(cursor, sql, parameters)
+            return [tuple(row) for row in cursor.fetchall()]
+
+    def read_types(self, query: str) -> dict[str, str]:
+        """Read the query's column names and type names; the query is planned, not run."""
+        raise NotImplementedError
+
+    def read_batches(self, sql: str, schema: pa.Schema, *, rows: int) -> Iterator[pa.RecordBatch]:
+        """Read a large result in batches of at most ``rows`` rows; neither driver nor client holds it whole."""
+        raise NotImplementedError
+
+    def _open(self) -> Any:
+        raise NotImplementedError
+
+    def _translate(self, error: Exception) -> AudienceError:
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def _cursor(self) -> Iterator[Any]:
+        if self._opened is None:
+            self._opened = self._open()
+        with contextlib.closing(self._opened.cursor()) as cursor, self._translated():
+            yield cursor
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except AudienceError:
+            raise
+        except Exception as error:
+            # Not chained: the driver's own text may quote a row.
+            raise self._translate(error) from None
+
+    @staticmethod
+    def _run(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
+        # Without parameters a driver must not look for placeholders: a % in the query is a %.
+        if parameters:
+            cursor.execute(sql, list(parameters))
+        else:
+            cursor.execute(sql)
+
+
+def as_frame(batch: pa.RecordBatch) -> pd.DataFrame:
+    """Give a batch as a pandas frame with Arrow-backed columns: same types in every batch, no NaN for NULL."""
+    import pandas as pd
+
+    frame: pd.DataFrame = batch.to_pandas(types_mapper=pd.ArrowDtype)
+    return frame
+
+
+def first_line(error: Exception) -> str:
+    """Return what a driver says first; what follows may quote the statement's values."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,182 @@
+"""The door to PostgreSQL, through psycopg."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import selectors
+from typing import TYPE_CHECKING, Any
+
+from airflow_kinesis_audience.exceptions import AudienceError, WarehouseRefused, WarehouseUnavailable
+from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse, first_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import pyarrow as pa
+
+    from airflow_kinesis_audience.sql import Dialect
+
+_TEMPORARY = ("08", "40", "53", "55", "57", "58")
+_WITHOUT_VALUES = ("0A", "21", "25", "3D", "3F", "42")
+"""Classes of errors whose first line speaks of the statement; others, such as a function's own, can quote rows."""
+
+
+class PostgresWarehouse(SqlWarehouse):
+    """PostgreSQL through psycopg."""
+
+    def __init__(self, connect: Callable[[], Any], dialect: Dialect) -> None:
+        super().__init__(connect, dialect)
+        self._idle: list[Any] = []
+
+    def read_types(self, query: str) -> dict[str, str]:
+        """Read the query's column names and type names; LIMIT 0 plans it only."""
+        with self._cursor() as cursor:
+            cursor.execute(f"SELECT * FROM (\n{query}\n) AS given LIMIT 0")  # noqa: S608
+            found = [(d[0], int(d[1])) for d in cursor.description]
+        oids = ", ".join(str(oid) for _, oid in found) or "0"
+        named = f"SELECT oid::bigint, format_type(oid, NULL) FROM pg_type WHERE oid IN ({oids})"  # noqa: S608
+        names = dict(self.read_rows(named))
+        return {name: names[oid] for name, oid in found}
+
+    def read_batches(self, sql: str, schema: pa.Schema, *, rows: int) -> Iterator[pa.RecordBatch]:
+        """Read a large result as it comes, ``rows`` rows at a time, on a connection of its own."""
+        with self._translated(), self._reading() as connection:
+            read = _copy_batches if hasattr(connection, "pgconn") else _fetch_batches
+            yield from read(connection, sql, schema, rows)
+
+    def close(self) -> None:
+        """Close the connections."""
+        super().close()
+        while self._idle:
+            self._idle.pop().close()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Any]:
+        """Lend a connection that nothing else is read from meanwhile; who breaks off breaks it."""
+        connection = self._idle.pop() if self._idle else self._open_reader()
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.append(connection)
+
+    def _open_reader(self) -> Any:
+        connection = self._open()
+        with contextlib.closing(connection.cursor()) as cursor:
+            # As Arrow reads instants, whatever the connection's own settings.
+            cursor.execute("SET datestyle TO 'ISO'")
+            cursor.execute("SET timezone TO 'UTC'")
+        return connection
+
+    def _open(self) -> Any:
+        with self._translated():
+            connection = self._connect()
+        connection.autocommit = True
+        _plain_rows(connection)
+        return connection
+
+    def _translate(self, error: Exception) -> AudienceError:
+        state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or ""
+        if state == "42501":
+            return WarehouseRefused(
+                f"PostgreSQL denies it: {first_line(error)}. The login needs SELECT on the source, and USAGE and "
+                "CREATE on the state schema (and CREATE on the database for the first run to make that schema)"
+            )
+        if isinstance(error, ValueError):
+            return WarehouseRefused(
+                "a value that PostgreSQL gave is beyond what its type can be read as, such as an infinite date or "
+                "one before Christ; it is not shown here"
+            )
+        if not state or state.startswith(_TEMPORARY):
+            return WarehouseUnavailable(
+                f"PostgreSQL is not available ({type(error).__name__} {state}); check host, port, login and load"
+            )
+        if state.startswith(_WITHOUT_VALUES):
+            return WarehouseRefused(f"PostgreSQL cannot run the statement ({state}): {first_line(error)}")
+        return WarehouseRefused(
+            f"PostgreSQL refused the statement with {type(error).__name__} ({state}), on a value that is not "
+            "shown here; run the query by itself"
+        )
+
+
+def _copy_batches(connection: Any, sql: str, schema: pa.Schema, rows: int) -> Iterator[pa.RecordBatch]:
+    """Read through psycopg 3: the server writes CSV, and Arrow reads it, without an object for each value."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    parse = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
+    convert = csv.ConvertOptions(
+        column_types=schema,
+        # NULL is nothing, and an empty text is two quotes.
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+        true_values=["t"],
+        false_values=["f"],
+    )
+    lines = _copy(connection.pgconn, f"COPY (\n{sql}\n) TO STDOUT (FORMAT csv, ENCODING 'UTF8')")
+    while text := b"".join(itertools.islice(lines, rows)):
+        read = csv.ReadOptions(column_names=schema.names, block_size=len(text) + 1)
+        found = csv.read_csv(pa.BufferReader(text), read, parse, convert)
+        yield from found.to_batches()
+
+
+def _copy(server: Any, statement: str) -> Iterator[bytes]:
+    """Give what the server copies out, by the protocol one row at a time.
+
+    It asks libpq itself: psycopg's own iterator takes longer for a row than the server does.
+
+    :param server: psycopg's wrapper of libpq's connection.
+    """
+    from psycopg import OperationalError
+    from psycopg.errors import lookup
+    from psycopg.pq import DiagnosticField, ExecStatus
+
+    with selectors.DefaultSelector() as selector:
+        selector.register(server.socket, selectors.EVENT_READ)
+        server.send_query(statement.encode())
+        server.flush()
+        while server.is_busy():
+            selector.select()
+            server.consume_input()
+        result = server.get_result()
+        while result.status == ExecStatus.COPY_OUT:
+            length, line = server.get_copy_data(1)
+            if length > 0:
+                yield bytes(line)
+            elif length == 0:
+                selector.select()
+                server.consume_input()
+            else:
+                result = server.get_result()
+    if result.status != ExecStatus.COMMAND_OK:
+        told = {field: (result.error_field(field) or b"").decode(errors="replace") for field in DiagnosticField}
+        state = told[DiagnosticField.SQLSTATE]
+        raise (lookup(state) if state else OperationalError)(told[DiagnosticField.MESSAGE_PRIMARY])
+    while server.get_result() is not None:
+        pass
+
+
+def _fetch_batches(connection: Any, sql: str, schema: pa.Schema, rows: int) -> Iterator[pa.RecordBatch]:
+    """Read through psycopg 2: a cursor on the server, which lives in a transaction."""
+    import pyarrow as pa
+
+    connection.autocommit = False
+    with contextlib.closing(connection.cursor(name="airflow_kinesis_audience")) as cursor:
+        cursor.execute(sql)
+        while fetched := cursor.fetchmany(rows):
+            columns = zip(*fetched, strict=True)
+            arrays = [pa.array(c, type=f.type) for c, f in zip(columns, schema, strict=True)]
+            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+    connection.commit()
+    connection.autocommit = True
+
+
+def _plain_rows(connection: Any) -> None:
+    """Undo a row factory that the Airflow connection may ask for: rows are read by position."""
+    if hasattr(connection, "row_factory"):
+        from psycopg.rows import tuple_row
+
+        connection.row_factory = tuple_row
