@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import multiprocessing
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,9 +18,11 @@ from itertools import pairwise
 from multiprocessing.connection import Connection
 from typing import Any
 
+from airflow_kinesis_audience.messages import Record
 from tests.scripted_kinesis import THROTTLE, Raw, ScriptedKinesis, Whole
 
 HASH_KEYS = 2**128
+FEEDS, PARTITIONS = 16, 64
 RECORDS, BYTES = 1_000, 1_000_000
 """What a shard takes in a second."""
 
@@ -167,6 +170,20 @@ class Endpoint:
     def _ask(self, *order: Any) -> Any:
         self._pipe.send(order)
         return self._pipe.recv()
+
+
+def make_feeds(count: int, size: int) -> list[Iterator[Record]]:
+    """Make so many records of so many bytes, spread evenly over all shards, in the feeds that a delivery has."""
+    return [_make_feed(feed, count // FEEDS, size) for feed in range(FEEDS)]
+
+
+def _make_feed(feed: int, count: int, size: int) -> Iterator[Record]:
+    rest = os.urandom(size // 2).hex().encode()
+    of_feed = PARTITIONS // FEEDS
+    for n in range(feed * count, (feed + 1) * count):
+        number, partition = b"%09d" % n, feed * of_feed + n % of_feed
+        key, hash_key = f"0123456789abcdef-{partition}", (2 * partition + 1) * HASH_KEYS // (2 * PARTITIONS)
+        yield Record(n, number + rest[len(number) + len(key) :], key, hash_key, 1, f"{n}")
 
 
 @contextmanager

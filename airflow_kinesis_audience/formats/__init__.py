@@ -3,14 +3,16 @@
 A format is a callable that takes the format's options as keywords and returns a renderer: a pure function from
 :class:`~airflow_kinesis_audience.audience.Changes` and an
 :class:`~airflow_kinesis_audience.messages.Envelope` to messages, in the order of the changes. A dotted path to a
-callable of that shape works wherever a name does. A renderer is called once per slice and keeps nothing
-between calls, so a resume can start at any slice and gives the same bytes.
+callable of that shape works wherever a name does. A renderer is called once per cell, the rows of a slice that
+are of one group of partitions, and keeps nothing between calls: cells are rendered in any order, again on a
+resume, and by several tasks, and give the same bytes.
 
 What a renderer may have besides: a method ``render_notice(notice, envelope)``, words for what happens to a whole
 audience: a resync, a deletion. An attribute ``exits_kept``: it is then called with
 :class:`~airflow_kinesis_audience.profile.Profiles`, in which a membership that has ended is told of for that long.
 A method ``count_excluded(profiles)``: how many of them it must not tell of. A true attribute
-``ordered_by_stream``: its messages tell nothing to restore their order by.
+``ordered_by_stream``: its messages tell nothing to restore their order by. A true attribute ``apart``: no
+message is made of several rows, so that a cell may be given to it in pieces.
 """
 
 from __future__ import annotations

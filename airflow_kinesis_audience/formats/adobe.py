@@ -58,6 +58,7 @@ class AdobeProfile:
     """
 
     version: ClassVar[int] = 1
+    apart: ClassVar[bool] = True
 
     audiences: Sequence[str] | None = None
     attributes: Sequence[str] | None = None

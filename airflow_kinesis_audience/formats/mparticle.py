@@ -69,6 +69,7 @@ class MparticleAudience:
     """
 
     version: ClassVar[int] = 1
+    apart: ClassVar[bool] = True
 
     send_remove_on_identity_change: bool = True
     send_anonymous_users: bool = True

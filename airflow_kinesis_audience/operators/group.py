@@ -19,6 +19,7 @@ def audience_sync(
     group_id: str = "audience",
     default_args: Mapping[str, Any] | None = None,
     approval: Mapping[str, Any] | None = None,
+    parts: int = 1,
     **arguments: Any,
 ) -> TaskGroup:
     """Make the tasks ``diff``, ``approve`` and ``publish`` of one audience sync.
@@ -29,6 +30,8 @@ def audience_sync(
     :param group_id: id of the group; the tasks' ids begin with it.
     :param default_args: for all three tasks, such as ``retries`` or ``pool``.
     :param approval: for the approval: ``assigned_users``, ``notifiers``, ``response_timeout`` …
+    :param parts: into how many mapped tasks ``publish`` is split, each of which sends the changes of its own
+        users: a power of two, up to 16 and up to ``partitions``.
     :param arguments: those of :class:`~airflow_kinesis_audience.operators.diff.AudienceDiffOperator` and of
         :class:`~airflow_kinesis_audience.operators.publish.AudienceToKinesisOperator`, or, where
         ``delivery_stream_name`` is among them, of its sibling for Firehose.
@@ -37,7 +40,7 @@ def audience_sync(
     of_diff = _arguments(AudienceDiffOperator) - {"on_guard"}
     to_firehose = "delivery_stream_name" in arguments
     publishing = AudienceToFirehoseOperator if to_firehose else AudienceToKinesisOperator
-    of_publish = _arguments(publishing, DeliveryOperator) - {"change_set"}
+    of_publish = _arguments(publishing, DeliveryOperator) - {"change_set", "part", "parts"}
     if unknown := sorted(set(arguments) - of_diff - of_publish):
         raise TypeError(
             f"audience_sync knows no {', '.join(unknown)}; it takes the arguments of AudienceDiffOperator and "
@@ -48,14 +51,17 @@ def audience_sync(
             task_id="diff", on_guard="hold", **{n: v for n, v in arguments.items() if n in of_diff}
         )
         approve = AudienceApprovalOperator(task_id="approve", change_set=diff.output, **(approval or {}))
-        publish = publishing(
-            task_id="publish",
-            change_set=diff.output,
+        publish = {
+            "task_id": "publish",
+            "change_set": diff.output,
             # a skipped approval is none that was needed; a skipped diff has nothing to publish
-            trigger_rule="none_failed_min_one_success",
+            "trigger_rule": "none_failed_min_one_success",
             **{n: v for n, v in arguments.items() if n in of_publish},
-        )
-        approve >> publish
+        }
+        if parts == 1:
+            approve >> publishing(**publish)
+        else:
+            approve >> publishing.partial(parts=parts, **publish).expand(part=list(range(parts)))
     return group
 
 

@@ -16,6 +16,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+_WHOSE = ("dag_id", "run_id", "task_id", "map_index")
+
 
 def serve(answers: int) -> None:
     """Run what is asked for until nothing more is."""
@@ -51,12 +53,12 @@ def run(order: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "state": str(finished.state),
         "tasks": {
-            task.task_id: {
+            task.task_id + (f"[{task.map_index}]" if task.map_index >= 0 else ""): {
                 "state": str(task.state),
                 "tries": task.try_number,
                 "seconds": task.duration,
-                "xcom": read_xcoms(finished.dag_id, finished.run_id, task.task_id),
-                "events": read_asset_events(finished.dag_id, finished.run_id, task.task_id),
+                "xcom": read_xcoms(task),
+                "events": read_asset_events(task),
             }
             for task in finished.get_task_instances()
         },
@@ -94,15 +96,14 @@ def run_supervised(*, ti: Any, task: Any, run_triggerer: bool) -> None:
     ti.refresh_from_db()
 
 
-def read_xcoms(dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
+def read_xcoms(task: Any) -> dict[str, Any]:
     """Read a task's XComs by key."""
     from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
-    query = select(XComModel.key, XComModel.value).where(
-        XComModel.dag_id == dag_id, XComModel.run_id == run_id, XComModel.task_id == task_id
-    )
+    found = select(XComModel.key, XComModel.value)
+    query = found.where(*(getattr(XComModel, n) == getattr(task, n) for n in _WHOSE))
     with create_session() as session:
         rows: Sequence[Any] = session.execute(query).all()
     # Airflow keeps links as they are, everything else as JSON.
@@ -112,7 +113,7 @@ def read_xcoms(dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
     }
 
 
-def read_asset_events(dag_id: str, run_id: str, task_id: str) -> list[dict[str, Any]]:
+def read_asset_events(task: Any) -> list[dict[str, Any]]:
     """Read what a task has told by asset events: the asset's name and the event's extra, in order."""
     from airflow.models.asset import AssetEvent, AssetModel
     from airflow.utils.session import create_session
@@ -121,8 +122,7 @@ def read_asset_events(dag_id: str, run_id: str, task_id: str) -> list[dict[str, 
     query = (
         select(AssetModel.name, AssetEvent.extra)
         .join(AssetModel, AssetModel.id == AssetEvent.asset_id)
-        .where(AssetEvent.source_dag_id == dag_id)
-        .where(AssetEvent.source_run_id == run_id, AssetEvent.source_task_id == task_id)
+        .where(*(getattr(AssetEvent, f"source_{n}") == getattr(task, n) for n in _WHOSE))
         .order_by(AssetEvent.id)
     )
     with create_session() as session:

@@ -53,6 +53,8 @@ PUBLISH = {"message_format": "amplitude_cohort", "aws_conn_id": "aws"}
 class TaskRun:
     """What became of a task.
 
+    A mapped task's id ends with its index, ``[0]``.
+
     :ivar tries: how often it was started; ``seconds`` is how long the last try took.
     :ivar xcom: its XComs by key.
     :ivar events: its asset events in order: the asset's name, and the event's extra.

@@ -18,7 +18,8 @@ import pytest
 
 from airflow_kinesis_audience.consumer import AudienceConsumer
 from airflow_kinesis_audience.hooks.warehouse import open_warehouse
-from tests.airflow.running import DIFF, Airflow, aws, day, deployed
+from tests.airflow.conftest import DuckDb
+from tests.airflow.running import DIFF, PUBLISH, Airflow, aws, day, deployed
 from tests.scripted_kinesis import FAIL, TAKE, Arrived, ScriptedKinesis, Whole
 
 if TYPE_CHECKING:
@@ -243,6 +244,51 @@ def test_airflows_own_retry_finishes_a_delivery(airflow: Airflow, duckdb_warehou
     assert heard(sent).members("gs72ns") == {f"u{number}" for number in range(40)}
     assert 0 < run["publish"].summary["delivered"] < 40
     assert run["publish"].summary["change_sets"] == ["2026-03-01T00:00:00Z"]
+
+
+_SHARED = """
+from airflow.sdk import DAG
+from airflow_kinesis_audience.operators import audience_sync
+
+with DAG({dag_id!r}, schedule=None) as dag:
+    audience_sync(parts=4, partitions=16, **{arguments!r})
+"""
+
+
+def test_tasks_that_share_a_delivery_send_what_one_task_would_and_tell_of_it_once(
+    airflow: Airflow, duckdb_warehouse: DuckDb
+) -> None:
+    everybody = {f"u{number}" for number in range(400)}
+    duckdb_warehouse.members([(user, f"{user}@x.example", "Bonn") for user in everybody])
+    arguments = {**DIFF, **PUBLISH, "stream_name": "changes", "format_options": {"max_users": 5}}
+    sent: list[list[bytes]] = []
+    with ScriptedKinesis() as kinesis:
+        connections = {"warehouse": duckdb_warehouse.connection, "aws": aws(kinesis.endpoint_url)}
+        text = _SHARED.format(dag_id="shared", arguments=arguments)
+        with airflow.dag_file("shared", text) as file:
+            run = airflow.run(file, connections=connections, logical_date=day(1))
+            again = airflow.run(file, connections=connections, logical_date=day(1))
+        sent.append([record.data for record in kinesis.taken])
+    assert run.state == again.state == "success", run.log
+    parts = [run[f"audience.publish[{number}]"] for number in range(4)]
+    assert sum(part.summary["delivered"] for part in parts) == 400
+    assert all(part.summary["delivered"] > 50 for part in parts)
+    assert heard(sent[0]).members("gs72ns") == everybody
+    [told] = [event["extra"] for part in parts for event in part.events]
+    assert told["delivered"] == 400
+    assert [again[f"audience.publish[{number}]"].summary["delivered"] for number in range(4)] == [0] * 4
+    assert not any(again[f"audience.publish[{number}]"].events for number in range(4))
+
+    fresh = DuckDb(duckdb_warehouse.path.with_name("other.duckdb"))
+    fresh.members([(user, f"{user}@x.example", "Bonn") for user in everybody])
+    publish = {n: arguments[n] for n in ("stream_name", "format_options")}
+    with (
+        ScriptedKinesis() as kinesis,
+        deployed(airflow, fresh.connection, aws(kinesis.endpoint_url), DIFF, publish) as dag,
+    ):
+        assert dag.run(day(1)).state == "success"
+        sent.append([record.data for record in kinesis.taken])
+    assert sorted(sent[0]) == sorted(sent[1]), "by one task or by several: the same bytes and ids"
 
 
 def test_a_delivered_run_is_sent_again_only_if_asked(

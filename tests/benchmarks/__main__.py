@@ -10,6 +10,7 @@ import importlib
 import sys
 
 BENCHMARKS = {
+    "diff": "tests.benchmarks.diff",
     "delivery": "tests.benchmarks.delivery",
     "memory": "tests.benchmarks.memory",
     "throttling": "tests.benchmarks.throttling",

@@ -8,24 +8,25 @@ as by the operators, through the same hook. There is no peer: the bound is the s
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_kinesis_audience.delivery import deliver
 from airflow_kinesis_audience.demo.local_airflow import point_airflow_to
 from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
-from airflow_kinesis_audience.messages import Record
 from airflow_kinesis_audience.settled import Settled
 from tests.benchmarks.delivery import point_clients_to
-from tests.shards import BYTES, HASH_KEYS, RECORDS, Endpoint, sharded_kinesis
+from tests.shards import BYTES, RECORDS, Endpoint, make_feeds, sharded_kinesis
+
+if TYPE_CHECKING:
+    from airflow_kinesis_audience.messages import Record
 
 SECONDS = 40
-FEEDS, PARTITIONS = 16, 64
 USED, REFUSED = 0.95, 0.05
 
 
@@ -44,17 +45,7 @@ class Case:
 
     def feeds(self) -> list[Iterator[Record]]:
         """Make what the shards take in that time, spread evenly, in the feeds that a delivery has."""
-        count = int(self.shards * SECONDS * min(RECORDS, BYTES / self.size)) // FEEDS
-        return [self.records(feed, count) for feed in range(FEEDS)]
-
-    def records(self, feed: int, count: int) -> Iterator[Record]:
-        """Make a feed's records; each record's number stands at its beginning."""
-        rest = os.urandom(self.size // 2).hex().encode()
-        of_feed = PARTITIONS // FEEDS
-        for n in range(feed * count, (feed + 1) * count):
-            number, partition = b"%09d" % n, feed * of_feed + n % of_feed
-            key, hash_key = f"0123456789abcdef-{partition}", (2 * partition + 1) * HASH_KEYS // (2 * PARTITIONS)
-            yield Record(n, number + rest[len(number) + len(key) :], key, hash_key, 1, f"{n}")
+        return make_feeds(int(self.shards * SECONDS * min(RECORDS, BYTES / self.size)), self.size)
 
 
 def split_one(endpoint: Endpoint) -> None:

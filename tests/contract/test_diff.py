@@ -7,6 +7,8 @@ and since when; the warehouse must say the same, compacted or not.
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -18,12 +20,14 @@ from hypothesis import strategies as st
 from airflow_kinesis_audience import sync as sync_module
 from airflow_kinesis_audience.audience import Source, instant_text
 from airflow_kinesis_audience.exceptions import WarehouseRefused
+from airflow_kinesis_audience.guards import Guards
 from airflow_kinesis_audience.ledger import Ledger
 from airflow_kinesis_audience.sql import Kind
 from airflow_kinesis_audience.sync import Sync, Upkeep
 from tests.warehouses import (
     LET_ALL_THROUGH,
     People,
+    Watched,
     day,
     fresh_schema,
     insert_rows,
@@ -509,3 +513,28 @@ def test_columns_may_be_called_like_the_states_own_or_be_as_long_as_the_engine_a
         )
         assert [n for n in new if new[n] != old[n]] == [name]
         assert (new[name], old[name]) == (["changed"], [name])
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["one audience", "many"])
+@pytest.mark.parametrize("repeated", [False, True], ids=["users once", "a user twice"])
+def test_the_engine_scans_the_source_once_in_each_statement(warehouse, many, repeated):
+    people = People(warehouse, many=many)
+    plans = []
+
+    def explain(statement: str) -> None:
+        if statement.startswith("CREATE TABLE") and people.table in statement:
+            plans.append(warehouse.read_rows(f"EXPLAIN (FORMAT json) {statement}")[0][-1])
+
+    drop = Guards(max_exit_ratio=None, on_empty="exit_all", on_invalid_rows="drop")
+    people.put(*"abc", *("c" if repeated else "d"), email="x@example.com")
+    for number in range(3):
+        people.change("a", city=f"city {number}")
+        people.sync(Watched(warehouse, before=explain), guards=drop).run(day(number))
+    assert len(plans) == (6 if repeated else 3), "the first base and two change sets, once more without repetitions"
+    for plan in plans:
+        scans = re.findall(rf'"(?:Table|Relation Name)": "(?:\w+\.)*{people.table}"', plan_text(plan))
+        assert len(scans) == 1
+
+
+def plan_text(plan: Any) -> str:
+    return plan if isinstance(plan, str) else json.dumps(plan)

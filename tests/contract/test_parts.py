@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_kinesis_audience import delivery_log as delivery_log_module
+from airflow_kinesis_audience import feeds
 from airflow_kinesis_audience import sync as sync_module
 from airflow_kinesis_audience.exceptions import DeliveryChanged, DeliveryIncomplete, LedgerConflict
 from airflow_kinesis_audience.feeds import Part
@@ -112,6 +113,20 @@ def test_parts_send_the_bytes_keys_and_ids_of_one_task(people: People, kind: str
     assert set(alone.values()) == {1}
     if kind != "aggregated":
         assert members_of(stream.consume()) == people.members()
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_cell_that_is_rendered_in_pieces_gives_the_same_bytes(
+    people: People, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    delivery = small_delivery("shared", **FORMATS[kind])
+    whole = sent_by_one(people, delivery)
+    monkeypatch.setattr(feeds, "_ROWS_AT_ONCE", 1)
+    assert sent_by_one(people, delivery) == whole
+    # It would show if a format said so of itself that makes a message of several rows.
+    monkeypatch.setattr(type(delivery.renderer), "apart", True, raising=False)
+    is_same = sent_by_one(people, delivery) == whole
+    assert is_same == (kind == "mparticle")
 
 
 @pytest.mark.slow

@@ -1,0 +1,214 @@
+"""One stage of a run, or what it is compared with, measured in this process alone; see ``diff_ways.py``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_kinesis_audience.feeds import WHOLE, Part
+from airflow_kinesis_audience.formats import load_renderer
+from airflow_kinesis_audience.messages import KINESIS_LIMITS, Record
+from airflow_kinesis_audience.outbox import Outbox
+from airflow_kinesis_audience.sending import Sending
+from airflow_kinesis_audience.slices import ChangeSet, change_set_of
+from airflow_kinesis_audience.sql import render
+from airflow_kinesis_audience.terms import Delivery
+from tests.benchmarks.diff import UNBOUNDED, day, open_duckdb, sync
+from tests.warehouses import open_postgres, read_timeline
+
+if TYPE_CHECKING:
+    from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
+
+ROWS = 20_000
+PROPERTIES = ("city", "joined", "plan", "spend")
+
+
+def open_warehouse(where: str) -> SqlWarehouse:
+    kind, _, path = where.partition(":")
+    return open_duckdb(path, UNBOUNDED) if kind == "duckdb" else open_postgres(where)
+
+
+def find_change_set(warehouse: SqlWarehouse) -> ChangeSet:
+    """Find the second day's."""
+    ledger = sync(warehouse).ledger
+    timeline = read_timeline(ledger)
+    edge = timeline.find(day(2))
+    assert edge is not None
+    return change_set_of(ledger, timeline, edge)
+
+
+def make_delivery(
+    name: str = "changes", message_format: str = "amplitude_cohort", part: Part = WHOLE
+) -> Delivery:
+    options = {"user_properties": list(PROPERTIES)} if message_format == "amplitude_cohort" else {}
+    return Delivery(
+        destination=f"kinesis://us-east-1/{name}",
+        connection="aws_default",
+        message_format=message_format,
+        options=options,
+        renderer=load_renderer(message_format, options),
+        limits=KINESIS_LIMITS,
+        part=part,
+    )
+
+
+def diff_stage(where: str) -> int:
+    with open_warehouse(where) as warehouse:
+        summary = sync(warehouse).run(day(2))
+    return int(sum(summary[n] for n in ("entered", "exited", "updated")))
+
+
+def read_slices(where: str) -> int:
+    """Read as a publishing task does, and render nothing."""
+    with open_warehouse(where) as warehouse:
+        change_set = find_change_set(warehouse)
+        reader = change_set.reader(warehouse)
+        return sum(reader.read(number).num_rows for number in range(change_set.slices))
+
+
+def records_of(warehouse: SqlWarehouse) -> Iterator[Record]:
+    change_set = find_change_set(warehouse)
+    ignored: dict[str, Any] = {"append": lambda *_: None, "watch": lambda _: None}
+    for feed in Sending(warehouse, make_delivery(), change_set, {}, **ignored).feeds():
+        yield from feed
+
+
+def render_slices(where: str) -> int:
+    """Read, render and pack as a publishing task does, and put nothing."""
+    with open_warehouse(where) as warehouse:
+        return sum(record.changes for record in records_of(warehouse))
+
+
+def publish_stage(where: str, attempt: str) -> int:
+    """Deliver as a publishing task does, to a destination that has heard nothing."""
+    return publish(where, f"changes-{attempt}")
+
+
+def publish(where: str, name: str, message_format: str = "amplitude_cohort", part: Part = WHOLE) -> int:
+    from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
+
+    hook = KinesisStreamHook(name)
+    with open_warehouse(where) as warehouse:
+        delivery = make_delivery(name, message_format, part)
+        outbox = Outbox(sync(warehouse).ledger, delivery, hook.put)
+        # The first day is known there, so that the second alone is sent.
+        outbox.drain(day(1), on_first_run="baseline")
+        outbox.drain(day(2))
+        return outbox.report.delivered
+
+
+def publish_in_parts(where: str, parts: str, attempt: str) -> int:
+    """Deliver by several tasks at once, each in a process of its own."""
+    run = [sys.executable, "-m", "tests.benchmarks.diff_ways", "publish_part", where, parts]
+    tasks = [
+        subprocess.Popen([*run, str(n), f"shared-{parts}-{attempt}"], stdout=subprocess.PIPE, text=True)
+        for n in range(int(parts))
+    ]
+    return sum(int(json.loads(task.communicate()[0].splitlines()[-1])["found"]) for task in tasks)
+
+
+def publish_part(where: str, parts: str, number: str, name: str) -> int:
+    return publish(where, name, "mparticle_audience", Part(int(number), int(parts)))
+
+
+# -- what it is compared with
+
+
+def duckdb_stream(where: str) -> int:
+    """Read the table of changes in one stream of Arrow batches."""
+    import duckdb
+
+    with open_warehouse(where) as warehouse:
+        name = find_change_set(warehouse).table
+    with duckdb.connect(where.partition(":")[2], config=UNBOUNDED) as database:
+        told = f"SELECT * FROM state.\"{name}\" WHERE action <> 'audience'"
+        return sum(batch.num_rows for batch in database.sql(told).to_arrow_reader(ROWS))
+
+
+def whole_query(warehouse: SqlWarehouse) -> str:
+    """Return the query of all slices at once, with the columns that a slice has."""
+    from airflow_kinesis_audience import slices
+
+    change_set = find_change_set(warehouse)
+    query = slices._select(change_set, 0, None)
+    query.set("where", None)
+    return render(query.where("action <> 'audience'"), warehouse.dialect)
+
+
+def psycopg_stream(where: str) -> int:
+    import psycopg
+
+    with open_postgres(where) as warehouse:
+        query = whole_query(warehouse)
+    with psycopg.connect(where) as connection:
+        return sum(1 for _ in connection.cursor().stream(query.encode(), size=1_000))
+
+
+def named_cursor(where: str) -> int:
+    import psycopg
+
+    with open_postgres(where) as warehouse:
+        query = whole_query(warehouse)
+    with psycopg.connect(where) as connection, connection.cursor(name="benchmark") as cursor:
+        cursor.execute(query.encode())
+        return sum(len(rows) for rows in iter(lambda: cursor.fetchmany(ROWS), []))
+
+
+def frames_by_chunks(where: str) -> int:
+    import os
+
+    from airflow.providers.postgres.hooks.postgres import PostgresHook
+
+    with open_postgres(where) as warehouse:
+        query = whole_query(warehouse)
+    os.environ["AIRFLOW_CONN_BENCHMARK"] = where
+    return sum(len(f) for f in PostgresHook("benchmark").get_df_by_chunks(query, chunksize=ROWS, df_type="pandas"))
+
+
+def orjson_per_user(where: str) -> int:
+    """Make each user's JSON of columns that are lists; not packed into messages."""
+    import orjson
+
+    made = 0
+    for rows in tables(where):
+        columns = [rows[n].to_pylist() for n in ("user_id", *(f"new_{p}" for p in PROPERTIES))]
+        for user_id, *values in zip(*columns, strict=True):
+            told = {"user_id": user_id, "user_properties": dict(zip(PROPERTIES, values, strict=True))}
+            orjson.dumps(told, default=str)
+            made += 1
+    return made
+
+
+def pandas_to_dict(where: str) -> int:
+    """Make each user's JSON of a frame's dicts, as is often done; not packed into messages."""
+    made = 0
+    for rows in tables(where):
+        for row in rows.to_pandas().to_dict("records"):
+            told = {"user_id": row["user_id"], "user_properties": {p: row[f"new_{p}"] for p in PROPERTIES}}
+            json.dumps(told, default=str)
+            made += 1
+    return made
+
+
+def tables(where: str) -> Iterator[Any]:
+    with open_warehouse(where) as warehouse:
+        change_set = find_change_set(warehouse)
+        reader = change_set.reader(warehouse)
+        yield from (reader.read(number) for number in range(change_set.slices))
+
+
+WAYS = {
+    way.__name__: way
+    for way in (
+        *(diff_stage, read_slices, render_slices, publish_stage, publish_in_parts, publish_part),
+        *(duckdb_stream, psycopg_stream, named_cursor, frames_by_chunks, orjson_per_user, pandas_to_dict),
+    )
+}
+"""By name."""
+
+__all__ = ["WAYS", "Path", "time"]
