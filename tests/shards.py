@@ -23,6 +23,10 @@ from tests.scripted_kinesis import THROTTLE, Raw, ScriptedKinesis, Whole
 
 HASH_KEYS = 2**128
 FEEDS, PARTITIONS = 16, 64
+LANES = 100
+"""Of a feed: so many users, each of whose records stand in an order."""
+
+DIGITS = 9
 RECORDS, BYTES = 1_000, 1_000_000
 """What a shard takes in a second."""
 
@@ -104,10 +108,11 @@ class ShardedKinesis(ScriptedKinesis):
             said = f"Rate exceeded for shard {shard.name} in stream changes under account 123456789012."
             return {"ErrorCode": THROTTLE, "ErrorMessage": said}
         self._bytes += size
-        # A record's number stands at its beginning; within a hash key it is to ascend.
-        number = int(base64.b64decode(data[:12]))
-        self._overtaken += number <= self._last_of.get(where, -1)
-        self._last_of[where] = number
+        # A record begins with its number, and its lane's, within which the numbers are to ascend.
+        begins = base64.b64decode(data[: 4 * (2 * DIGITS) // 3])
+        number, lane = int(begins[:DIGITS]), int(begins[DIGITS:])
+        self._overtaken += number <= self._last_of.get(lane, -1)
+        self._last_of[lane] = number
         return {"SequenceNumber": f"{shard.taken:020}", "ShardId": shard.name}
 
     def obey(self, order: str, *arguments: Any) -> Any:
@@ -173,7 +178,10 @@ class Endpoint:
 
 
 def make_feeds(count: int, size: int) -> list[Iterator[Record]]:
-    """Make so many records of so many bytes, spread evenly over all shards, in the feeds that a delivery has."""
+    """Make so many records of so many bytes, spread evenly over all shards, in the feeds that a delivery has.
+
+    Each begins with its number and its lane's.
+    """
     return [_make_feed(feed, count // FEEDS, size) for feed in range(FEEDS)]
 
 
@@ -181,9 +189,10 @@ def _make_feed(feed: int, count: int, size: int) -> Iterator[Record]:
     rest = os.urandom(size // 2).hex().encode()
     of_feed = PARTITIONS // FEEDS
     for n in range(feed * count, (feed + 1) * count):
-        number, partition = b"%09d" % n, feed * of_feed + n % of_feed
+        partition, lane = feed * of_feed + n % of_feed, feed * LANES + n % LANES
+        begins = b"%0*d%0*d" % (DIGITS, n, DIGITS, lane)
         key, hash_key = f"0123456789abcdef-{partition}", (2 * partition + 1) * HASH_KEYS // (2 * PARTITIONS)
-        yield Record(n, number + rest[len(number) + len(key) :], key, hash_key, 1, f"{n}")
+        yield Record(n, begins + rest[len(begins) + len(key) :], key, hash_key, 1, f"{lane}")
 
 
 @contextmanager

@@ -42,9 +42,7 @@ def find_change_set(warehouse: SqlWarehouse) -> ChangeSet:
     return change_set_of(ledger, timeline, edge)
 
 
-def make_delivery(
-    name: str = "changes", message_format: str = "amplitude_cohort", part: Part = WHOLE
-) -> Delivery:
+def make_delivery(name: str = "changes", message_format: str = "amplitude_cohort", part: Part = WHOLE) -> Delivery:
     options = {"user_properties": list(PROPERTIES)} if message_format == "amplitude_cohort" else {}
     return Delivery(
         destination=f"kinesis://us-east-1/{name}",

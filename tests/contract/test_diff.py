@@ -530,7 +530,9 @@ def test_the_engine_scans_the_source_once_in_each_statement(warehouse, many, rep
     for number in range(3):
         people.change("a", city=f"city {number}")
         people.sync(Watched(warehouse, before=explain), guards=drop).run(day(number))
-    assert len(plans) == (6 if repeated else 3), "the first base and two change sets, once more without repetitions"
+    assert len(plans) == (6 if repeated else 3), (
+        "the first base and two change sets, once more without repetitions"
+    )
     for plan in plans:
         scans = re.findall(rf'"(?:Table|Relation Name)": "(?:\w+\.)*{people.table}"', plan_text(plan))
         assert len(scans) == 1

@@ -43,7 +43,7 @@ def put(
         found = endpoint.report()
     assert tally.failure is None
     assert tally.delivered == sum(found["taken"].values()) == count // 16 * 16
-    assert found["overtaken"] == 0, "within a hash key the order is kept, whatever is refused"
+    assert found["overtaken"] == 0, "within a lane the order is kept, whatever is refused"
     return found
 
 
@@ -60,7 +60,7 @@ def share_used(found: dict[str, Any], shard: str, size: int) -> float:
 @pytest.mark.parametrize(("shards", "size"), [(1, 100), (4, 100), (4, 50_000), (16, 1_000)])
 def test_each_shard_is_put_to_as_fast_as_it_takes(shards: int, size: int) -> None:
     found = put(shards, size)
-    assert share_refused(found) < 0.1
+    assert share_refused(found) < 0.2, "nearly all of it in the first second, when nothing is known"
     assert all(share_used(found, shard, size) > 0.8 for shard in found["taken"])
 
 
