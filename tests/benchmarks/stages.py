@@ -1,4 +1,4 @@
-"""Where the time of a whole run goes: ten million members, three in a hundred changed, from the table to the stream.
+"""Where the time of a whole run goes: ten million members, three in a hundred changed, from table to stream.
 
 Each stage runs in a process of its own on the same change set: the diff; reading its rows in slices; reading and
 rendering them to packed records; and all of it, delivered to an endpoint in another process that answers at once.
