@@ -166,15 +166,25 @@ WAYS: dict[str, tuple[Callable[..., Any], Sequence[str]]] = {
 
 def main(name: str, *arguments: str) -> None:
     """Run one way and print what it took."""
-    way, modules = WAYS[name]
-    for module in modules:
-        importlib.import_module(module)
+    if name in WAYS:
+        way, modules = WAYS[name]
+        for module in modules:
+            importlib.import_module(module)
+    else:
+        way = importlib.import_module("tests.benchmarks.stage_ways").WAYS[name]
+    base = _peak_mib()
     written, cpu, began = _bytes_written(), time.process_time(), time.perf_counter()
     found = way(*arguments)
     took = {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu, "found": found}
+    took |= {"base_mib": base, "peak_mib": _peak_mib(), "written": _bytes_written() - written}
+    print(json.dumps(took))
+
+
+def _peak_mib() -> int:
     # Not ru_maxrss: that begins with the peak of the process that started this one.
-    peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024  # type: ignore[index]
-    print(json.dumps({**took, "peak_mib": peak, "written": _bytes_written() - written}))
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) // 1024
 
 
 def _bytes_written() -> int:
