@@ -12,25 +12,21 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_audience.exceptions import (
-    DeliveryChanged,
-    DeliveryIncomplete,
-    LedgerConflict,
-    WarehouseRefused,
-)
+from airflow_kinesis_audience.exceptions import DeliveryChanged, LedgerConflict, WarehouseRefused
+from airflow_kinesis_audience.feeds import WHOLE
 from airflow_kinesis_audience.ledger import Event, Ledger
 from airflow_kinesis_audience.standing import Standing, read_standings
 from airflow_kinesis_audience.timeline import Timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     from airflow_kinesis_audience.terms import Delivery
 
 
-FIRST_PART_SECONDS = 600.0
-"""How long a part waits for the first one."""
+SNAPSHOT_SECONDS = 600.0
+"""How long a part waits for another that writes a table for all, before it does so itself."""
 
 _LOOK_SECONDS = 1.0
 
@@ -108,20 +104,28 @@ class DeliveryLog:
                 self.append(whole, Event.DELIVERED, as_of, told)
                 return sum(int(detail["delivered"]) for detail in ends if not detail.get("resend"))
 
-    def await_first_part(self, ready: Callable[[Standing], bool]) -> Standing:
-        """Wait for what the first part alone does: to attach the destination, and to write what it is told first.
+    def await_snapshot(self) -> Standing:
+        """Wait while another part writes what the destination is told first, unless that takes too long.
 
-        :raises DeliveryIncomplete: if it takes too long; the next attempt waits again.
+        :returns: what shows that nobody does; whoever writes it now appends to just this.
         """
-        deadline = time.monotonic() + FIRST_PART_SECONDS
-        while not ready(standing := self.read()[1]):
-            if time.monotonic() > deadline:
-                raise DeliveryIncomplete(
-                    f"part 0 of the delivery to {self.delivery.destination} has not begun for "
-                    f"{FIRST_PART_SECONDS:.0f} s, and it attaches the destination for all; let it run"
-                )
+        deadline = time.monotonic() + SNAPSHOT_SECONDS
+        while True:
+            standing = self.read()[1]
+            known = standing.snapshot or {}
+            is_mine = known.get("by", self.delivery.part.number) == self.delivery.part.number
+            if is_mine or known.get("written") or standing.cursor or time.monotonic() > deadline:
+                return standing
             time.sleep(_LOOK_SECONDS)
-        return standing
+
+    @contextlib.contextmanager
+    def unless_another_part_was_faster(self) -> Iterator[None]:
+        """Let a part look again where another has written what it was about to; a task alone stops."""
+        try:
+            yield
+        except LedgerConflict:
+            if self.delivery.part == WHOLE:
+                raise
 
     @contextlib.contextmanager
     def unless_overtaken(self) -> Iterator[None]:

@@ -120,13 +120,15 @@ class Outbox:
                 'on_first_run is "fail". Choose "enter_all" to tell it of all members, or "baseline" if it knows '
                 "them"
             )
-        if self.delivery.part.number:
-            return self.log.await_first_part(lambda standing: standing.attached is not None)
         self._seal(as_of)
-        timeline, standing = self.log.read()
-        # Attached to a membership that is gone, it could never be told anything.
-        timeline.tables(self.ledger.schema, as_of)
-        return self.log.attach(standing, as_of, on_first_run)
+        while True:
+            timeline, standing = self.log.read()
+            if standing.attached is not None:
+                return standing
+            # Attached to a membership that is gone, it could never be told anything.
+            timeline.tables(self.ledger.schema, as_of)
+            with self.log.unless_another_part_was_faster():
+                return self.log.attach(standing, as_of, on_first_run)
 
     def _seal(self, as_of: datetime) -> Edge:
         """Make a change set immutable: from here on a delivery relies on it."""
@@ -145,9 +147,7 @@ class Outbox:
         """Give the change sets that this task has not sent, oldest first."""
         assert whole.attached is not None  # noqa: S101
         if whole.cursor is None and not own.has(whole.attached):
-            if self.delivery.part.number:
-                self.log.await_first_part(lambda s: bool(s.cursor or (s.snapshot or {}).get("written")))
-            yield write_snapshot(self.log, whole.attached)
+            yield self._write_snapshot(whole.attached)
         timeline, _ = self.log.read()
         cursor = max(found for found in (whole.attached, whole.cursor, own.cursor) if found)
         for edge in timeline.after(cursor, as_of):
@@ -157,6 +157,12 @@ class Outbox:
             sealed = timeline.find(edge.as_of)
             assert sealed is not None  # noqa: S101
             yield change_set_of(self.ledger, timeline, sealed)
+
+    def _write_snapshot(self, as_of: datetime) -> ChangeSet:
+        while True:
+            seen = self.log.await_snapshot()
+            with self.log.unless_another_part_was_faster():
+                return write_snapshot(self.log, as_of, seen=seen)
 
     def _drop_snapshot(self) -> None:
         if self.delivery.part == WHOLE:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.diff import select_counts
 from airflow_kinesis_audience.exceptions import LedgerConflict
+from airflow_kinesis_audience.feeds import WHOLE
 from airflow_kinesis_audience.ledger import Event
 from airflow_kinesis_audience.profiling import ProfileSet, count_slices, select_profiles
 from airflow_kinesis_audience.retelling import select_entries, select_truth
@@ -24,16 +25,21 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_audience.delivery_log import DeliveryLog
     from airflow_kinesis_audience.ledger import Ledger
+    from airflow_kinesis_audience.standing import Standing
 
 
-def write_snapshot(log: DeliveryLog, as_of: datetime, *, keep: bool = True, truth: bool = False) -> ChangeSet:
+def write_snapshot(
+    log: DeliveryLog, as_of: datetime, *, keep: bool = True, truth: bool = False, seen: Standing | None = None
+) -> ChangeSet:
     """Write the change set in which everybody enters, or find the one that an earlier attempt wrote.
 
     :param keep: for a later attempt to go on with.
     :param truth: let all exit, too, who are known to have left.
+    :param seen: what the log said when it was decided to write it, if that is to hold still.
     """
     ledger = log.ledger
     timeline, standing = log.read()
+    standing = seen or standing
     edge = timeline.find(as_of)
     assert edge is not None  # noqa: S101
     tables = timeline.tables(ledger.schema, as_of)
@@ -44,7 +50,7 @@ def write_snapshot(log: DeliveryLog, as_of: datetime, *, keep: bool = True, trut
         return {}
 
     known = (standing.snapshot or {}) if keep else None
-    name = find_or_write(log, Event.SNAPSHOT, known, as_of, {}, write)["table"]
+    name = find_or_write(log, Event.SNAPSHOT, known, as_of, {}, write, seen=seen)["table"]
     return replace(
         change_set_of(ledger, timeline, edge),
         previous_as_of=None,
@@ -90,6 +96,8 @@ def find_or_write(
     about: Mapping[str, Any],
     write: Callable[[str], Mapping[str, Any]],
     what: str = "",
+    *,
+    seen: Standing | None = None,
 ) -> Mapping[str, Any]:
     """Find the table that an earlier attempt wrote, or announce one and write it; gives what is known of it.
 
@@ -97,6 +105,7 @@ def find_or_write(
     :param about: what the table is made of, if there may be several.
     :param write: writes the table of that name, and says what else is to be known of it.
     :param what: what the table's name begins with, by default the event.
+    :param seen: what the log said when ``known`` was read, if that is to hold still.
     """
     name = table_name(what or event.value, log.ledger.sync_id, as_of, uuid.uuid4().hex[:6])
     if known is None:
@@ -105,8 +114,8 @@ def find_or_write(
         return known
     if known:
         drop_table(log.ledger.warehouse, table(log.ledger.schema, known["table"]))
-    _, standing = log.look()
-    detail = {"table": name, **about}
+    standing = seen or log.look()[1]
+    detail = {"table": name, **about, **({} if log.delivery.part == WHOLE else {"by": log.delivery.part.number})}
     standing = log.append(standing, event, as_of, detail)
     detail |= {**write(name), "written": True}
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import threading
+import time
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from tests.warehouses import (
     Killed,
     People,
     Stream,
+    Watched,
     day,
     members_of,
     open_outbox,
@@ -200,14 +202,39 @@ def test_what_is_half_sent_in_parts_is_finished_in_as_many(people: People, began
     assert members_of(stream.consume()) == people.members()
 
 
-def test_a_part_waits_for_the_first_which_attaches_the_destination(
-    people: People, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("order", [(3, 1, 0, 2), (2, 3, 1, 0)])
+def test_whichever_part_comes_first_attaches_the_destination_for_all(
+    people: People, order: tuple[int, ...]
 ) -> None:
-    monkeypatch.setattr(delivery_log_module, "FIRST_PART_SECONDS", 0.0)
     delivery, stream = small_delivery("shared"), Stream()
-    with pytest.raises(DeliveryIncomplete, match="part 0 of the delivery to kinesis://eu-west-1/shared"):
-        publish(people, stream, 0, part(delivery, 1, 2))
+    alone = sent_by_one(people, delivery)
+    for number in range(DAYS):
+        for each in order:
+            publish(people, stream, number, part(delivery, each, 4))
+    assert sent(stream) == alone
+    assert members_of(stream.consume()) == people.members()
+
+
+@pytest.mark.parametrize("goes_on", [1, 2], ids=["itself", "another"])
+def test_a_part_that_is_killed_while_it_writes_for_all_is_waited_for_and_then_replaced(
+    people: People, monkeypatch: pytest.MonkeyPatch, goes_on: int
+) -> None:
+    monkeypatch.setattr(delivery_log_module, "SNAPSHOT_SECONDS", 0.5)
+    monkeypatch.setattr(delivery_log_module, "_LOOK_SECONDS", 0.1)
+    delivery, stream = small_delivery("shared"), Stream()
+    alone = sent_by_one(people, delivery)
+    dying = Watched(people.warehouse)
+    dying.after = lambda sql: dying.kill() if "snapshot_" in sql and sql.startswith("CREATE TABLE") else None
+    with pytest.raises(Killed):
+        publish(people, stream, 0, part(delivery, 1, 4), dying)
     assert not stream.taken
+    began = time.monotonic()
+    publish(people, stream, 0, part(delivery, goes_on, 4))
+    assert (time.monotonic() - began >= 0.5) == (goes_on != 1), "its own retry need not wait"
+    for number, each in itertools.product(range(DAYS), range(4)):
+        publish(people, stream, number, part(delivery, each, 4))
+    assert sent(stream) == alone
+    assert len([name for name in people.tables() if name.startswith("snapshot")]) == 0
 
 
 @pytest.mark.slow
