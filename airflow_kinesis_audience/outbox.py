@@ -1,9 +1,8 @@
 """The outbox: what a destination still has to be told, sent in order, exactly once as far as anybody can know.
 
 Each delivery has its own cursor. Draining sends every change set after the cursor, up to the run's, oldest
-first. What is about to be sent is written down before the first record and how far it got after every answer,
-so that a killed attempt goes on with the same bytes and ids from what was acknowledged. An error leaves the
-cursor.
+first. What is about to be sent is written down before the first record, and how far it got again and again, so
+that a killed attempt goes on with the same bytes and ids from what was written last. An error leaves the cursor.
 """
 
 from __future__ import annotations
