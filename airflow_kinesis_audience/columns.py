@@ -6,7 +6,7 @@ Arrow never needs them. It can be read and not changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import compress, count, islice
 from operator import ne
 from typing import TYPE_CHECKING, Any
@@ -65,6 +65,35 @@ def find_breaks(column: Sequence[Any]) -> Iterator[int]:
 
     ends: list[int] = pc.run_end_encode(column.array).run_ends.to_pylist()
     return iter(ends[:-1])
+
+
+def first_letters(column: Sequence[str], count: int) -> Sequence[str]:
+    """Give the first letters of each text."""
+    if not isinstance(column, ArrowColumn):
+        return [text[:count] for text in column]
+    import pyarrow.compute as pc
+
+    return ArrowColumn(pc.utf8_slice_codeunits(column.array, 0, count))
+
+
+def find_rows(column: Sequence[Any], rows: range, values: Collection[str]) -> Sequence[int]:
+    """Find, among rows side by side, those that have one of the values."""
+    if not isinstance(column, ArrowColumn):
+        return [row for row in rows if column[row] in values]
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    has = pc.is_in(column.array.slice(rows.start, len(rows)), value_set=pa.array(values))
+    return pc.add(pc.indices_nonzero(has), pa.scalar(rows.start, pa.uint64())).to_pylist()  # type: ignore[no-any-return]
+
+
+def take_rows(column: Sequence[Any], rows: Sequence[int]) -> Sequence[Any]:
+    """Give the values of some rows."""
+    if not isinstance(column, ArrowColumn):
+        return [column[row] for row in rows]
+    import pyarrow as pa
+
+    return ArrowColumn(column.array.take(pa.array(rows, pa.int64())))
 
 
 def value_at(column: Sequence[Any], row: int) -> Any:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from sqlglot import exp
 
+    from airflow_kinesis_audience.dialects import Dialect
     from airflow_kinesis_audience.layout import Column, Layout
-    from airflow_kinesis_audience.sql import Dialect
 
 Named = tuple[str, "exp.Query", "bool | None"]
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.audience import Source
+from airflow_kinesis_audience.dialects import Kind, kind_of
 from airflow_kinesis_audience.layout import Layout, layout_of
-from airflow_kinesis_audience.sql import Kind, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from airflow_kinesis_audience.dialects import Dialect
     from airflow_kinesis_audience.events import EventSource
-    from airflow_kinesis_audience.sql import Dialect
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

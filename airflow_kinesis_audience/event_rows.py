@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.audience import instant_text
+from airflow_kinesis_audience.dialects import Kind
 from airflow_kinesis_audience.events import Events, EventSource, Interval
 from airflow_kinesis_audience.identity import is_wrong
 from airflow_kinesis_audience.membership import bucket_of, padded, with_expressions
@@ -25,15 +26,15 @@ from airflow_kinesis_audience.slices import (
     slice_of,
 )
 from airflow_kinesis_audience.source import key_text, value_of
-from airflow_kinesis_audience.sql import SOURCE_PLACEHOLDER, Kind, Warehouse, column, render, table, text
+from airflow_kinesis_audience.sql import SOURCE_PLACEHOLDER, Warehouse, column, render, table, text
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from sqlglot import exp
 
+    from airflow_kinesis_audience.dialects import Dialect
     from airflow_kinesis_audience.event_layout import EventLayout
     from airflow_kinesis_audience.layout import Layout
-    from airflow_kinesis_audience.sql import Dialect
 
 BATCH_ROWS = 500
 """Most events of a batch."""

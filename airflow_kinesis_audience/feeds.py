@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import lru_cache
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class CellReader:
     def __init__(self, reader: Reader, *, partitions: int, apart: bool) -> None:
         self._reader = reader
         self._feeds = count_feeds(partitions)
-        self._read = lru_cache(_KEPT_SLICES)(reader.read)
+        self._read = lru_cache(_KEPT_SLICES)(self._read_by_feed)
         self._apart = apart
 
     def read(self, cell: Cell) -> Iterator[Any]:
@@ -102,12 +103,22 @@ class CellReader:
             yield self._reader.make(table.slice(start, rows))
 
     def _rows(self, cell: Cell) -> pa.Table:
+        rows, ends = self._read(cell.slice)
+        start = ends[cell.feed - 1] if cell.feed else 0
+        return rows.slice(start, ends[cell.feed] - start)
+
+    def _read_by_feed(self, number: int) -> tuple[pa.Table, list[int]]:
+        """Read a slice with the rows of each feed side by side, in their order, and where those of each end."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        table = self._read(cell.slice)
+        rows = self._reader.read(number)
         if self._feeds == 1:
-            return table
-        each = MOST_FEEDS // self._feeds
-        digits = pa.array(f"{digit:x}" for digit in range(cell.feed * each, (cell.feed + 1) * each))
-        return table.filter(pc.is_in(pc.utf8_slice_codeunits(table["bucket"], 0, 1), value_set=digits))
+            return rows, [rows.num_rows]
+        digits = pc.utf8_slice_codeunits(rows["bucket"], 0, 1)
+        names = pa.array(f"{digit:x}" for digit in range(MOST_FEEDS))
+        feeds = pc.divide(pc.index_in(digits, value_set=names), MOST_FEEDS // self._feeds)
+        found = {one["values"]: one["counts"] for one in pc.value_counts(feeds).to_pylist()}
+        # Sorting keeps the order of equals.
+        ends = accumulate(found.get(feed, 0) for feed in range(self._feeds))
+        return rows.take(pc.sort_indices(feeds)).combine_chunks(), list(ends)

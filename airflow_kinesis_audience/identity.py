@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from sqlglot import exp
 
     from airflow_kinesis_audience.audience import IdentityRule
+    from airflow_kinesis_audience.dialects import Dialect
     from airflow_kinesis_audience.layout import Column
-    from airflow_kinesis_audience.sql import Dialect
 
 _WHITE = " \t\n\r\v\f\u00a0\u200b\ufeff"
 _PUNCTUATION = _WHITE + "()-./\u2010\u2011\u2012\u2013"

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.audience import AS_IT_IS, IdentityRule
-from airflow_kinesis_audience.sql import Dialect, Kind, is_list, kind_of, state_column
+from airflow_kinesis_audience.dialects import Dialect, Kind, is_list, kind_of, state_column
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

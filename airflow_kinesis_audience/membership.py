@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_audience.audience import Action, instant_text
-from airflow_kinesis_audience.sql import Kind, column, table, text
+from airflow_kinesis_audience.dialects import Kind
+from airflow_kinesis_audience.sql import column, table, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

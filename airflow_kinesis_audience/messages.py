@@ -233,6 +233,11 @@ def partition_number(bucket: str, partitions: int) -> int:
     return int(bucket, 16) * partitions // _MEMBER_BUCKETS
 
 
+def digits_of(partitions: int) -> int:
+    """Return how many of a bucket's digits tell its partition."""
+    return max(1, -(-(partitions.bit_length() - 1) // 4))
+
+
 def partition_of(audience_id: str, bucket: str, partitions: int) -> tuple[str, int]:
     """Return the partition key and explicit hash key for a user's bucket of an audience.
 

@@ -13,9 +13,10 @@ import orjson
 
 from airflow_kinesis_audience.audience import Changes, instant_text
 from airflow_kinesis_audience.columns import ArrowColumn
+from airflow_kinesis_audience.dialects import Kind
 from airflow_kinesis_audience.diff import select_audience_rows
 from airflow_kinesis_audience.membership import AUDIENCE, with_expressions
-from airflow_kinesis_audience.sql import Kind, Warehouse, column, render, table
+from airflow_kinesis_audience.sql import Warehouse, column, render, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_audience.audience import Source, instant_text
+from airflow_kinesis_audience.dialects import Kind
 from airflow_kinesis_audience.identity import identity_value, is_wrong
 from airflow_kinesis_audience.membership import (
     MEMBER,
@@ -20,15 +21,15 @@ from airflow_kinesis_audience.membership import (
     padded,
     with_expressions,
 )
-from airflow_kinesis_audience.sql import SOURCE_PLACEHOLDER, Kind, column, table, text
+from airflow_kinesis_audience.sql import SOURCE_PLACEHOLDER, column, table, text
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlglot import exp
 
+    from airflow_kinesis_audience.dialects import Dialect
     from airflow_kinesis_audience.layout import Column, Layout
-    from airflow_kinesis_audience.sql import Dialect
 
 
 def select_first_base(

@@ -1,4 +1,4 @@
-"""Dialects: what sqlglot covers, and the little that it does not.
+"""How statements are built, rendered and run, and how what they make is named.
 
 Statements are built once as sqlglot expressions with every identifier quoted, then rendered for the engine. The
 author's query alone is spliced in as it was written, so that it means exactly what its author tested.
@@ -9,70 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_kinesis_audience.audience import instant_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     import pyarrow as pa
     from sqlglot import exp
 
+    from airflow_kinesis_audience.dialects import Dialect
+
 SOURCE_PLACEHOLDER = "author's query"
-
-
-class Kind(StrEnum):
-    """What a column's values are once they leave the warehouse."""
-
-    BOOLEAN = "boolean"
-    INTEGER = "integer"
-    FLOAT = "float"
-    TEXT = "text"
-    DATE = "date"
-    TIMESTAMP = "timestamp"
-    EXACT = "exact"
-    """Decimals, integers beyond 64 bits and UUIDs: compared natively, read as text."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Dialect:
-    """What an engine needs to be told.
-
-    :param name: sqlglot's name of the dialect.
-    :param identifier_bytes: longest identifier, in bytes of UTF-8.
-    :param fingerprint: SQL function from text to a 64-bit integer that never changes between versions of
-        the engine, or none where comparing columns measures faster, as on PostgreSQL.
-    :param list_functions: whether lists have functions that take a lambda; they are 25 times as fast as unnesting
-        them in a subquery, on DuckDB.
-    :param hashes_bytes: whether SHA256 takes bytes, not text.
-    :param after_write: statements to run on a new table, with ``{table}`` in them.
-    :param index_slices: statements that make reading a slice of a new table cheap, likewise, with ``{column}``.
-    """
-
-    name: str
-    identifier_bytes: int
-    fingerprint: str | None = None
-    list_functions: bool = False
-    hashes_bytes: bool = False
-    after_write: tuple[str, ...] = ()
-    index_slices: tuple[str, ...] = ()
-
-
-DIALECTS: Mapping[str, Dialect] = {
-    "duckdb": Dialect(name="duckdb", identifier_bytes=255, fingerprint="MD5_NUMBER_LOWER", list_functions=True),
-    "postgres": Dialect(
-        name="postgres",
-        identifier_bytes=63,
-        hashes_bytes=True,
-        after_write=("ANALYZE {table}",),
-        index_slices=('CREATE INDEX ON {table} ("{column}")',),
-    ),
-}
-"""By the connection type of Airflow's hook."""
 
 
 class Warehouse(Protocol):
@@ -219,66 +169,3 @@ def _slug(sync_id: str) -> str:
     """Shorten a sync's name to at most 28 ASCII characters that no other sync has."""
     digest = hashlib.blake2b(sync_id.encode(), digest_size=4).hexdigest()
     return f"{re.sub(r'[^a-z0-9]+', '_', sync_id.lower()).strip('_')[:19]}_{digest}"
-
-
-def state_column(source_column: str, dialect: Dialect) -> str:
-    """Shorten a source column's name so that a prefix of four bytes fits before it."""
-    longest = dialect.identifier_bytes - 4
-    encoded = source_column.encode()
-    if len(encoded) <= longest:
-        return source_column
-    digest = hashlib.blake2b(encoded, digest_size=4).hexdigest()
-    return f"{encoded[: longest - 9].decode(errors='ignore')}_{digest}"
-
-
-_KINDS: Mapping[str, Kind] = {
-    **dict.fromkeys(("BOOLEAN",), Kind.BOOLEAN),
-    **dict.fromkeys(
-        ("TINYINT", "SMALLINT", "MEDIUMINT", "INT", "BIGINT", "UTINYINT", "USMALLINT", "UINT"), Kind.INTEGER
-    ),
-    **dict.fromkeys(("FLOAT", "DOUBLE"), Kind.FLOAT),
-    **dict.fromkeys(("TEXT", "VARCHAR", "CHAR", "NCHAR", "NVARCHAR", "ENUM"), Kind.TEXT),
-    **dict.fromkeys(("DATE", "DATE32"), Kind.DATE),
-    **dict.fromkeys(("TIMESTAMPTZ", "TIMESTAMPLTZ"), Kind.TIMESTAMP),
-    **dict.fromkeys(("DECIMAL", "BIGDECIMAL", "INT128", "UBIGINT", "UINT128", "UUID"), Kind.EXACT),
-}
-_NAIVE = ("TIMESTAMP", "TIMESTAMPNTZ", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "DATETIME")
-
-
-def is_list(type_name: str, dialect: Dialect) -> bool:
-    """Tell whether an engine's type holds several values."""
-    from sqlglot import exp
-
-    return bool(data_type(type_name, dialect).is_type(exp.DataType.Type.ARRAY, exp.DataType.Type.LIST))
-
-
-def data_type(type_name: str, dialect: Dialect) -> exp.DataType:
-    """Build a type from the engine's name of it; a type that is not known is passed on as it is called."""
-    from sqlglot import exp
-
-    return exp.DataType.build(type_name, dialect=dialect.name, udt=True)
-
-
-def kind_of(type_name: str, column_name: str, dialect: Dialect) -> Kind:
-    """Classify an engine's type.
-
-    :raises ValueError: if its values have no one JSON form; the sentence says what to cast to.
-    """
-    from sqlglot import exp
-    from sqlglot.errors import ParseError
-
-    try:
-        found = str(exp.DataType.build(type_name, dialect=dialect.name).this.value)
-    except ParseError:
-        found = "UNKNOWN"
-    if found in _KINDS:
-        return _KINDS[found]
-    if found in _NAIVE:
-        raise ValueError(
-            f"column {column_name!r} is a {type_name}, without a time zone, so its instants are not known; "
-            f"say which zone it is in, for example: {column_name} AT TIME ZONE 'UTC' AS {column_name}"
-        )
-    raise ValueError(
-        f"column {column_name!r} is of type {type_name}, which has no single JSON form; "
-        f"cast it in the query, for example: CAST({column_name} AS VARCHAR) AS {column_name}"
-    )

@@ -12,10 +12,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_audience.audience import instant_text
+from airflow_kinesis_audience.dialects import data_type
 from airflow_kinesis_audience.ledger import Event
 from airflow_kinesis_audience.membership import Tables, select_base
 from airflow_kinesis_audience.retelling import select_history
-from airflow_kinesis_audience.sql import data_type, table, view_name, write_table, write_view
+from airflow_kinesis_audience.sql import table, view_name, write_table, write_view
 from airflow_kinesis_audience.standing import read_standings
 from airflow_kinesis_audience.timeline import Edge, Timeline
 

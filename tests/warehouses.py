@@ -22,6 +22,7 @@ import pytest
 
 from airflow_kinesis_audience.audience import Changes, Source
 from airflow_kinesis_audience.consumer import AudienceConsumer
+from airflow_kinesis_audience.dialects import DIALECTS
 from airflow_kinesis_audience.formats import load_renderer
 from airflow_kinesis_audience.guards import Guards
 from airflow_kinesis_audience.hooks.duckdb import DuckDbWarehouse
@@ -32,7 +33,7 @@ from airflow_kinesis_audience.messages import KINESIS_LIMITS, Limits, Outcome, R
 from airflow_kinesis_audience.outbox import Outbox
 from airflow_kinesis_audience.retries import RetryPolicy
 from airflow_kinesis_audience.slices import change_set_of, read_audience_names, read_slice
-from airflow_kinesis_audience.sql import DIALECTS, render
+from airflow_kinesis_audience.sql import render
 from airflow_kinesis_audience.standing import Standing
 from airflow_kinesis_audience.sync import Sync
 from airflow_kinesis_audience.terms import Delivery

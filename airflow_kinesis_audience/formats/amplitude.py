@@ -11,21 +11,22 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import compress, pairwise
 from typing import TYPE_CHECKING, ClassVar
 
 import orjson
 
 from airflow_kinesis_audience.audience import Action, Changes, Updated, epoch_seconds
-from airflow_kinesis_audience.columns import find_breaks, value_at
+from airflow_kinesis_audience.columns import find_breaks, find_rows, first_letters, take_rows, value_at
 from airflow_kinesis_audience.exceptions import MessageTooLarge
-from airflow_kinesis_audience.formats.values import encode, render_array, render_column, require_texts
+from airflow_kinesis_audience.formats.values import encode, render_array, require_texts
 from airflow_kinesis_audience.messages import (
     Direction,
     Envelope,
     Lifecycle,
     Message,
     Notice,
+    digits_of,
     partition_number,
     partition_of,
 )
@@ -164,19 +165,20 @@ class AmplitudeCohort:
 
     def _telling(self, changes: Changes, rows: range, names: Sequence[str]) -> Sequence[int]:
         """Return the updates that differ in what is sent; the others have nothing to say in this format."""
-        if not names:
-            return []
-        asked = [row for row in rows if changes.updated[row] in (Updated.PROPERTIES, Updated.BOTH)]
+        asked = find_rows(changes.updated, rows, (Updated.PROPERTIES, Updated.BOTH)) if names else []
         if self.user_properties is True or not asked:
             return asked
-        differs = [False] * len(asked)
+        import pyarrow.compute as pc
+
+        differs = None
         for name in names:
             new, old = (
-                render_column(f"property {name}", [column[row] for row in asked])
+                render_array(f"property {name}", take_rows(column, asked))
                 for column in (changes.new_properties[name], changes.old_properties[name])
             )
-            differs = [known or a != b for known, a, b in zip(differs, new, old, strict=True)]
-        return [row for row, tells in zip(asked, differs, strict=True) if tells]
+            found = pc.not_equal(new, old)
+            differs = found if differs is None else pc.or_(differs, found)
+        return list(compress(asked, differs.to_pylist())) if differs is not None else []
 
     def _render_run(
         self, changes: Changes, envelope: Envelope, users: _Users, run: _Run, rows: Sequence[int]
@@ -210,7 +212,7 @@ def _find_runs(changes: Changes, partitions: int) -> Iterator[_Run]:
         return
     starts = {0, *find_breaks(changes.audience_id), *find_breaks(changes.action)}
     number = None
-    for row in (0, *find_breaks(changes.bucket)):
+    for row in (0, *find_breaks(first_letters(changes.bucket, digits_of(partitions)))):
         before, number = number, partition_number(value_at(changes.bucket, row), partitions)
         if number != before:
             starts.add(row)

@@ -102,11 +102,43 @@ def _render_plain(array: pa.Array) -> pa.Array | None:
         low, high = bounds["min"] or 0, bounds["max"] or 0
         exact = low >= -LARGEST_EXACT_INTEGER and high <= LARGEST_EXACT_INTEGER
         return array.cast(pa.large_string()).cast(pa.large_binary()) if exact else None
+    if pa.types.is_date(array.type) or pa.types.is_timestamp(array.type):
+        return _quoted(_render_times(array)) if _in_python(array) else None
     if not pa.types.is_string(array.type) or _has_escapes(array):
         return None
+    return _quoted(array)
+
+
+def _quoted(array: pa.Array) -> pa.Array:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     quote = pa.scalar(b'"', pa.large_binary())
     nothing = pa.scalar(b"", pa.large_binary())
     return pc.binary_join_element_wise(quote, array.cast(pa.large_binary()), quote, nothing)
+
+
+def _in_python(array: pa.Array) -> bool:
+    """Tell whether all dates or instants lie in the years that Python has; others are an error elsewhere."""
+    import pyarrow.compute as pc
+
+    try:
+        pc.min_max(array).as_py()
+    except (OverflowError, ValueError):
+        return False
+    return True
+
+
+def _render_times(array: pa.Array) -> pa.Array:
+    """Render dates, and instants with their microseconds only where there are any."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_date(array.type):
+        return array.cast(pa.string())
+    whole = array.cast(pa.timestamp("s", "UTC"), safe=False)
+    text = pc.if_else(pc.equal(whole.cast(array.type), array), whole.cast(pa.string()), array.cast(pa.string()))
+    return pc.replace_substring(text, " ", "T")
 
 
 def _has_escapes(array: pa.Array) -> bool:

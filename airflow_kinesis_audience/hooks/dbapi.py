@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from airflow_kinesis_audience.sql import Dialect
+    from airflow_kinesis_audience.dialects import Dialect
 
 
 class SqlWarehouse:

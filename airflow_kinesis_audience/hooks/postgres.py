@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from airflow_kinesis_audience.sql import Dialect
+    from airflow_kinesis_audience.dialects import Dialect
 
 _TEMPORARY = ("08", "40", "53", "55", "57", "58")
 _WITHOUT_VALUES = ("0A", "21", "25", "3D", "3F", "42")

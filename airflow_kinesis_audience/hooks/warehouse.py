@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_kinesis_audience.dialects import DIALECTS
 from airflow_kinesis_audience.hooks.duckdb import DuckDbWarehouse, within_bounds
 from airflow_kinesis_audience.hooks.postgres import PostgresWarehouse
-from airflow_kinesis_audience.sql import DIALECTS
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse

@@ -76,8 +76,8 @@ def sync(warehouse: SqlWarehouse, upkeep: Upkeep | None = None) -> Sync:
 
 
 def open_duckdb(path: str | Path, settings: Mapping[str, Any]) -> SqlWarehouse:
+    from airflow_kinesis_audience.dialects import DIALECTS
     from airflow_kinesis_audience.hooks.duckdb import DuckDbWarehouse
-    from airflow_kinesis_audience.sql import DIALECTS
 
     return DuckDbWarehouse(lambda: duckdb.connect(str(path), config=dict(settings)), DIALECTS["duckdb"])
 

@@ -13,6 +13,7 @@ import orjson
 import psycopg
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
+from airflow_kinesis_audience.dialects import DIALECTS
 from airflow_kinesis_audience.feeds import WHOLE, Part
 from airflow_kinesis_audience.formats import load_renderer
 from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
@@ -20,7 +21,7 @@ from airflow_kinesis_audience.messages import KINESIS_LIMITS, Record
 from airflow_kinesis_audience.outbox import Outbox
 from airflow_kinesis_audience.sending import Sending
 from airflow_kinesis_audience.slices import ChangeSet, change_set_of
-from airflow_kinesis_audience.sql import DIALECTS, render
+from airflow_kinesis_audience.sql import render
 from airflow_kinesis_audience.terms import Delivery
 from tests.benchmarks.diff import UNBOUNDED, day, open_duckdb, sync
 from tests.warehouses import open_postgres, read_timeline

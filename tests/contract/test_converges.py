@@ -19,13 +19,13 @@ from hypothesis.stateful import run_state_machine_as_test
 from airflow_kinesis_audience import outbox as outbox_module
 from airflow_kinesis_audience import slices as slices_module
 from airflow_kinesis_audience.audience import Action, Changes
+from airflow_kinesis_audience.dialects import DIALECTS
 from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
 from airflow_kinesis_audience.hooks.duckdb import DuckDbWarehouse
 from airflow_kinesis_audience.ledger import Event, Ledger
 from airflow_kinesis_audience.outbox import Outbox
 from airflow_kinesis_audience.sending import Sending
 from airflow_kinesis_audience.slices import ChangeSet, make_changes
-from airflow_kinesis_audience.sql import DIALECTS
 from tests.contract.converging import Converging, Diverged
 from tests.warehouses import open_postgres
 

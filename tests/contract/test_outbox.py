@@ -25,6 +25,7 @@ from airflow_kinesis_audience import sync as sync_module
 from airflow_kinesis_audience.audience import epoch_seconds, instant_text
 from airflow_kinesis_audience.consumer import AudienceConsumer
 from airflow_kinesis_audience.delivery import LANES
+from airflow_kinesis_audience.dialects import DIALECTS
 from airflow_kinesis_audience.exceptions import (
     DeliveryChanged,
     DeliveryIncomplete,
@@ -37,7 +38,6 @@ from airflow_kinesis_audience.exceptions import (
 from airflow_kinesis_audience.formats.amplitude import AmplitudeCohort
 from airflow_kinesis_audience.hooks.duckdb import DuckDbWarehouse
 from airflow_kinesis_audience.settled import Settled
-from airflow_kinesis_audience.sql import DIALECTS
 from tests.warehouses import (
     Fate,
     Killed,

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pytest
 from psycopg.rows import dict_row
 
+from airflow_kinesis_audience.dialects import DIALECTS
 from airflow_kinesis_audience.exceptions import AudienceError, WarehouseRefused, WarehouseUnavailable
 from airflow_kinesis_audience.hooks import duckdb as door
 from airflow_kinesis_audience.hooks.dbapi import as_frame
 from airflow_kinesis_audience.hooks.postgres import PostgresWarehouse
-from airflow_kinesis_audience.sql import DIALECTS
 from tests.warehouses import insert_rows, open_duckdb, open_postgres
 
 NUMBERS = "SELECT n, CASE WHEN n % 2 = 0 THEN 9007199254740993 END AS big FROM generate_series(1, 25) AS t(n)"

@@ -15,13 +15,13 @@ import duckdb
 
 from airflow_kinesis_audience import sending
 from airflow_kinesis_audience.audience import instant
+from airflow_kinesis_audience.dialects import DIALECTS
 from airflow_kinesis_audience.formats import load_renderer
 from airflow_kinesis_audience.hooks.duckdb import DuckDbWarehouse
 from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_audience.ledger import Ledger
 from airflow_kinesis_audience.messages import Limits
 from airflow_kinesis_audience.outbox import Outbox
-from airflow_kinesis_audience.sql import DIALECTS
 from airflow_kinesis_audience.terms import Delivery
 
 BATCH = 5

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from airflow_kinesis_audience.audience import AS_IT_IS, IdentityRule, Source, identity_rules
+from airflow_kinesis_audience.dialects import DIALECTS, is_list
 from airflow_kinesis_audience.layout import Layout, describe_differences, layout_of
-from airflow_kinesis_audience.sql import DIALECTS, is_list
 
 NONE: dict[str, str] = {}
 

@@ -27,6 +27,7 @@ CORE = (
     "audience",
     "profile",
     "events",
+    "dialects",
     "sql",
     "layout",
     "event_layout",

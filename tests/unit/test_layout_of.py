@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from airflow_kinesis_audience.audience import Source
+from airflow_kinesis_audience.dialects import DIALECTS, Kind
 from airflow_kinesis_audience.layout import Layout, describe_differences, describe_key_differences, layout_of
-from airflow_kinesis_audience.sql import DIALECTS, Kind
 
 SOURCE = Source(
     query="SELECT 1",

@@ -10,19 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlglot import exp
 
-from airflow_kinesis_audience.sql import (
-    DIALECTS,
-    SOURCE_PLACEHOLDER,
-    Kind,
-    check_query,
-    column,
-    kind_of,
-    render,
-    state_column,
-    table,
-    table_name,
-    text,
-)
+from airflow_kinesis_audience.dialects import DIALECTS, Kind, kind_of, state_column
+from airflow_kinesis_audience.sql import SOURCE_PLACEHOLDER, check_query, column, render, table, table_name, text
 
 AS_OF = datetime(2026, 1, 31, 12, tzinfo=UTC)
 engines = st.sampled_from(sorted(DIALECTS))

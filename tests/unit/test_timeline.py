@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from airflow_kinesis_audience.audience import Source, instant_text
+from airflow_kinesis_audience.dialects import DIALECTS
 from airflow_kinesis_audience.exceptions import HistoryGone, LedgerUnreadable
 from airflow_kinesis_audience.layout import Layout, layout_of
 from airflow_kinesis_audience.ledger import SYNC_LOG, Entry, Event
-from airflow_kinesis_audience.sql import DIALECTS
 from airflow_kinesis_audience.standing import Standing, read_standings
 from airflow_kinesis_audience.timeline import Timeline
 
