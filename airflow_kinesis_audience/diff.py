@@ -50,12 +50,13 @@ def change_columns(layout: Layout) -> tuple[str, ...]:
 
 
 def select_changes(
-    source: Source, tables: Tables, as_of: datetime, dialect: Dialect, *, once: bool = False
+    source: Source, tables: Tables, as_of: datetime, dialect: Dialect, *, once: bool = False, kept: bool = True
 ) -> exp.Query:
     """Build a change set: from a membership to the source as of now.
 
     :param tables: of the membership, in the layout of the source.
     :param once: leave out all but the first row of each user.
+    :param kept: keep what is read of the source until all is found; otherwise it is read twice in this statement.
     """
     from sqlglot import exp
 
@@ -63,7 +64,7 @@ def select_changes(
     needed, members = select_membership(tables)
     compare = _by_fingerprint if layout.fingerprint else _by_columns
     named: list[Named] = [
-        ("source", select_source(source, layout, dialect, once=once), True),
+        ("source", select_source(source, layout, dialect, once=once), kept),
         *((name, query, None) for name, query in needed),
         ("previous", members, False),
         *compare(layout, _current(layout, once=once)),
@@ -95,6 +96,20 @@ def select_counts(schema: str, name: str) -> exp.Query:
         .where(column("action").neq(AUDIENCE))
         .group_by(column("audience_id"), column("action"))
     )
+
+
+def select_found(schema: str, name: str) -> exp.Query:
+    """Build the counts and what is told of audiences in one reading of a table.
+
+    Columns: audience_id, action, rows, distinct users; and where the action is ``audience``: audience_name,
+    source_rows, invalid_rows, wrong_identities.
+    """
+    from sqlglot import exp
+
+    told = (exp.Max(this=column(n)) for n in AUDIENCE_COLUMNS)
+    query = select_counts(schema, name).select(*told)
+    query.set("where", None)
+    return query
 
 
 def select_audience_rows(schema: str, name: str, *more: str) -> exp.Query:
@@ -131,13 +146,20 @@ def _current(layout: Layout, *, once: bool) -> exp.Subquery:
     """Build the rows of the source that are members."""
     from sqlglot import exp
 
-    wanted = [n for n in member_columns(layout) if n != "member_since"]
+    wanted = [n for n in member_columns(layout) if n != "member_since" and (n != "audience_id" or n in layout.key)]
     return (
         exp.select(*(column(n) for n in wanted))
         .from_(table(None, "source"))
         .where(is_member(layout, once=once))
         .subquery("current")
     )
+
+
+def _audience(layout: Layout) -> exp.Expr:
+    """Build the audience's id: no need to carry it through a join where there is but one."""
+    if "audience_id" in layout.key:
+        return _either("audience_id")
+    return text(layout.audience_id or "").as_("audience_id", quoted=True)
 
 
 def _either(name: str) -> exp.Expr:
@@ -158,7 +180,7 @@ def _by_columns(layout: Layout, current: exp.Subquery) -> list[Named]:
 
     query = (
         exp.select(
-            _either("audience_id"),
+            _audience(layout),
             _either("user_id"),
             column("member_since", "previous").as_("member_since", quoted=True),
             _presence("current", "gone"),
@@ -184,11 +206,9 @@ def _by_fingerprint(layout: Layout, current: exp.Subquery) -> list[Named]:
     from sqlglot import exp
 
     narrow = exp.select(*(column(n) for n in (*layout.key, "fingerprint"))).from_(table(None, "previous"))
-    if "audience_id" not in layout.key:
-        narrow = narrow.select(text(layout.audience_id or "").as_("audience_id", quoted=True))
     found = (
         exp.select(
-            _either("audience_id"),
+            _audience(layout),
             _either("user_id"),
             column("fingerprint", "current").as_("fingerprint", quoted=True),
             _presence("current", "gone"),

@@ -33,11 +33,12 @@ if TYPE_CHECKING:
 
 
 def select_first_base(
-    source: Source, layout: Layout, as_of: datetime, dialect: Dialect, *, once: bool = False
+    source: Source, layout: Layout, as_of: datetime, dialect: Dialect, *, once: bool = False, kept: bool = True
 ) -> exp.Query:
     """Build the base of a first run, straight from the source.
 
     :param once: leave out all but the first row of each user.
+    :param kept: keep what is read of the source until all is found; otherwise it is read twice in this statement.
     """
     from sqlglot import exp
 
@@ -53,7 +54,7 @@ def select_first_base(
     query = exp.union(members, audiences, distinct=False)
     read = select_source(source, layout, dialect, once=once)
     return with_expressions(
-        query, [("source", read, True), ("audiences", select_audiences(layout, once=once), None)]
+        query, [("source", read, kept), ("audiences", select_audiences(layout, once=once), None)]
     )
 
 

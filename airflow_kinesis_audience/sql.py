@@ -40,6 +40,12 @@ class Warehouse(Protocol):
     def read_types(self, query: str) -> dict[str, str]:
         """Read a query's column names and the engine's names of their types, running none of it."""
 
+    def may_read_twice(self, query: str) -> bool:
+        """Tell whether to read a query twice within one statement costs less than to keep its rows in between.
+
+        Only where both readings are sure to give the same rows.
+        """
+
     def read_batches(self, sql: str, schema: pa.Schema, *, rows: int) -> Iterator[pa.RecordBatch]:
         """Read a large result in batches of at most ``rows`` rows, columns by position, in the given types."""
 

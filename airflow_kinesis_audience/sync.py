@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.audience import Source, instant_text
-from airflow_kinesis_audience.diff import select_audience_rows, select_changes, select_counts
+from airflow_kinesis_audience.counting import read_counts
+from airflow_kinesis_audience.diff import select_changes
 from airflow_kinesis_audience.exceptions import AudienceDeleted, GuardTripped, SchemaChanged
 from airflow_kinesis_audience.guards import (
     NO_PERMISSION,
@@ -25,8 +26,8 @@ from airflow_kinesis_audience.guards import (
 from airflow_kinesis_audience.layout import Layout, describe_differences, describe_key_differences, layout_of
 from airflow_kinesis_audience.ledger import Event, Ledger
 from airflow_kinesis_audience.recording import Recorder
-from airflow_kinesis_audience.source import read_wrong, select_first_base
-from airflow_kinesis_audience.sql import check_query, drop_table, render, table, write_table
+from airflow_kinesis_audience.source import select_first_base
+from airflow_kinesis_audience.sql import check_query, drop_table, table, write_table
 from airflow_kinesis_audience.standing import find_attached
 from airflow_kinesis_audience.upkeep import Upkeep
 
@@ -54,6 +55,7 @@ class _Step:
     layout: Layout
     query: str
     as_of: datetime
+    twice: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,7 +126,14 @@ class Sync:
             if describe_differences(previous.layout, layout):
                 layout = layout.retiring(previous.layout, self.warehouse.dialect)
             timeline = self.upkeep.write_base(self.recorder, timeline, previous, layout, types)
-        step = _Step(timeline=timeline, previous=previous, layout=layout, query=query, as_of=as_of)
+        step = _Step(
+            timeline=timeline,
+            previous=previous,
+            layout=layout,
+            query=query,
+            as_of=as_of,
+            twice=self.warehouse.may_read_twice(query),
+        )
         edge, held = self._compute(step, breaches, permission, hold=hold, reuse_deleted=reuse_deleted)
         if held:
             return {
@@ -202,12 +211,14 @@ class Sync:
         return _Written(counts=counts, invalid=[] if drops else invalid)
 
     def _write_table(self, step: _Step, name: str, *, once: bool) -> None:
-        schema = self.ledger.schema
+        schema, dialect = self.ledger.schema, self.warehouse.dialect
+        # Rows that were numbered are dear to number again.
+        how = {"once": once, "kept": once or not step.twice}
         if step.previous is None:
-            statement = select_first_base(self.source, step.layout, step.as_of, self.warehouse.dialect, once=once)
+            statement = select_first_base(self.source, step.layout, step.as_of, dialect, **how)
         else:
             tables = step.timeline.tables(schema, step.previous.as_of, step.layout)
-            statement = select_changes(self.source, tables, step.as_of, self.warehouse.dialect, once=once)
+            statement = select_changes(self.source, tables, step.as_of, dialect, **how)
         target, sliced_by = table(schema, name), "position" if step.previous is not None else ""
         write_table(self.warehouse, target, statement, source_query=step.query, sliced_by=sliced_by)
 
@@ -240,6 +251,12 @@ class Sync:
             [str(b) for b in stopped],
         )
 
+    def _count(self, step: _Step, name: str) -> list[AudienceCounts]:
+        before_in = step.timeline.audiences_table(step.previous) if step.previous else None
+        return read_counts(
+            self.ledger, step.layout, name, before_in=before_in, audience_id=self.source.audience_id
+        )
+
     def _describe(self, step: _Step, name: str, audiences: Sequence[AudienceCounts]) -> dict[str, Any]:
         total = {n: sum(getattr(a, n) for a in audiences) for n in _COUNTED}
         changes = total["entered"] + total["exited"] + total["updated"]
@@ -256,35 +273,6 @@ class Sync:
         if len(audiences) <= FEW_AUDIENCES:
             detail["audiences"] = {str(a.audience_id): {n: getattr(a, n) for n in _COUNTED} for a in audiences}
         return detail
-
-    def _count(self, step: _Step, name: str) -> list[AudienceCounts]:
-        before_in = step.timeline.audiences_table(step.previous) if step.previous else None
-        read = self.warehouse.read_rows
-        schema, dialect = self.ledger.schema, self.warehouse.dialect
-        found = read(render(select_audience_rows(schema, name, "wrong_identities"), dialect))
-        source = {a: (rows, invalid) for a, _, rows, invalid, _ in found}
-        wrong = {a: read_wrong(step.layout, counted) for a, *_, counted in found}
-        names = {a: name for a, name, *_ in found}
-        actions: dict[str | None, dict[str, tuple[int, int]]] = {}
-        for audience_id, action, rows, users in read(render(select_counts(schema, name), dialect)):
-            actions.setdefault(audience_id, {})[action] = (rows, users)
-        before: dict[str | None, int] = {}
-        if before_in is not None:
-            query = render(select_audience_rows(schema, before_in), dialect)
-            before = {a: rows - bad for a, _, rows, bad in read(query) if a is not None}
-        if self.source.audience_id is not None:
-            source.setdefault(self.source.audience_id, (0, 0))
-        return [
-            AudienceCounts.of(
-                audience_id,
-                name=names.get(audience_id),
-                source=source.get(audience_id, (0, 0)),
-                wrong=wrong.get(audience_id, (0, {})),
-                actions=actions.get(audience_id, {}),
-                previous=None if before_in is None else before.get(audience_id, 0),
-            )
-            for audience_id in dict.fromkeys([*source, *before])
-        ]
 
 
 def _deleted(what: str, deleted_at: datetime, as_of: datetime) -> AudienceDeleted:

@@ -143,6 +143,10 @@ class Watched:
         self._live()
         return self._warehouse.read_types(query)
 
+    def may_read_twice(self, query: str) -> bool:
+        self._live()
+        return self._warehouse.may_read_twice(query)
+
     def read_batches(self, sql: str, schema: Any, *, rows: int) -> Iterator[Any]:
         self._live()
         return self._warehouse.read_batches(sql, schema, rows=rows)

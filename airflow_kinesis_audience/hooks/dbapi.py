@@ -66,6 +66,10 @@ class SqlWarehouse:
         """Read the query's column names and type names; the query is planned, not run."""
         raise NotImplementedError
 
+    def may_read_twice(self, query: str) -> bool:
+        """Tell whether to read a query twice within one statement costs less than to keep its rows in between."""
+        return False
+
     def read_batches(self, sql: str, schema: pa.Schema, *, rows: int) -> Iterator[pa.RecordBatch]:
         """Read a large result in batches of at most ``rows`` rows; neither driver nor client holds it whole."""
         raise NotImplementedError

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
+import re
 import selectors
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,10 @@ _WITHOUT_VALUES = ("0A", "21", "25", "3D", "3F", "42")
 """Classes of errors whose first line speaks of the statement; others, such as a function's own, can quote rows."""
 
 
+_CHEAP_COST = 0.1
+"""The planner's cost of a row up to which reading it again is cheaper than writing it and reading that twice."""
+
+
 class PostgresWarehouse(SqlWarehouse):
     """PostgreSQL through psycopg."""
 
@@ -38,6 +44,20 @@ class PostgresWarehouse(SqlWarehouse):
         named = f"SELECT oid::bigint, format_type(oid, NULL) FROM pg_type WHERE oid IN ({oids})"  # noqa: S608
         names = dict(self.read_rows(named))
         return {name: names[oid] for name, oid in found}
+
+    def may_read_twice(self, query: str) -> bool:
+        """Tell so of one scan of one table that gives most of what it reads, and calls no function.
+
+        Both readings see the statement's one snapshot.
+        """
+        [(plan,)] = self.read_rows(f"EXPLAIN (VERBOSE, FORMAT json) SELECT * FROM (\n{query}\n) AS given")  # noqa: S608
+        node = (json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]
+        told = [*node.get("Output", ()), *(node.get(n, "") for n in ("Filter", "Index Cond", "Recheck Cond"))]
+        return (
+            node["Node Type"] in ("Seq Scan", "Index Scan", "Index Only Scan")
+            and node["Total Cost"] <= _CHEAP_COST * node["Plan Rows"]
+            and not any(re.search(r"\w\(", part) for part in told)
+        )
 
     def read_batches(self, sql: str, schema: pa.Schema, *, rows: int) -> Iterator[pa.RecordBatch]:
         """Read a large result as it comes, ``rows`` rows at a time, on a connection of its own."""

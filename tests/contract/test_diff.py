@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -31,6 +31,7 @@ from tests.warehouses import (
     day,
     fresh_schema,
     insert_rows,
+    open_postgres,
     read_changes,
     read_membership,
     read_timeline,
@@ -515,10 +516,46 @@ def test_columns_may_be_called_like_the_states_own_or_be_as_long_as_the_engine_a
         assert (new[name], old[name]) == (["changed"], [name])
 
 
+def with_query(people: People, query: str) -> Source:
+    return replace(people.source, query=query.format(people=people.table))
+
+
 @pytest.mark.parametrize("many", [False, True], ids=["one audience", "many"])
 @pytest.mark.parametrize("repeated", [False, True], ids=["users once", "a user twice"])
 def test_the_engine_scans_the_source_once_in_each_statement(warehouse, many, repeated):
     people = People(warehouse, many=many)
+    source = with_query(people, "SELECT audience, title, lower(uid) AS uid, email, city FROM {people}")
+    scans = count_scans(warehouse, people, source, repeated=repeated)
+    assert scans == [1] * (6 if repeated else 3), "the first base and two change sets, and without repetitions"
+
+
+def test_postgres_scans_a_plain_table_twice_in_one_statement_rather_than_copy_it(postgres_database):
+    with open_postgres(postgres_database) as warehouse:
+        people = People(warehouse)
+        assert count_scans(warehouse, people, people.source, repeated=False) == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT * FROM {people} WHERE random() < 2",
+        "SELECT uid, max(email) AS email, max(city) AS city FROM {people} GROUP BY uid",
+        "SELECT p.* FROM {people} p JOIN {people} q USING (uid)",
+        "SELECT * FROM {people} TABLESAMPLE BERNOULLI (100)",
+        "SELECT * FROM {people} WHERE city = 'one in ten thousand'",
+    ],
+)
+def test_postgres_keeps_rows_that_are_dear_or_not_sure_to_come_again(postgres_database, query):
+    with open_postgres(postgres_database) as warehouse:
+        people = People(warehouse)
+        warehouse.execute(f"INSERT INTO {people.table} SELECT 'a', 'A', i::text FROM generate_series(1, 10000) i")
+        warehouse.execute(f"ANALYZE {people.table}")
+        assert warehouse.may_read_twice(f"SELECT * FROM {people.table}")
+        assert not warehouse.may_read_twice(query.format(people=people.table))
+
+
+def count_scans(warehouse: Any, people: People, source: Source, *, repeated: bool) -> list[int]:
+    """Run three times, and count the scans of the source in the plan of each statement that reads it."""
     plans = []
 
     def explain(statement: str) -> None:
@@ -529,13 +566,9 @@ def test_the_engine_scans_the_source_once_in_each_statement(warehouse, many, rep
     people.put(*"abc", *("c" if repeated else "d"), email="x@example.com")
     for number in range(3):
         people.change("a", city=f"city {number}")
-        people.sync(Watched(warehouse, before=explain), guards=drop).run(day(number))
-    assert len(plans) == (6 if repeated else 3), (
-        "the first base and two change sets, once more without repetitions"
-    )
-    for plan in plans:
-        scans = re.findall(rf'"(?:Table|Relation Name)": "(?:\w+\.)*{people.table}"', plan_text(plan))
-        assert len(scans) == 1
+        people.sync(Watched(warehouse, before=explain), guards=drop, source=source).run(day(number))
+    scan = re.compile(rf'"(?:Table|Relation Name)": "(?:\w+\.)*{people.table}"')
+    return [len(scan.findall(plan_text(plan))) for plan in plans]
 
 
 def plan_text(plan: Any) -> str:

@@ -38,6 +38,7 @@ CORE = (
     "retelling",
     "guards",
     "ledger",
+    "counting",
     "timeline",
     "standing",
     "recording",
