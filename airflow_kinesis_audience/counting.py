@@ -5,7 +5,7 @@ It reads the table once, and of the membership before it what that says of its a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.diff import select_audience_rows, select_found
 from airflow_kinesis_audience.guards import AudienceCounts
