@@ -14,8 +14,12 @@ from airflow_kinesis_audience.source import read_wrong
 from airflow_kinesis_audience.sql import render
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow_kinesis_audience.layout import Layout
     from airflow_kinesis_audience.ledger import Ledger
+
+_NOTHING: Sequence[Any] = (None, 0, 0, None)
 
 
 def read_counts(
@@ -28,22 +32,22 @@ def read_counts(
     """
     read, dialect = ledger.warehouse.read_rows, ledger.warehouse.dialect
     found = read(render(select_found(ledger.schema, name), dialect))
-    told = {
-        a: (called, rows, bad, wrong) for a, action, _, _, called, rows, bad, wrong in found if action == AUDIENCE
-    }
+    told: dict[str | None, Sequence[Any]] = {}
     actions: dict[str | None, dict[str, tuple[int, int]]] = {}
-    for audience, action, rows, users, *_ in found:
-        if action != AUDIENCE:
+    for audience, action, rows, users, *known in found:
+        if action == AUDIENCE:
+            told[audience] = known
+        else:
             actions.setdefault(audience, {})[action] = (rows, users)
     before: dict[str | None, int] = {}
     if before_in is not None:
         query = render(select_audience_rows(ledger.schema, before_in), dialect)
         before = {audience: rows - bad for audience, _, rows, bad in read(query) if audience is not None}
     if audience_id is not None:
-        told.setdefault(audience_id, [None, 0, 0, None])
+        told.setdefault(audience_id, _NOTHING)
     counts = []
     for audience in sorted({*told, *before}, key=lambda a: (a is not None, a or "")):
-        called, rows, bad, wrong = told.get(audience, [None, 0, 0, None])
+        called, rows, bad, wrong = told.get(audience, _NOTHING)
         counts.append(
             AudienceCounts.of(
                 audience,

@@ -41,6 +41,11 @@ class Dialect:
     :param list_functions: whether lists have functions that take a lambda; they are 25 times as fast as unnesting
         them in a subquery, on DuckDB.
     :param hashes_bytes: whether SHA256 takes bytes, not text.
+    :param keeps_expressions: whether a statement may say that a common table expression is, or is not, kept.
+    :param full_join: whether it has a full outer join that joins by hashing or sorting.
+    :param enforces_keys: whether it refuses a row whose primary key is there already.
+    :param key_text: type of a text in a primary key.
+    :param table_clause: what follows the name of a new table.
     :param after_write: statements to run on a new table, with ``{table}`` in them.
     :param index_slices: statements that make reading a slice of a new table cheap, likewise, with ``{column}``.
     """
@@ -50,16 +55,30 @@ class Dialect:
     fingerprint: str | None = None
     list_functions: bool = False
     hashes_bytes: bool = False
+    keeps_expressions: bool = False
+    full_join: bool = True
+    enforces_keys: bool = False
+    key_text: str = "TEXT"
+    table_clause: str = ""
     after_write: tuple[str, ...] = ()
     index_slices: tuple[str, ...] = ()
 
 
 DIALECTS: Mapping[str, Dialect] = {
-    "duckdb": Dialect(name="duckdb", identifier_bytes=255, fingerprint="MD5_NUMBER_LOWER", list_functions=True),
+    "duckdb": Dialect(
+        name="duckdb",
+        identifier_bytes=255,
+        fingerprint="MD5_NUMBER_LOWER",
+        list_functions=True,
+        keeps_expressions=True,
+        enforces_keys=True,
+    ),
     "postgres": Dialect(
         name="postgres",
         identifier_bytes=63,
         hashes_bytes=True,
+        keeps_expressions=True,
+        enforces_keys=True,
         after_write=("ANALYZE {table}",),
         index_slices=('CREATE INDEX ON {table} ("{column}")',),
     ),

@@ -1,8 +1,8 @@
 """The ledger: append-only rows that say what exists and how far it got.
 
-Each sync has a log of its own and one per delivery. A row is written as the next number of its log or not at all
-(the primary key decides), so whoever read an old state cannot write, and all readers see one order. It needs
-INSERT and SELECT alone. A ledger that cannot be read raises; it never reads as "nothing there".
+Each sync has a log of its own and one per delivery. A row is written as the next number of its log or not at all,
+so whoever read an old state cannot write, and all readers see one order. A ledger that cannot be read raises; it
+never reads as "nothing there".
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.audience import instant, instant_text
 from airflow_kinesis_audience.exceptions import AudienceError, LedgerConflict, LedgerUnreadable
-from airflow_kinesis_audience.sql import Warehouse, column, render, table
+from airflow_kinesis_audience.ledger_rows import CHECKPOINT as _CHECKPOINT
+from airflow_kinesis_audience.ledger_rows import LedgerRows, Row, rows_in
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-LEDGER_TABLE = "ledger"
+    from airflow_kinesis_audience.sql import Warehouse
+
 SYNC_LOG = ""
 """Name of a sync's own log; a delivery's log has the delivery's id."""
-
-_COLUMNS = ("sync_id", "log", "sequence", "event", "as_of", "detail", "recorded_at", "token")
 
 
 class Event(StrEnum):
@@ -58,7 +58,7 @@ class Event(StrEnum):
     """An attempt is about to put records of this change set."""
     UNSENT = "unsent"
     """That attempt ended, and nothing of it can have been taken: what it was to send may still be changed."""
-    CHECKPOINT = "checkpoint"
+    CHECKPOINT = _CHECKPOINT
     DELIVERED = "delivered"
     DETACHED = "detached"
     """The delivery is at its end, and needs nothing any more."""
@@ -85,15 +85,18 @@ class Ledger:
     :param warehouse: where the state is.
     :param schema: the state's schema.
     :param sync_id: the sync.
+    :param rows: where the rows are kept, by default in a table of the schema.
     """
 
-    def __init__(self, warehouse: Warehouse, schema: str, sync_id: str) -> None:
+    def __init__(self, warehouse: Warehouse, schema: str, sync_id: str, rows: LedgerRows | None = None) -> None:
         self.warehouse = warehouse
         self.schema = schema
         self.sync_id = sync_id
+        self._rows = rows or rows_in(warehouse, schema, sync_id)
+        self._known: dict[str, dict[int, Entry]] = {}
 
     def prepare(self) -> None:
-        """Create schema and table where they are missing.
+        """Create the place of the rows where it is missing.
 
         :raises LedgerUnreadable: if the ledger can be neither read nor created.
         """
@@ -101,8 +104,7 @@ class Ledger:
             self.read()
         except LedgerUnreadable as unreadable:
             try:
-                for statement in self._definitions():
-                    self.warehouse.execute(statement)
+                self._rows.create()
             except AudienceError as error:
                 raise type(error)(f"{unreadable}; and it cannot be created: {error}") from None
             self.read()
@@ -110,30 +112,40 @@ class Ledger:
     def read(self) -> list[Entry]:
         """Read what the sync's logs say, oldest first; of each log's checkpoints only a last row.
 
+        Rows never change, so that only those are read that came since this object read last.
+
         :raises LedgerUnreadable: if it cannot be read; a retry may help.
         """
         try:
-            rows = self.warehouse.read_rows(self._select())
+            rows = self._rows.read({log: max(entries) for log, entries in self._known.items()})
         except AudienceError as error:
             raise LedgerUnreadable(f"the ledger in schema {self.schema!r} cannot be read: {error}") from None
-        try:
-            entries = [
-                Entry(
-                    log=log,
-                    sequence=int(sequence),
-                    event=Event(event),
-                    as_of=instant(as_of),
-                    detail=json.loads(detail),
-                    recorded_at=recorded_at,
-                )
-                for log, sequence, event, as_of, detail, recorded_at in rows
-            ]
-        except (TypeError, ValueError):
-            raise self.unreadable("a row of it is none that this program writes") from None
+        known = {log: dict(entries) for log, entries in self._known.items()}
+        tokens: dict[tuple[str, int], str] = {}
+        for row in rows:
+            # An engine without keys may have a row twice; it never has two of one number.
+            if tokens.setdefault((row.log, int(row.sequence)), row.token) != row.token:
+                raise self.unreadable("two rows of it have one number")
+            known.setdefault(row.log, {})[int(row.sequence)] = self._entry(row)
+        entries = [log[n] for _, log in sorted(known.items()) for n in sorted(log) if _counts(log, n)]
         # Only checkpoints are left out, and none is in the sync's own log.
         if any(e.sequence != n for n, e in enumerate((e for e in entries if e.log == SYNC_LOG), 1)):
             raise self.unreadable("rows of it are missing")
+        self._known = known
         return entries
+
+    def _entry(self, row: Row) -> Entry:
+        try:
+            return Entry(
+                log=row.log,
+                sequence=int(row.sequence),
+                event=Event(row.event),
+                as_of=instant(row.as_of),
+                detail=json.loads(row.detail),
+                recorded_at=row.recorded_at,
+            )
+        except (TypeError, ValueError):
+            raise self.unreadable("a row of it is none that this program writes") from None
 
     def unreadable(self, found: str) -> LedgerUnreadable:
         """Make the error of a ledger that is there and makes no sense."""
@@ -147,109 +159,33 @@ class Ledger:
 
         :raises LedgerConflict: if another run has appended to this log since; a retry sees its row.
         """
-        entry = Entry(log=log, sequence=after + 1, event=event, as_of=as_of, detail=detail)
-        token = uuid.uuid4().hex
-        values = (
-            self.sync_id,
-            log,
-            entry.sequence,
-            event.value,
-            instant_text(as_of),
-            json.dumps(detail, sort_keys=True),
-            datetime.now(UTC).isoformat(timespec="milliseconds"),
-            token,
+        row = Row(
+            sync_id=self.sync_id,
+            log=log,
+            sequence=after + 1,
+            event=event.value,
+            as_of=instant_text(as_of),
+            detail=json.dumps(detail, sort_keys=True),
+            recorded_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            token=uuid.uuid4().hex,
         )
         try:
-            self.warehouse.execute(self._insert(), values)
-        except AudienceError:
-            # Refused or not is told by the ledger itself: an answer can be lost after the row was taken.
-            found = self._read_token(log, entry.sequence)
-            if found is None:
-                raise
-            if found != token:
-                raise LedgerConflict(
-                    f"another run has written to sync {self.sync_id!r} in the meantime; try again: "
-                    "the next attempt goes on from what it wrote"
-                ) from None
-        return entry
+            self._rows.append(row)
+        except LedgerConflict:
+            raise LedgerConflict(
+                f"another run has written to sync {self.sync_id!r} in the meantime; try again: "
+                "the next attempt goes on from what it wrote"
+            ) from None
+        return Entry(log=log, sequence=row.sequence, event=event, as_of=as_of, detail=detail)
 
     def read_closed_audiences(self) -> dict[str, datetime]:
         """Read which audiences of any sync of the schema were deleted, and as of which instant last."""
-        from sqlglot import exp
+        rows = self._rows.read_all(Event.CLOSED.value)
+        return {a: instant(row.as_of) for row in rows for a in json.loads(row.detail)["audiences"]}
 
-        query = (
-            exp.select(column("as_of"), column("detail"))
-            .from_(table(self.schema, LEDGER_TABLE))
-            .where(column("event").eq(Event.CLOSED.value))
-            .order_by(column("as_of"))
-        )
-        rows = self.warehouse.read_rows(render(query, self.warehouse.dialect))
-        return {a: instant(as_of) for as_of, detail in rows for a in json.loads(detail)["audiences"]}
 
-    def _table(self) -> str:
-        return table(self.schema, LEDGER_TABLE).sql(dialect=self.warehouse.dialect.name, identify=True)
-
-    def _select(self) -> str:
-        from sqlglot import exp
-
-        own = table(self.schema, LEDGER_TABLE)
-        last = (
-            exp.select(exp.Max(this=column("sequence", "later")))
-            .from_(own.copy().as_("later", quoted=True))
-            .where(*(column(n, "later").eq(column(n, "row")) for n in ("sync_id", "log")))
-        )
-        query = (
-            exp.select(*(column(n, "row") for n in ("log", "sequence", "event", "as_of", "detail", "recorded_at")))
-            .from_(own.as_("row", quoted=True))
-            .where(
-                column("sync_id", "row").eq(self.sync_id),
-                exp.or_(
-                    column("event", "row").neq(Event.CHECKPOINT.value),
-                    column("sequence", "row").eq(last.subquery()),
-                ),
-            )
-            .order_by(column("log", "row"), column("sequence", "row"))
-        )
-        return render(query, self.warehouse.dialect)
-
-    def _insert(self) -> str:
-        from sqlglot import exp
-
-        marks = [exp.Var(this=self.warehouse.placeholder) for _ in _COLUMNS]
-        return render(
-            exp.insert(
-                exp.values([tuple(marks)]),
-                table(self.schema, LEDGER_TABLE),
-                columns=[exp.to_identifier(n, quoted=True) for n in _COLUMNS],
-            ),
-            self.warehouse.dialect,
-        )
-
-    def _read_token(self, log: str, sequence: int) -> str | None:
-        from sqlglot import exp
-
-        query = (
-            exp.select(column("token"))
-            .from_(table(self.schema, LEDGER_TABLE))
-            .where(column("sync_id").eq(self.sync_id), column("log").eq(log), column("sequence").eq(sequence))
-        )
-        rows = self.warehouse.read_rows(render(query, self.warehouse.dialect))
-        return str(rows[0][0]) if rows else None
-
-    def _definitions(self) -> Sequence[str]:
-        import sqlglot
-
-        where = table(self.schema, LEDGER_TABLE).sql(dialect="duckdb", identify=True)
-        schema = where.rpartition(".")[0]
-        columns = ", ".join(f'"{n}" {"BIGINT" if n == "sequence" else "TEXT"} NOT NULL' for n in _COLUMNS)
-        statements = (
-            f"CREATE SCHEMA IF NOT EXISTS {schema}",
-            f'CREATE TABLE IF NOT EXISTS {where} ({columns}, PRIMARY KEY ("sync_id", "log", "sequence"))',
-        )
-        return [
-            sqlglot.transpile(s, read="duckdb", write=self.warehouse.dialect.name, identify=True)[0]
-            for s in statements
-        ]
+def _counts(log: Mapping[int, Entry], number: int) -> bool:
+    return log[number].event is not Event.CHECKPOINT or number == max(log)
 
 
 def misunderstood(entry: Entry) -> LedgerUnreadable:

@@ -52,6 +52,12 @@ class Warehouse(Protocol):
 
 def render(expression: exp.Expr, dialect: Dialect, *, query: str | None = None) -> str:
     """Render an expression for an engine, with the author's query in the place of :data:`SOURCE_PLACEHOLDER`."""
+    from sqlglot import exp
+
+    if not dialect.keeps_expressions:
+        expression = expression.copy()
+        for named in expression.find_all(exp.CTE):
+            named.set("materialized", None)
     sql = expression.sql(dialect=dialect.name, identify=True)
     if query is None:
         return sql
@@ -127,12 +133,11 @@ def write_table(
     :param source_query: the author's query, where the query reads the source.
     :param sliced_by: the column by which the table will be read slice by slice, if so.
     """
-    from sqlglot import exp
 
     dialect = warehouse.dialect
-    statement = exp.Create(this=target, kind="TABLE", expression=query)
-    warehouse.execute(render(statement, dialect, query=source_query))
     name = target.sql(dialect=dialect.name, identify=True)
+    clause = f" {dialect.table_clause}" if dialect.table_clause else ""
+    warehouse.execute(f"CREATE TABLE {name}{clause} AS {render(query, dialect, query=source_query)}")
     for template in (*dialect.after_write, *(dialect.index_slices if sliced_by else ())):
         warehouse.execute(template.format(table=name, column=sliced_by))
 
@@ -143,11 +148,14 @@ def drop_table(warehouse: Warehouse, target: exp.Table) -> None:
     warehouse.execute(f"DROP TABLE IF EXISTS {name}")
 
 
-def write_view(warehouse: Warehouse, target: exp.Table, query: exp.Query) -> None:
-    """Create a view, in the place of the one of that name."""
+def write_view(warehouse: Warehouse, target: exp.Table, query: exp.Query, *, replace: bool = True) -> None:
+    """Create a view.
+
+    :param replace: put it in the place of one of that name, if there is one; otherwise the engine refuses it.
+    """
     from sqlglot import exp
 
-    statement = exp.Create(this=target, kind="VIEW", expression=query, replace=True)
+    statement = exp.Create(this=target, kind="VIEW", expression=query, replace=replace)
     warehouse.execute(render(statement, warehouse.dialect))
 
 

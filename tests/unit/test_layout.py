@@ -37,6 +37,7 @@ CORE = (
     "diff",
     "retelling",
     "guards",
+    "ledger_rows",
     "ledger",
     "counting",
     "timeline",
