@@ -34,6 +34,16 @@ class Warehouse(Protocol):
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
         """Run a statement that gives no rows."""
 
+    def write_table(self, name: str, query: str, *, sliced_by: str = "") -> None:
+        """Create a table of a query's rows.
+
+        :param name: quoted, with its schema.
+        :param sliced_by: the column by which it will be read slice by slice, if so.
+        """
+
+    def drop_table(self, name: str) -> None:
+        """Drop a table if it is there."""
+
     def read_rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Read a small result whole."""
 
@@ -134,18 +144,13 @@ def write_table(
     :param sliced_by: the column by which the table will be read slice by slice, if so.
     """
 
-    dialect = warehouse.dialect
-    name = target.sql(dialect=dialect.name, identify=True)
-    clause = f" {dialect.table_clause}" if dialect.table_clause else ""
-    warehouse.execute(f"CREATE TABLE {name}{clause} AS {render(query, dialect, query=source_query)}")
-    for template in (*dialect.after_write, *(dialect.index_slices if sliced_by else ())):
-        warehouse.execute(template.format(table=name, column=sliced_by))
+    name = target.sql(dialect=warehouse.dialect.name, identify=True)
+    warehouse.write_table(name, render(query, warehouse.dialect, query=source_query), sliced_by=sliced_by)
 
 
 def drop_table(warehouse: Warehouse, target: exp.Table) -> None:
     """Drop a table if it is there."""
-    name = target.sql(dialect=warehouse.dialect.name, identify=True)
-    warehouse.execute(f"DROP TABLE IF EXISTS {name}")
+    warehouse.drop_table(target.sql(dialect=warehouse.dialect.name, identify=True))
 
 
 def write_view(warehouse: Warehouse, target: exp.Table, query: exp.Query, *, replace: bool = True) -> None:

@@ -134,6 +134,13 @@ class Watched:
         self._warehouse.execute(sql, parameters)
         self.after(sql)
 
+    def write_table(self, name: str, query: str, *, sliced_by: str = "") -> None:
+        # Statement by statement, each of which may be the last one.
+        type(self._warehouse).write_table(self, name, query, sliced_by=sliced_by)  # type: ignore[arg-type]
+
+    def drop_table(self, name: str) -> None:
+        type(self._warehouse).drop_table(self, name)  # type: ignore[arg-type]
+
     def read_rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         self._live()
         self.before(sql)

@@ -56,6 +56,17 @@ class SqlWarehouse:
         with self._cursor() as cursor:
             self._run(cursor, sql, parameters)
 
+    def write_table(self, name: str, query: str, *, sliced_by: str = "") -> None:
+        """Create a table of a query's rows."""
+        clause = f" {self.dialect.table_clause}" if self.dialect.table_clause else ""
+        self.execute(f"CREATE TABLE {name}{clause} AS {query}")
+        for template in (*self.dialect.after_write, *(self.dialect.index_slices if sliced_by else ())):
+            self.execute(template.format(table=name, column=sliced_by))
+
+    def drop_table(self, name: str) -> None:
+        """Drop a table if it is there."""
+        self.execute(f"DROP TABLE IF EXISTS {name}")
+
     def read_rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Read a small result whole."""
         with self._cursor() as cursor:
@@ -71,8 +82,15 @@ class SqlWarehouse:
         return False
 
     def read_batches(self, sql: str, schema: pa.Schema, *, rows: int) -> Iterator[pa.RecordBatch]:
-        """Read a large result in batches of at most ``rows`` rows; neither driver nor client holds it whole."""
-        raise NotImplementedError
+        """Read a large result in batches of at most ``rows`` rows; the client never holds it whole."""
+        import pyarrow as pa
+
+        with self._cursor() as cursor:
+            self._run(cursor, sql, ())
+            while fetched := cursor.fetchmany(rows):
+                columns = zip(*fetched, strict=True)
+                arrays = [pa.array(c, type=f.type) for c, f in zip(columns, schema, strict=True)]
+                yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     def _open(self) -> Any:
         raise NotImplementedError
