@@ -182,7 +182,9 @@ class ClaimedRows(KeyedRows):
     def append(self, row: Row) -> None:
         """Append a row; see :class:`LedgerRows`."""
         claimed = self._claim(row)
-        if claimed is not None and claimed.token != row.token:
+        if claimed is None:
+            raise LedgerConflict
+        if claimed.token != row.token:
             # Its owner may have ended before it appended it.
             if self._find(row) is None:
                 super().append(claimed)
@@ -197,26 +199,26 @@ class ClaimedRows(KeyedRows):
             raise LedgerConflict
 
     def _claim(self, row: Row) -> Row | None:
-        """Claim a row's number; gives the row that holds it, unless that is gone again."""
+        """Claim a row's number; gives the row that holds it, or none if that is written and its claim gone."""
         from sqlglot import exp
 
         held = exp.select(text(_packed(row)).as_("row", quoted=True))
         try:
             write_view(self._warehouse, self._view(row), held, replace=False)
         except AudienceError:
-            claims = self._read_claim(row)
-            if not claims:
-                raise LedgerConflict from None
-            return claims[0]
+            claimed = self._read_claim(row)
+            if claimed is None and self._find(row) is None:
+                raise  # nobody has claimed it, so this is why it could not be
+            return claimed
         return row
 
-    def _read_claim(self, row: Row) -> list[Row]:
+    def _read_claim(self, row: Row) -> Row | None:
         from sqlglot import exp
 
-        query = exp.select(column("row")).from_(self._view(row))
-        return [
-            _unpacked(packed) for (packed,) in self._warehouse.read_rows(render(query, self._warehouse.dialect))
-        ]
+        query = render(exp.select(column("row")).from_(self._view(row)), self._warehouse.dialect)
+        with contextlib.suppress(AudienceError):
+            return _unpacked(self._warehouse.read_rows(query)[0][0])
+        return None
 
     def _let_go(self, row: Row) -> None:
         # One that stays is met by nobody: its number is taken by the row itself.

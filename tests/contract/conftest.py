@@ -1,5 +1,28 @@
-"""Every contract test sees the two warehouses."""
+"""Every contract test sees the two warehouses; what the state model's tests find on each engine is kept."""
 
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
+
+from tests.contract.features import OUTCOMES
 from tests.warehouses import duckdb_in_memory, reopen, warehouse
 
 __all__ = ["duckdb_in_memory", "reopen", "warehouse"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    told = "write the table of engines and features in docs/warehouses.md as these tests find it"
+    parser.addoption("--write-features", action="store_true", help=told)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    engine = item.callspec.params.get("place") if hasattr(item, "callspec") else None
+    if isinstance(item, pytest.Function) and engine and (report.when == "call" or report.skipped):
+        reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else ""
+        outcomes = item.config.stash.setdefault(OUTCOMES, {})
+        outcomes[item.originalname, engine] = report.outcome, reason
+    return report

@@ -1,0 +1,106 @@
+"""The engines that tests run on: how each is started, and what it is called in the documentation.
+
+An engine is real, starts by itself on this machine and is ended by whoever started it; where it can't be had it
+says so in one sentence, which stands at the end of a test run. A place is an empty part of it, for one test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_kinesis_audience.ledger import Ledger
+from tests.warehouses import fresh_schema, open_duckdb, open_postgres
+
+if TYPE_CHECKING:
+    from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
+
+REQUEST = pytest.FixtureRequest
+
+
+@dataclass(kw_only=True)
+class Place:
+    """An empty place for the tables of one test.
+
+    :param warehouse: where the state is.
+    :param source: where the author's tables are, by default the same.
+    :param open_ledger: opens a ledger of a schema and a sync, over one more connection.
+    """
+
+    warehouse: SqlWarehouse
+    source: SqlWarehouse
+    open_ledger: Callable[[str, str], Ledger]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """One engine.
+
+    :param title: what the documentation calls it.
+    :param open_place: makes an empty place; skips the test where the engine can't be had.
+    :param lists: SQL of a list of two texts, with ``{a}`` and ``{b}`` for their literals, if it has lists.
+    :param slow: every statement takes long, so that most tests run only when they are asked for.
+    """
+
+    title: str
+    open_place: Callable[[REQUEST, Path], AbstractContextManager[Place]]
+    lists: str | None = None
+    slow: bool = False
+
+
+@contextmanager
+def place_of(connect: Callable[[], SqlWarehouse]) -> Iterator[Place]:
+    """Make a place of a warehouse whose connections are opened so."""
+    opened: list[SqlWarehouse] = []
+
+    def open_one() -> SqlWarehouse:
+        opened.append(connect())
+        return opened[-1]
+
+    try:
+        warehouse = open_one()
+        yield Place(
+            warehouse=warehouse,
+            source=warehouse,
+            open_ledger=lambda schema, sync_id: Ledger(open_one(), schema, sync_id),
+        )
+    finally:
+        for one in opened:
+            one.close()
+
+
+def _duckdb(_: REQUEST, directory: Path) -> Any:
+    path = directory / f"{fresh_schema()}.duckdb"
+    return place_of(lambda: open_duckdb(path))
+
+
+@contextmanager
+def _duckdb_without_keys(_: REQUEST, directory: Path) -> Iterator[Place]:
+    from dataclasses import replace
+
+    def connect() -> SqlWarehouse:
+        warehouse = open_duckdb(path)
+        warehouse.dialect = replace(warehouse.dialect, enforces_keys=False)
+        return warehouse
+
+    path = directory / f"{fresh_schema()}.duckdb"
+    with place_of(connect) as place:
+        yield place
+
+
+def _postgres(request: REQUEST, _: Path) -> Any:
+    dsn = request.getfixturevalue("postgres_database")
+    return place_of(lambda: open_postgres(dsn))
+
+
+ENGINES: dict[str, Engine] = {
+    "duckdb": Engine(title="DuckDB", open_place=_duckdb, lists="[{a}, {b}]"),
+    "duckdb without keys": Engine(title="", open_place=_duckdb_without_keys, lists="[{a}, {b}]"),
+    "postgres": Engine(title="PostgreSQL", open_place=_postgres, lists="ARRAY[{a}, {b}]"),
+}
+"""By a short name. What has no title is no engine of its own, and not in the documentation."""
