@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import pyarrow as pa
     from sqlglot import exp
 
 
@@ -86,6 +87,18 @@ DIALECTS: Mapping[str, Dialect] = {
 """By the connection type of Airflow's hook."""
 
 
+KEPT_TYPES: Mapping[Kind, str] = {
+    Kind.BOOLEAN: "BOOLEAN",
+    Kind.INTEGER: "BIGINT",
+    Kind.FLOAT: "DOUBLE",
+    Kind.DATE: "DATE",
+    Kind.TIMESTAMP: "TIMESTAMPTZ",
+    Kind.TEXT: "VARCHAR",
+    Kind.EXACT: "VARCHAR",
+}
+"""Types of DuckDB in which values of another engine are kept, as :func:`arrow_type` reads them."""
+
+
 def state_column(source_column: str, dialect: Dialect) -> str:
     """Shorten a source column's name so that a prefix of four bytes fits before it."""
     longest = dialect.identifier_bytes - 4
@@ -122,6 +135,20 @@ def data_type(type_name: str, dialect: Dialect) -> exp.DataType:
     from sqlglot import exp
 
     return exp.DataType.build(type_name, dialect=dialect.name, udt=True)
+
+
+def arrow_type(kind: Kind) -> pa.DataType:
+    """Return the Arrow type in which a kind of column is read."""
+    import pyarrow as pa
+
+    types: dict[Kind, pa.DataType] = {
+        Kind.BOOLEAN: pa.bool_(),
+        Kind.INTEGER: pa.int64(),
+        Kind.FLOAT: pa.float64(),
+        Kind.DATE: pa.date32(),
+        Kind.TIMESTAMP: pa.timestamp("us", tz="UTC"),
+    }
+    return types.get(kind, pa.string())
 
 
 def kind_of(type_name: str, column_name: str, dialect: Dialect) -> Kind:

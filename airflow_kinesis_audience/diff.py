@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_audience.audience import Action, Source, Updated, instant_text
+from airflow_kinesis_audience.audience import Action, Updated, instant_text
 from airflow_kinesis_audience.membership import (
     AUDIENCE,
     AUDIENCE_COLUMNS,
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from sqlglot import exp
 
-    from airflow_kinesis_audience.dialects import Dialect
     from airflow_kinesis_audience.layout import Column, Layout
 
 Named = tuple[str, "exp.Query", "bool | None"]
@@ -50,10 +49,11 @@ def change_columns(layout: Layout) -> tuple[str, ...]:
 
 
 def select_changes(
-    source: Source, tables: Tables, as_of: datetime, dialect: Dialect, *, once: bool = False, kept: bool = True
+    read: exp.Select, tables: Tables, as_of: datetime, *, once: bool = False, kept: bool = True
 ) -> exp.Query:
     """Build a change set: from a membership to the source as of now.
 
+    :param read: the reading of the source.
     :param tables: of the membership, in the layout of the source.
     :param once: leave out all but the first row of each user.
     :param kept: keep what is read of the source until all is found; otherwise it is read twice in this statement.
@@ -64,7 +64,7 @@ def select_changes(
     needed, members = select_membership(tables)
     compare = _by_fingerprint if layout.fingerprint else _by_columns
     named: list[Named] = [
-        ("source", select_source(source, layout, dialect, once=once), kept),
+        ("source", select_source(read, layout, once=once), kept),
         *((name, query, None) for name, query in needed),
         ("previous", members, False),
         *compare(layout, _current(layout, once=once)),

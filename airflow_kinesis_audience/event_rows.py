@@ -11,28 +11,26 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.audience import instant_text
-from airflow_kinesis_audience.dialects import Kind
+from airflow_kinesis_audience.dialects import Kind, arrow_type
 from airflow_kinesis_audience.events import Events, EventSource, Interval
 from airflow_kinesis_audience.identity import is_wrong
 from airflow_kinesis_audience.membership import bucket_of, padded, with_expressions
 from airflow_kinesis_audience.slices import (
     Reader,
-    arrow_type,
     columns_of,
     count_cells,
     identities_by_label,
     read_table,
-    read_value,
     slice_of,
 )
 from airflow_kinesis_audience.source import key_text, value_of
-from airflow_kinesis_audience.sql import SOURCE_PLACEHOLDER, Warehouse, column, render, table, text
+from airflow_kinesis_audience.sql import SOURCE_PLACEHOLDER, Warehouse, column, read_value, render, table, text
+from airflow_kinesis_audience.staging import stand_where_state_is
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from sqlglot import exp
 
-    from airflow_kinesis_audience.dialects import Dialect
     from airflow_kinesis_audience.event_layout import EventLayout
     from airflow_kinesis_audience.layout import Layout
 
@@ -94,17 +92,13 @@ class EventSet:
         )
 
 
-def select_events(
-    source: EventSource, layout: EventLayout, interval: Interval, dialect: Dialect, *, slice_rows: int
-) -> exp.Query:
-    """Build the events that arrived in an interval, and a row with its reason for each row that is none.
-
-    Columns: problem, slice, position, batch, bucket, event_id, user_id, device_id, occurred_at, and the new value
-    per mapped column.
-    """
+def read_events(
+    warehouse: Warehouse, source: EventSource, layout: EventLayout, interval: Interval, query: str
+) -> tuple[exp.Select, str | None]:
+    """Give the reading of an interval's rows for a statement over the state, and the query, if that holds it."""
     from sqlglot import exp
 
-    columns = layout.columns
+    columns, dialect = layout.columns, warehouse.origin.dialect
     checks = [(c, is_wrong(c, dialect)) for c in columns.checked]
     named_by = {name: getattr(source, name) for name in _KEYS}
     keys = {n: key_text(c) if c is not None else exp.cast(exp.null(), "TEXT") for n, c in named_by.items()}
@@ -118,6 +112,22 @@ def select_events(
         .from_(table(None, SOURCE_PLACEHOLDER).as_("given", quoted=True))
         .where(_arrived_in(source.arrived_at, layout.arrived, interval))
     )
+    kinds = {**dict.fromkeys(_KEYS, Kind.TEXT), "occurred_at": layout.occurred}
+    kinds |= {c.new: c.kind for c in columns.columns} | {c.wrong: Kind.BOOLEAN for c in columns.checked}
+    return stand_where_state_is(warehouse, given, query, kinds)
+
+
+def select_events(read: exp.Select, layout: EventLayout, *, slice_rows: int) -> exp.Query:
+    """Build the events that arrived in an interval, and a row with its reason for each row that is none.
+
+    :param read: the reading of the interval's rows.
+
+    Columns: problem, slice, position, batch, bucket, event_id, user_id, device_id, occurred_at, and the new value
+    per mapped column.
+    """
+    from sqlglot import exp
+
+    columns = layout.columns
     names = ("problem", "slice", *_OWN, *(c.new for c in columns.columns))
     found = padded({n: column(n, "cut") for n in names}, names).from_(table(None, "cut"))
     none = (
@@ -126,7 +136,7 @@ def select_events(
         .where(column("problem", "judged").is_(exp.null()).not_())
     )
     named: list[tuple[str, exp.Query, bool | None]] = [
-        ("read", given, None),
+        ("read", read, None),
         ("counted", _counted(), None),
         ("judged", _judged(columns), True),
         ("placed", _placed(), None),

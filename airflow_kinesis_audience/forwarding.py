@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_kinesis_audience import sync
 from airflow_kinesis_audience.audience import instant, instant_text
 from airflow_kinesis_audience.event_layout import EventLayout, event_layout
-from airflow_kinesis_audience.event_rows import PROBLEMS, EventSet, count_events, select_events
+from airflow_kinesis_audience.event_rows import PROBLEMS, EventSet, count_events, read_events, select_events
 from airflow_kinesis_audience.events import EventSource, Interval, without
 from airflow_kinesis_audience.exceptions import GuardTripped
 from airflow_kinesis_audience.ledger import Event
@@ -73,9 +73,10 @@ class _Forwarder:
     def __init__(self, outbox: Outbox, source: EventSource, *, drop: bool) -> None:
         self.outbox, self.source, self._drop = outbox, source, drop
         self.ledger, self.log = outbox.ledger, outbox.log
-        self._query = check_query(source.query, self.ledger.warehouse.dialect)
-        types = self.ledger.warehouse.read_types(self._query)
-        self._layout = event_layout(source, types, self.ledger.warehouse.dialect)
+        warehouse = self.ledger.warehouse
+        self._query = check_query(source.query, warehouse.origin.dialect)
+        types = warehouse.origin.read_types(self._query)
+        self._layout = event_layout(source, types, warehouse.origin.dialect)
         self.counts = {"events": 0, "dropped_rows": 0}
 
     def run(self, start: datetime | None, end: datetime, *, resend: bool) -> dict[str, Any]:
@@ -148,8 +149,9 @@ class _Forwarder:
 
     def _write(self, name: str, interval: Interval) -> Mapping[str, Any]:
         warehouse, schema = self.ledger.warehouse, self.ledger.schema
-        query = select_events(self.source, self._layout, interval, warehouse.dialect, slice_rows=sync.SLICE_ROWS)
-        write_table(warehouse, table(schema, name), query, source_query=self._query, sliced_by="slice")
+        read, within = read_events(warehouse, self.source, self._layout, interval, self._query)
+        query = select_events(read, self._layout, slice_rows=sync.SLICE_ROWS)
+        write_table(warehouse, table(schema, name), query, source_query=within, sliced_by="slice")
         rows, slices, problems = count_events(warehouse, schema, name)
         if problems and not self._drop:
             drop_table(warehouse, table(schema, name))

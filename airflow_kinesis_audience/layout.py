@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.audience import AS_IT_IS, IdentityRule
-from airflow_kinesis_audience.dialects import Dialect, Kind, is_list, kind_of, state_column
+from airflow_kinesis_audience.dialects import KEPT_TYPES, Dialect, Kind, is_list, kind_of, state_column
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,6 +99,11 @@ class Layout:
         """The state columns that tell members apart; one is enough where there is one audience."""
         return ("user_id",) if self.audience_id is not None else ("audience_id", "user_id")
 
+    @property
+    def kept_types(self) -> dict[str, str]:
+        """The types in which columns are kept that come from another engine, by source column."""
+        return {c.source: KEPT_TYPES[c.kind] for c in self.columns}
+
     def matches(self, other: Layout) -> bool:
         """Tell whether rows of the one can be read as rows of the other."""
         one, another = (
@@ -134,10 +139,13 @@ class Layout:
         return cls(**{"key_types": {}, **value, "columns": columns})
 
 
-def layout_of(source: Source, types: Mapping[str, str], dialect: Dialect) -> Layout:
+def layout_of(
+    source: Source, types: Mapping[str, str], dialect: Dialect, *, kept_in: Dialect | None = None
+) -> Layout:
     """Work out the layout from the mapping and the types that the warehouse reports.
 
     :param types: column name to type name, of the author's query.
+    :param kept_in: of the engine that keeps the state, if it is another.
     :raises ValueError: if a mapped column is missing or has a type without a JSON form; no retry helps.
     """
     if missing := [c for c in source.columns if c not in types]:
@@ -145,11 +153,12 @@ def layout_of(source: Source, types: Mapping[str, str], dialect: Dialect) -> Lay
             f"the query gives no column {', '.join(map(repr, missing))}; "
             f"it gives {', '.join(map(repr, types)) or 'none'}. Correct the mapping or the query"
         )
+    state = kept_in or dialect
     # By label, so that the order in which a mapping was written down decides nothing, not even the fingerprint.
     columns = [
         Column(
             source=name,
-            state=state_column(name, dialect),
+            state=state_column(name, state),
             label=label,
             role="identity",
             kind=Kind.TEXT,
@@ -161,7 +170,7 @@ def layout_of(source: Source, types: Mapping[str, str], dialect: Dialect) -> Lay
     columns += [
         Column(
             source=name,
-            state=state_column(name, dialect),
+            state=state_column(name, state),
             label=label,
             role="property",
             kind=kind_of(types[name], name, dialect),
@@ -174,7 +183,7 @@ def layout_of(source: Source, types: Mapping[str, str], dialect: Dialect) -> Lay
         audience_id=source.audience_id,
         audience_id_column=source.audience_id_column,
         columns=tuple(columns),
-        fingerprint=dialect.fingerprint,
+        fingerprint=state.fingerprint,
         key_types={c: _key_type(types[c], c, dialect) for c in keys},
     )
 

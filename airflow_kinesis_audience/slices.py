@@ -13,10 +13,10 @@ import orjson
 
 from airflow_kinesis_audience.audience import Changes, instant_text
 from airflow_kinesis_audience.columns import ArrowColumn
-from airflow_kinesis_audience.dialects import Kind
+from airflow_kinesis_audience.dialects import arrow_type
 from airflow_kinesis_audience.diff import select_audience_rows
 from airflow_kinesis_audience.membership import AUDIENCE, with_expressions
-from airflow_kinesis_audience.sql import Warehouse, column, render, table
+from airflow_kinesis_audience.sql import Warehouse, column, read_value, render, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -209,20 +209,6 @@ def _listed(c: Column, values: Sequence[str | None]) -> Sequence[Identity]:
     return [None if value is None else sorted(orjson.loads(value)) for value in values]
 
 
-def arrow_type(kind: Kind) -> pa.DataType:
-    """Return the Arrow type in which a kind of column is read."""
-    import pyarrow as pa
-
-    types: dict[Kind, pa.DataType] = {
-        Kind.BOOLEAN: pa.bool_(),
-        Kind.INTEGER: pa.int64(),
-        Kind.FLOAT: pa.float64(),
-        Kind.DATE: pa.date32(),
-        Kind.TIMESTAMP: pa.timestamp("us", tz="UTC"),
-    }
-    return types.get(kind, pa.string())
-
-
 def read_table(
     warehouse: Warehouse, query: exp.Query, fields: Sequence[tuple[str, pa.DataType]], *, rows: int
 ) -> pa.Table:
@@ -259,14 +245,6 @@ def slice_of(ahead: exp.Expr, slice_rows: int) -> exp.Expr:
 def value_columns(layout: Layout) -> list[exp.Expr]:
     """Build what is read of the mapped columns, new and old, as :func:`arrow_type` has them."""
     return [read_value(n, c.kind) for c in layout.columns for n in (c.new, c.old)]
-
-
-def read_value(name: str, kind: Kind) -> exp.Expr:
-    """Build what is read of one state column."""
-    from sqlglot import exp
-
-    value = exp.cast(column(name), "TEXT") if kind is Kind.EXACT else column(name)
-    return value.as_(name, quoted=True)
 
 
 def value_fields(layout: Layout) -> list[tuple[str, pa.DataType]]:

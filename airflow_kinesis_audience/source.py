@@ -21,7 +21,8 @@ from airflow_kinesis_audience.membership import (
     padded,
     with_expressions,
 )
-from airflow_kinesis_audience.sql import SOURCE_PLACEHOLDER, column, table, text
+from airflow_kinesis_audience.sql import SOURCE_PLACEHOLDER, Warehouse, column, table, text
+from airflow_kinesis_audience.staging import stand_where_state_is
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -33,10 +34,11 @@ if TYPE_CHECKING:
 
 
 def select_first_base(
-    source: Source, layout: Layout, as_of: datetime, dialect: Dialect, *, once: bool = False, kept: bool = True
+    read: exp.Select, layout: Layout, as_of: datetime, *, once: bool = False, kept: bool = True
 ) -> exp.Query:
     """Build the base of a first run, straight from the source.
 
+    :param read: the reading of the source, from :func:`read_source`.
     :param once: leave out all but the first row of each user.
     :param kept: keep what is read of the source until all is found; otherwise it is read twice in this statement.
     """
@@ -52,21 +54,31 @@ def select_first_base(
     members = padded(given, names).from_(table(None, "source")).where(is_member(layout, once=once))
     audiences = audience_rows(table(None, "audiences"), names, wrong_identities=column("wrong_identities"))
     query = exp.union(members, audiences, distinct=False)
-    read = select_source(source, layout, dialect, once=once)
+    read = select_source(read, layout, once=once)
     return with_expressions(
         query, [("source", read, kept), ("audiences", select_audiences(layout, once=once), None)]
     )
 
 
-def select_source(source: Source, layout: Layout, dialect: Dialect, *, once: bool = False) -> exp.Select:
-    """Build the one reading of the source: the values, and the fingerprint over them.
+def read_source(warehouse: Warehouse, source: Source, layout: Layout, query: str) -> tuple[exp.Select, str | None]:
+    """Give the reading of the source for a statement over the state, and the query, if the statement holds it."""
+    columns = source_columns(source, layout, warehouse.origin.dialect)
+    given = columns.from_(table(None, SOURCE_PLACEHOLDER).as_("given", quoted=True))
+    kinds = dict.fromkeys(("audience_id", "audience_name", "user_id"), Kind.TEXT)
+    kinds |= {c.new: c.kind for c in layout.columns} | {c.wrong: Kind.BOOLEAN for c in layout.checked}
+    return stand_where_state_is(warehouse, given, query, kinds)
+
+
+def select_source(read: exp.Select, layout: Layout, *, once: bool = False) -> exp.Select:
+    """Build the values of the source, and the fingerprint over them.
+
+    :param read: the reading of the source.
 
     :param once: number the rows of each user, which costs a sort, so that all but the first can be left out. Which
         one is the first depends on the values alone, so that it is the same one on the next run.
     """
     from sqlglot import exp
 
-    read = source_columns(source, layout, dialect).from_(table(None, SOURCE_PLACEHOLDER).as_("given", quoted=True))
     more: list[exp.Expr] = []
     if layout.fingerprint:
         more.append(fingerprint_of(layout).as_("fingerprint", quoted=True))

@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_kinesis_audience.audience import instant_text
+from airflow_kinesis_audience.dialects import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,6 +32,10 @@ class Warehouse(Protocol):
     dialect: Dialect
     placeholder: str
 
+    @property
+    def origin(self) -> Warehouse:
+        """Where an author's query is run: here, unless the state is kept apart from the warehouse."""
+
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
         """Run a statement that gives no rows."""
 
@@ -49,6 +54,9 @@ class Warehouse(Protocol):
 
     def read_types(self, query: str) -> dict[str, str]:
         """Read a query's column names and the engine's names of their types, running none of it."""
+
+    def keep_rows(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> str:
+        """Keep rows of the origin until this door is closed; gives the name, without a schema, of their table."""
 
     def may_read_twice(self, query: str) -> bool:
         """Tell whether to read a query twice within one statement costs less than to keep its rows in between.
@@ -128,6 +136,14 @@ def text(value: str) -> exp.Expr:
     from sqlglot import exp
 
     return exp.cast(exp.Literal.string(value), "TEXT")
+
+
+def read_value(name: str, kind: Kind) -> exp.Expr:
+    """Build what is read of one state column."""
+    from sqlglot import exp
+
+    value = exp.cast(column(name), "TEXT") if kind is Kind.EXACT else column(name)
+    return value.as_(name, quoted=True)
 
 
 def write_table(

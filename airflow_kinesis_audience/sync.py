@@ -26,7 +26,7 @@ from airflow_kinesis_audience.guards import (
 from airflow_kinesis_audience.layout import Layout, describe_differences, describe_key_differences, layout_of
 from airflow_kinesis_audience.ledger import Event, Ledger
 from airflow_kinesis_audience.recording import Recorder
-from airflow_kinesis_audience.source import select_first_base
+from airflow_kinesis_audience.source import read_source, select_first_base
 from airflow_kinesis_audience.sql import check_query, drop_table, table, write_table
 from airflow_kinesis_audience.standing import find_attached
 from airflow_kinesis_audience.upkeep import Upkeep
@@ -34,6 +34,8 @@ from airflow_kinesis_audience.upkeep import Upkeep
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+
+    from sqlglot import exp
 
     from airflow_kinesis_audience.timeline import Edge, Timeline
 
@@ -53,8 +55,9 @@ class _Step:
     timeline: Timeline
     previous: Edge | None
     layout: Layout
-    query: str
     as_of: datetime
+    read: exp.Select
+    query: str | None
     twice: bool
 
 
@@ -108,9 +111,10 @@ class Sync:
         :raises SchemaChanged: if the mapping is not the one of the published membership.
         :raises AudienceDeleted: if the sync or an audience of it was deleted.
         """
-        query = check_query(self.source.query, self.warehouse.dialect)
-        types = self.warehouse.read_types(query)
-        layout = layout_of(self.source, types, self.warehouse.dialect)
+        origin = self.warehouse.origin
+        query = check_query(self.source.query, origin.dialect)
+        types = origin.read_types(query)
+        layout = layout_of(self.source, types, origin.dialect, kept_in=self.warehouse.dialect)
         self.ledger.prepare()
         timeline = self.recorder.read()
         previous = None
@@ -125,13 +129,16 @@ class Sync:
             breaches = self._find_schema_changes(previous.layout, layout, permission=permission, hold=hold)
             if describe_differences(previous.layout, layout):
                 layout = layout.retiring(previous.layout, self.warehouse.dialect)
-            timeline = self.upkeep.write_base(self.recorder, timeline, previous, layout, types)
+            kinds = types if origin is self.warehouse else layout.kept_types
+            timeline = self.upkeep.write_base(self.recorder, timeline, previous, layout, kinds)
+        read, within = read_source(self.warehouse, self.source, layout, query)
         step = _Step(
             timeline=timeline,
             previous=previous,
             layout=layout,
-            query=query,
             as_of=as_of,
+            read=read,
+            query=within,
             twice=self.warehouse.may_read_twice(query),
         )
         edge, held = self._compute(step, breaches, permission, hold=hold, reuse_deleted=reuse_deleted)
@@ -211,14 +218,14 @@ class Sync:
         return _Written(counts=counts, invalid=[] if drops else invalid)
 
     def _write_table(self, step: _Step, name: str, *, once: bool) -> None:
-        schema, dialect = self.ledger.schema, self.warehouse.dialect
+        schema = self.ledger.schema
         # Rows that were numbered are dear to number again.
         how = {"once": once, "kept": once or not step.twice}
         if step.previous is None:
-            statement = select_first_base(self.source, step.layout, step.as_of, dialect, **how)
+            statement = select_first_base(step.read, step.layout, step.as_of, **how)
         else:
             tables = step.timeline.tables(schema, step.previous.as_of, step.layout)
-            statement = select_changes(self.source, tables, step.as_of, dialect, **how)
+            statement = select_changes(step.read, tables, step.as_of, **how)
         target, sliced_by = table(schema, name), "position" if step.previous is not None else ""
         write_table(self.warehouse, target, statement, source_query=step.query, sliced_by=sliced_by)
 

@@ -123,6 +123,14 @@ class Watched:
         self.before, self.after = before, after
         self.dead = False
 
+    @property
+    def origin(self) -> Any:
+        return self if self._warehouse.origin is self._warehouse else self._warehouse.origin
+
+    def keep_rows(self, schema: Any, batches: Iterator[Any]) -> str:
+        self._live()
+        return self._warehouse.keep_rows(schema, batches)
+
     def kill(self) -> None:
         """End the process: nothing is read or written any more."""
         self.dead = True

@@ -47,6 +47,15 @@ class SqlWarehouse:
             self._opened.close()
             self._opened = None
 
+    @property
+    def origin(self) -> SqlWarehouse:
+        """Where an author's query is run: here."""
+        return self
+
+    def keep_rows(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> str:
+        """Keep rows of an origin that is elsewhere."""
+        raise NotImplementedError
+
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
         """Run a statement that gives no rows, and commit it.
 

@@ -33,6 +33,7 @@ CORE = (
     "event_layout",
     "identity",
     "membership",
+    "staging",
     "source",
     "diff",
     "retelling",
