@@ -92,7 +92,7 @@ class Ledger:
         self.warehouse = warehouse
         self.schema = schema
         self.sync_id = sync_id
-        self._rows = rows or rows_in(warehouse, schema, sync_id)
+        self.rows = rows or rows_in(warehouse, schema, sync_id)
         self._known: dict[str, dict[int, Entry]] = {}
 
     def prepare(self) -> None:
@@ -104,7 +104,7 @@ class Ledger:
             self.read()
         except LedgerUnreadable as unreadable:
             try:
-                self._rows.create()
+                self.rows.create()
             except AudienceError as error:
                 raise type(error)(f"{unreadable}; and it cannot be created: {error}") from None
             self.read()
@@ -117,7 +117,7 @@ class Ledger:
         :raises LedgerUnreadable: if it cannot be read; a retry may help.
         """
         try:
-            rows = self._rows.read({log: max(entries) for log, entries in self._known.items()})
+            rows = self.rows.read({log: max(entries) for log, entries in self._known.items()})
         except AudienceError as error:
             raise LedgerUnreadable(f"the ledger in schema {self.schema!r} cannot be read: {error}") from None
         known = {log: dict(entries) for log, entries in self._known.items()}
@@ -170,7 +170,7 @@ class Ledger:
             token=uuid.uuid4().hex,
         )
         try:
-            self._rows.append(row)
+            self.rows.append(row)
         except LedgerConflict:
             raise LedgerConflict(
                 f"another run has written to sync {self.sync_id!r} in the meantime; try again: "
@@ -180,7 +180,7 @@ class Ledger:
 
     def read_closed_audiences(self) -> dict[str, datetime]:
         """Read which audiences of any sync of the schema were deleted, and as of which instant last."""
-        rows = self._rows.read_all(Event.CLOSED.value)
+        rows = self.rows.read_all(Event.CLOSED.value)
         return {a: instant(row.as_of) for row in rows for a in json.loads(row.detail)["audiences"]}
 
 

@@ -11,6 +11,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from airflow_kinesis_audience.exceptions import AudienceError, LedgerConflict
@@ -26,6 +27,7 @@ CHECKPOINT = "checkpoint"
 """Of these rows only the last one of a log is read: each says all that those before it said."""
 
 _KEY = ("sync_id", "log", "sequence")
+_TRIES, _WAIT_SECONDS = 3, 0.05
 _FEW_LOGS = 200
 """Up to so many logs are read from where an earlier reading ended; with more, all is read again."""
 
@@ -105,15 +107,21 @@ class KeyedRows:
 
     def append(self, row: Row) -> None:
         """Append a row; see :class:`LedgerRows`."""
-        try:
-            self._insert(row)
-        except AudienceError:
-            # Refused or not is told by the ledger itself: an answer can be lost after the row was taken.
-            found = self._find(row)
-            if found is None:
-                raise
-            if found.token != row.token:
-                raise LedgerConflict from None
+        for left in reversed(range(_TRIES)):
+            try:
+                self._insert(row)
+            except AudienceError:
+                # Refused or not is told by the ledger itself: an answer can be lost after the row was taken.
+                found = self._find(row)
+                if found is None:
+                    if not left:
+                        raise
+                    # What refused it may be a row that is about to be committed.
+                    time.sleep(_WAIT_SECONDS)
+                    continue
+                if found.token != row.token:
+                    raise LedgerConflict from None
+            return
 
     def read_all(self, event: str) -> list[Row]:
         """Read rows of all syncs; see :class:`LedgerRows`."""

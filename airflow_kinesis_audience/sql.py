@@ -188,7 +188,7 @@ def drop_view(warehouse: Warehouse, target: exp.Table) -> None:
 
 def view_name(sync_id: str) -> str:
     """Name the view over a sync's change sets."""
-    return f"history_{_slug(sync_id)}"
+    return f"history_{slug(sync_id)}"
 
 
 def table_name(what: str, sync_id: str, as_of: datetime, token: str) -> str:
@@ -197,10 +197,10 @@ def table_name(what: str, sync_id: str, as_of: datetime, token: str) -> str:
     :param token: six characters that no other attempt has, so that none writes into another's table.
     """
     when = re.sub(r"[^0-9T]", "", instant_text(as_of)).replace("T", "_")
-    return f"{what}_{_slug(sync_id)}_{when}_{token}"
+    return f"{what}_{slug(sync_id)}_{when}_{token}"
 
 
-def _slug(sync_id: str) -> str:
+def slug(sync_id: str) -> str:
     """Shorten a sync's name to at most 28 ASCII characters that no other sync has."""
     digest = hashlib.blake2b(sync_id.encode(), digest_size=4).hexdigest()
     return f"{re.sub(r'[^a-z0-9]+', '_', sync_id.lower()).strip('_')[:19]}_{digest}"

@@ -42,6 +42,7 @@ from airflow_kinesis_audience.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
+    from airflow_kinesis_audience.ledger_rows import LedgerRows, Row
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ENGINES = ("duckdb", "postgres")
@@ -144,10 +145,22 @@ class Watched:
 
     def write_table(self, name: str, query: str, *, sliced_by: str = "") -> None:
         # Statement by statement, each of which may be the last one.
-        type(self._warehouse).write_table(self, name, query, sliced_by=sliced_by)  # type: ignore[arg-type]
+        if self._warehouse.origin is self._warehouse:
+            type(self._warehouse).write_table(self, name, query, sliced_by=sliced_by)  # type: ignore[arg-type]
+            return
+        self._live()
+        self.before(query)
+        self._warehouse.write_table(name, query, sliced_by=sliced_by)
+        self.after(query)
 
     def drop_table(self, name: str) -> None:
-        type(self._warehouse).drop_table(self, name)  # type: ignore[arg-type]
+        if self._warehouse.origin is self._warehouse:
+            type(self._warehouse).drop_table(self, name)  # type: ignore[arg-type]
+            return
+        self._live()
+        self.before(name)
+        self._warehouse.drop_table(name)
+        self.after(name)
 
     def read_rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         self._live()
@@ -169,6 +182,33 @@ class Watched:
     def _live(self) -> None:
         if self.dead:
             raise Killed
+
+
+class WatchedRows:
+    """The ledger's rows that are no statements of a warehouse, watched and dead with it."""
+
+    def __init__(self, rows: LedgerRows, watched: Watched) -> None:
+        self._rows = rows
+        self._watched = watched
+
+    def create(self) -> None:
+        self._watched._live()
+        self._rows.create()
+
+    def read(self, known: Mapping[str, int]) -> list[Row]:
+        self._watched._live()
+        self._watched.before("read the ledger")
+        return self._rows.read(known)
+
+    def append(self, row: Row) -> None:
+        self._watched._live()
+        self._watched.before("append to the ledger")
+        self._rows.append(row)
+        self._watched.after("append to the ledger")
+
+    def read_all(self, event: str) -> list[Row]:
+        self._watched._live()
+        return self._rows.read_all(event)
 
 
 class DiesAt(Watched):

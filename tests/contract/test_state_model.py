@@ -404,7 +404,7 @@ def test_a_run_may_be_killed_at_any_statement(place, engine):
         inner = place.open_ledger(crowd.schema, crowd.sync_id)
         killed = DiesAt(inner.warehouse, at, "after")
         try:
-            crowd.run(2 + at, Ledger(killed, crowd.schema, crowd.sync_id))  # type: ignore[arg-type]
+            crowd.run(2 + at, place.ledger_on(killed, inner))
             ended = True
         except Killed:
             try:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_kinesis_audience.ledger import Ledger
-from tests.warehouses import fresh_schema, open_duckdb, open_postgres
+from tests.warehouses import Watched, WatchedRows, fresh_schema, open_duckdb, open_postgres
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
@@ -35,6 +35,11 @@ class Place:
     warehouse: SqlWarehouse
     source: SqlWarehouse
     open_ledger: Callable[[str, str], Ledger]
+
+    def ledger_on(self, watched: Watched, ledger: Ledger) -> Ledger:
+        """Give the same ledger, everything of which is watched."""
+        rows = WatchedRows(ledger.rows, watched) if self.source is not self.warehouse else None
+        return Ledger(watched, ledger.schema, ledger.sync_id, rows)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +103,31 @@ def _postgres(request: REQUEST, _: Path) -> Any:
     return place_of(lambda: open_postgres(dsn))
 
 
+@contextmanager
+def _parquet(_: REQUEST, directory: Path) -> Iterator[Place]:
+    from airflow_kinesis_audience.hooks.file_ledger import FileRows
+    from airflow_kinesis_audience.hooks.lake import LakeWarehouse
+    from airflow_kinesis_audience.hooks.state import open_files
+
+    files = open_files(str(directory / "state"))
+    opened: list[SqlWarehouse] = []
+
+    def open_ledger(schema: str, sync_id: str) -> Ledger:
+        opened.append(LakeWarehouse(files, open_duckdb(path)))
+        return Ledger(opened[-1], schema, sync_id, FileRows(files, schema, sync_id))
+
+    path = directory / f"{fresh_schema()}.duckdb"
+    with open_duckdb(path) as source:
+        # The warehouse where nothing of the state is.
+        yield Place(warehouse=open_ledger("none", "none").warehouse, source=source, open_ledger=open_ledger)
+        for one in opened:
+            one.close()
+
+
 ENGINES: dict[str, Engine] = {
     "duckdb": Engine(title="DuckDB", open_place=_duckdb, lists="[{a}, {b}]"),
     "duckdb without keys": Engine(title="", open_place=_duckdb_without_keys, lists="[{a}, {b}]"),
+    "parquet": Engine(title="Parquet files (`state_path`)", open_place=_parquet, lists="[{a}, {b}]"),
     "postgres": Engine(title="PostgreSQL", open_place=_postgres, lists="ARRAY[{a}, {b}]"),
 }
 """By a short name. What has no title is no engine of its own, and not in the documentation."""
