@@ -45,6 +45,8 @@ class Dialect:
     :param keeps_expressions: whether a statement may say that a common table expression is, or is not, kept.
     :param full_join: whether it has a full outer join that joins by hashing or sorting.
     :param enforces_keys: whether it refuses a row whose primary key is there already.
+    :param folds_to_upper: whether a name that is not quoted means one in upper case: an author's table is then
+        named as it was written.
     :param key_text: type of a text in a primary key.
     :param table_clause: what follows the name of a new table.
     :param after_write: statements to run on a new table, with ``{table}`` in them.
@@ -59,6 +61,7 @@ class Dialect:
     keeps_expressions: bool = False
     full_join: bool = True
     enforces_keys: bool = False
+    folds_to_upper: bool = False
     key_text: str = "TEXT"
     table_clause: str = ""
     after_write: tuple[str, ...] = ()

@@ -16,14 +16,15 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 
 from airflow_kinesis_audience.audience import instant
 from airflow_kinesis_audience.exceptions import ReleaseRefused
-from airflow_kinesis_audience.hooks.warehouse import open_warehouse
-from airflow_kinesis_audience.ledger import Ledger
+from airflow_kinesis_audience.hooks.state import State, open_ledger
 from airflow_kinesis_audience.operators.outcome import airflow_outcome, tell_state
 from airflow_kinesis_audience.operators.run import read_change_set
 from airflow_kinesis_audience.release import is_released, release
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_kinesis_audience.ledger import Ledger
 
 
 class AudienceApprovalOperator(ApprovalOperator):
@@ -76,8 +77,7 @@ class AudienceApprovalOperator(ApprovalOperator):
 
     @contextlib.contextmanager
     def _held(self, summary: Mapping[str, Any]) -> Iterator[tuple[Ledger, datetime, str]]:
-        with airflow_outcome(), open_warehouse(summary["warehouse_conn_id"]) as warehouse:
-            ledger = Ledger(warehouse, summary["state_schema"], summary["sync_id"])
+        with airflow_outcome(), open_ledger(State.told_by(summary), summary["sync_id"]) as ledger:
             yield ledger, instant(summary["as_of"]), summary["held_table"]
 
 

@@ -29,7 +29,7 @@ class AudienceDeleteOperator(DeliveryOperator):
 
     :param warehouse_conn_id: connection to the warehouse that has the state.
     :param sync_id: the sync to end.
-    :param state_schema: where the state is kept.
+    :param state_schema: where the state is kept, and ``state_path``, as its diff task was given them.
     :param send_exits: tell of every member as exiting; if not, the last message alone tells the end.
     :param as_of: the instant of the end, by default the run's; later than the newest change set's.
     :param stream_name: the data stream, or ``delivery_stream_name`` the delivery stream, and with it all that its
@@ -41,6 +41,7 @@ class AudienceDeleteOperator(DeliveryOperator):
         "warehouse_conn_id",
         "sync_id",
         "state_schema",
+        "state_path",
         "as_of",
         *DeliveryOperator.template_fields,
     )
@@ -51,6 +52,7 @@ class AudienceDeleteOperator(DeliveryOperator):
         warehouse_conn_id: str,
         sync_id: str,
         state_schema: str = "airflow_audience",
+        state_path: str | None = None,
         send_exits: bool = True,
         as_of: str | datetime | None = None,
         **kwargs: Any,
@@ -59,11 +61,12 @@ class AudienceDeleteOperator(DeliveryOperator):
         self.warehouse_conn_id = warehouse_conn_id
         self.sync_id = sync_id
         self.state_schema = state_schema
+        self.state_path = state_path
         self.send_exits = send_exits
         self.as_of = as_of
 
     def _begin(self, context: Context) -> dict[str, Any]:
-        where = {n: getattr(self, n) for n in ("warehouse_conn_id", "sync_id", "state_schema")}
+        where = {n: getattr(self, n) for n in ("warehouse_conn_id", "sync_id", "state_schema", "state_path")}
         return {**where, "as_of": instant_text(as_of_run(context, self.as_of))}
 
     def _send(self, outbox: Outbox, delivery: Delivery, summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,8 +20,7 @@ from airflow_kinesis_audience.feeds import WHOLE
 from airflow_kinesis_audience.formats import load_renderer
 from airflow_kinesis_audience.hooks.firehose import FirehoseStreamHook
 from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
-from airflow_kinesis_audience.hooks.warehouse import open_warehouse
-from airflow_kinesis_audience.ledger import Ledger
+from airflow_kinesis_audience.hooks.state import State, open_ledger
 from airflow_kinesis_audience.operators.assets import add_alias, tell_delivery
 from airflow_kinesis_audience.operators.lineage import delivery_lineage
 from airflow_kinesis_audience.operators.links import AudienceLink, StreamLink
@@ -72,6 +71,8 @@ class DeliveryOperator(BaseOperator):
     template_fields: Sequence[str] = ("stream_name", "delivery_stream_name", *SHARED_FIELDS, "aggregate")
     template_fields_renderers = {"format_options": "json"}  # noqa: RUF012
     operator_extra_links = (AudienceLink(), StreamLink())
+    reads_source = False
+    """Whether the author's tables are read, too, and not the state alone."""
     ui_color = "#f6e7d2"
 
     def __init__(
@@ -109,8 +110,7 @@ class DeliveryOperator(BaseOperator):
             known |= {"destination": stream.destination, "console_url": stream.console_url}
             delivery = self._delivery(stream)
             stream.check()
-            with open_warehouse(summary["warehouse_conn_id"]) as warehouse:
-                ledger = Ledger(warehouse, summary["state_schema"], summary["sync_id"])
+            with open_ledger(State.told_by(summary), summary["sync_id"], reads_source=self.reads_source) as ledger:
                 own = self._deliver_as(delivery, context)
                 outbox = Outbox(ledger, own, stream.put, watch=self._watch(context))
                 try:
@@ -149,7 +149,7 @@ class DeliveryOperator(BaseOperator):
         return {} if part == WHOLE else {"part": part.number, "parts": part.of, "concluded": concluded}
 
     def _begin(self, context: Context) -> dict[str, Any]:
-        """Check the arguments; returns at least ``sync_id``, ``warehouse_conn_id`` and ``state_schema``."""
+        """Check the arguments; returns at least ``sync_id`` and where the state is, as ``State`` tells it."""
         raise NotImplementedError
 
     def _deliver_as(self, delivery: Delivery, context: Context) -> Delivery:

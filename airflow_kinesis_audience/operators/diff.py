@@ -14,8 +14,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_kinesis_audience.audience import Source, identity_rules, instant_text
 from airflow_kinesis_audience.guards import Guards
-from airflow_kinesis_audience.hooks.warehouse import open_warehouse
-from airflow_kinesis_audience.ledger import Ledger
+from airflow_kinesis_audience.hooks.state import State, open_ledger
 from airflow_kinesis_audience.operators.assets import add_alias, tell_change_set
 from airflow_kinesis_audience.operators.lineage import change_set_lineage
 from airflow_kinesis_audience.operators.links import AudienceLink
@@ -28,6 +27,8 @@ from airflow_kinesis_audience.upkeep import Upkeep
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
+
+    from airflow_kinesis_audience.dialects import Dialect
 
 
 class AudienceDiffOperator(BaseOperator):
@@ -73,6 +74,10 @@ class AudienceDiffOperator(BaseOperator):
         :func:`~airflow_kinesis_audience.operators.group.audience_sync` does. What is held is not published.
     :param reuse_deleted: begin anew under the id of a sync or an audience that was deleted.
     :param state_schema: where the state is kept in the warehouse; ``database.schema`` is possible.
+    :param state_path: for a login that may only read: where the state is kept instead, as Parquet files, such as
+        ``s3://aws_default@bucket/audiences``. The rows then come to the worker, which compares them.
+    :param state_memory: what the comparing may take of the worker's memory there, by default ``512MB``; it does the
+        rest on disk.
     :param compaction_share: changes since the last full copy, as a share of the members, that make a new one.
     :param keep_history: how long a past membership can be asked for.
     :param keep_exits: how long it is remembered who has left, for a resync to tell; by default for ever.
@@ -88,6 +93,8 @@ class AudienceDiffOperator(BaseOperator):
         "sync_id",
         "as_of",
         "state_schema",
+        "state_path",
+        "state_memory",
         "max_exit_ratio",
         "max_exits",
         "max_change_ratio",
@@ -120,6 +127,8 @@ class AudienceDiffOperator(BaseOperator):
         sync_id: str | None = None,
         as_of: str | datetime | None = None,
         state_schema: str = "airflow_audience",
+        state_path: str | None = None,
+        state_memory: str | None = None,
         max_exit_ratio: float | None = 0.5,
         max_exits: int | None = None,
         max_change_ratio: float | None = None,
@@ -154,6 +163,8 @@ class AudienceDiffOperator(BaseOperator):
         self.sync_id = sync_id
         self.as_of = as_of
         self.state_schema = state_schema
+        self.state_path = state_path
+        self.state_memory = state_memory
         self.max_exit_ratio = max_exit_ratio
         self.max_exits = max_exits
         self.max_change_ratio = max_change_ratio
@@ -176,7 +187,13 @@ class AudienceDiffOperator(BaseOperator):
             known["as_of"] = instant_text(as_of)
             if self.on_guard not in ("fail", "hold"):
                 raise ValueError(f"on_guard is {self.on_guard!r}; expected fail or hold")
-            source, guards = self._source(), self._guards()
+            guards = self._guards()
+            state = State(
+                warehouse_conn_id=self.warehouse_conn_id,
+                state_schema=self.state_schema,
+                state_path=self.state_path,
+                state_memory=self.state_memory,
+            )
             permission = permission_of(context)
             upkeep = Upkeep(
                 compaction_share=self.compaction_share,
@@ -184,8 +201,12 @@ class AudienceDiffOperator(BaseOperator):
                 keep_exits=self.keep_exits,
                 history_view=self.history_view,
             )
-            with open_warehouse(self.warehouse_conn_id) as warehouse:
-                ledger = Ledger(warehouse, self.state_schema, known["sync_id"])
+            if self.history_view and self.state_path:
+                raise ValueError(
+                    "history_view needs a warehouse that may be written to; leave it out with state_path"
+                )
+            with open_ledger(state, known["sync_id"], reads_source=True) as ledger:
+                source = self._source(ledger.warehouse.origin.dialect)
                 sync = Sync(ledger, source, guards=guards, upkeep=upkeep)
                 summary = sync.run(
                     as_of,
@@ -201,7 +222,7 @@ class AudienceDiffOperator(BaseOperator):
             names = {self.audience_id: self.audience_name} if self.audience_id and self.audience_name else {}
             count_changes(summary)
             tell_change_set(context, self.alias, summary, guards, sync.counts, names)
-        known |= {**summary, "warehouse_conn_id": self.warehouse_conn_id, "state_schema": self.state_schema}
+        known |= {**summary, **state.told()}
         return known
 
     def get_openlineage_facets_on_complete(self, _task_instance: Any) -> OperatorLineage[Any, Any] | None:
@@ -232,10 +253,10 @@ class AudienceDiffOperator(BaseOperator):
             on_schema_change=self.on_schema_change,
         )
 
-    def _source(self) -> Source:
+    def _source(self, dialect: Dialect) -> Source:
         named, identities = self.properties, dict(self.identities or {})
         return Source(
-            query=select_all(self.sql, self.table, "who belongs is"),
+            query=select_all(self.sql, self.table, "who belongs is", dialect),
             user_id=self.user_id_column,
             identities=identities,
             identity_rules=identity_rules(

@@ -18,6 +18,7 @@ from airflow_kinesis_audience.operators.run import as_of_run, select_all, truth
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_kinesis_audience.dialects import Dialect
     from airflow_kinesis_audience.outbox import Outbox
     from airflow_kinesis_audience.terms import Delivery
 
@@ -55,6 +56,7 @@ class EventsToKinesisOperator(DeliveryOperator):
         identity that is not what its rule promises: ``fail``, or ``drop`` it and count it.
     :param resend: forward the interval again, read anew, although it was forwarded; ids are the same.
     :param state_schema: where the state is kept in the warehouse.
+    :param state_path: for a login that may only read: where it is kept instead, as Parquet files.
     """
 
     template_fields: Sequence[str] = (
@@ -70,7 +72,9 @@ class EventsToKinesisOperator(DeliveryOperator):
         "on_invalid_rows",
         "resend",
         "state_schema",
+        "state_path",
     )
+    reads_source = True
     template_ext: Sequence[str] = (".sql",)
     template_fields_renderers = {"sql": "sql", "format_options": "json"}  # noqa: RUF012
 
@@ -98,6 +102,7 @@ class EventsToKinesisOperator(DeliveryOperator):
         on_invalid_rows: str = "fail",
         resend: bool | str = False,
         state_schema: str = "airflow_audience",
+        state_path: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(stream_name=stream_name, message_format=message_format, **kwargs)
@@ -120,6 +125,7 @@ class EventsToKinesisOperator(DeliveryOperator):
         self.on_invalid_rows = on_invalid_rows
         self.resend = resend
         self.state_schema = state_schema
+        self.state_path = state_path
 
     def _begin(self, context: Context) -> dict[str, Any]:
         end = as_of_run(context, self.end)
@@ -132,6 +138,7 @@ class EventsToKinesisOperator(DeliveryOperator):
             "start": instant_text(start) if start is not None and (self.start or start < end) else None,
             "warehouse_conn_id": self.warehouse_conn_id,
             "state_schema": self.state_schema,
+            "state_path": self.state_path,
         }
 
     def _delivery(self, stream: Any) -> Delivery:
@@ -145,7 +152,7 @@ class EventsToKinesisOperator(DeliveryOperator):
     def _send(self, outbox: Outbox, delivery: Delivery, summary: Mapping[str, Any]) -> dict[str, Any]:
         found = forward(
             outbox,
-            self._source(),
+            self._source(outbox.warehouse.origin.dialect),
             instant(summary["start"]) if summary["start"] else None,
             instant(summary["as_of"]),
             on_invalid_rows=self.on_invalid_rows,
@@ -158,10 +165,10 @@ class EventsToKinesisOperator(DeliveryOperator):
     def _source_query(self) -> str | None:
         return select_all(self.sql, self.table, "the events are")
 
-    def _source(self) -> EventSource:
+    def _source(self, dialect: Dialect) -> EventSource:
         identities = dict(self.identities or {})
         return EventSource(
-            query=select_all(self.sql, self.table, "the events are"),
+            query=select_all(self.sql, self.table, "the events are", dialect),
             event_id=self.event_id_column,
             arrived_at=self.arrived_at_column,
             occurred_at=self.occurred_at_column,

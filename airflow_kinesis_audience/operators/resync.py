@@ -27,7 +27,7 @@ class AudienceResyncOperator(DeliveryOperator):
 
     :param warehouse_conn_id: connection to the warehouse that has the state.
     :param sync_id: the sync whose members are told.
-    :param state_schema: where the state is kept.
+    :param state_schema: where the state is kept, and ``state_path``, as its diff task was given them.
     :param stream_name: the data stream, or ``delivery_stream_name`` the delivery stream, and with it all that its
         publishing task was given: ``message_format``, ``format_options``, ``aws_conn_id``, ``region_name``,
         ``partitions``, ``aggregate``.
@@ -37,19 +37,27 @@ class AudienceResyncOperator(DeliveryOperator):
         "warehouse_conn_id",
         "sync_id",
         "state_schema",
+        "state_path",
         *DeliveryOperator.template_fields,
     )
 
     def __init__(
-        self, *, warehouse_conn_id: str, sync_id: str, state_schema: str = "airflow_audience", **kwargs: Any
+        self,
+        *,
+        warehouse_conn_id: str,
+        sync_id: str,
+        state_schema: str = "airflow_audience",
+        state_path: str | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.warehouse_conn_id = warehouse_conn_id
         self.sync_id = sync_id
         self.state_schema = state_schema
+        self.state_path = state_path
 
     def _begin(self, context: Context) -> dict[str, Any]:
-        return {n: getattr(self, n) for n in ("warehouse_conn_id", "sync_id", "state_schema")}
+        return {n: getattr(self, n) for n in ("warehouse_conn_id", "sync_id", "state_schema", "state_path")}
 
     def _deliver_as(self, delivery: Delivery, context: Context) -> Delivery:
         ti = context["ti"]

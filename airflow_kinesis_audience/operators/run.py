@@ -6,6 +6,7 @@ It reads the task's context and arguments, and nothing else.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,12 @@ from airflow_kinesis_audience.sql import table as table_reference
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_kinesis_audience.dialects import Dialect
+
 LET_THROUGH = "let_through"
 """The key of the run's configuration that lets its change set pass the guards: true, or a list of audience ids."""
+
+_PLAIN_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 CLOCK_SKEW = timedelta(minutes=10)
 """So far may a scheduler's clock be ahead of a worker's."""
@@ -63,10 +68,11 @@ def permission_of(context: Context) -> Permission:
     )
 
 
-def select_all(sql: str | None, table: str | None, what: str) -> str:
+def select_all(sql: str | None, table: str | None, what: str, dialect: Dialect | None = None) -> str:
     """Return the query that an author gave, or one over the table.
 
     :param what: begins the sentence that says why one of the two is needed.
+    :param dialect: of the warehouse, if it is known.
     :raises ValueError: if it is not one of the two, or no table's name.
     """
     if (sql is None) == (table is None):
@@ -76,8 +82,9 @@ def select_all(sql: str | None, table: str | None, what: str) -> str:
     schema, _, name = (table or "").rpartition(".")
     if not name.strip():
         raise ValueError(f"table is {table!r}; expected a table's name such as marts.lapsed")
-    # Quoted as in the canonical dialect, which all engines that are supported so far share.
-    return f"SELECT * FROM {table_reference(schema or None, name).sql(identify=True)}"  # noqa: S608
+    as_written = dialect is not None and dialect.folds_to_upper and _PLAIN_NAME.fullmatch(table or "")
+    named = table_reference(schema or None, name).sql(dialect=dialect.name if dialect else None, identify=True)
+    return f"SELECT * FROM {table if as_written else named}"  # noqa: S608
 
 
 def truth(value: bool | str, name: str) -> bool:
