@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow_kinesis_audience.audience import instant_text
 from airflow_kinesis_audience.consumer import read_message
 from airflow_kinesis_audience.exceptions import HistoryGone
-from airflow_kinesis_audience.formats import load_renderer
 from airflow_kinesis_audience.ledger import Entry, Event, Ledger
 from airflow_kinesis_audience.membership import AUDIENCE, MEMBER, Tables, select_membership, with_expressions
 from airflow_kinesis_audience.messages import Envelope, message_job
@@ -23,6 +22,7 @@ from airflow_kinesis_audience.slices import ChangeSet, change_set_of, read_audie
 from airflow_kinesis_audience.sql import column, render, table
 from airflow_kinesis_audience.standing import RESYNC, Standing, read_standings
 from airflow_kinesis_audience.timeline import Edge, Timeline
+from airflow_kinesis_audience.transforming import renderer_as_told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -277,7 +277,10 @@ class _Log:
             partitions=how["partitions"],
             message_bytes=how["message_bytes"],
         )
-        for message in load_renderer(how["format"], how["options"])(changes, envelope):
+        renderer = renderer_as_told(how)
+        if renderer is None:
+            return None
+        for message in renderer(changes, envelope):
             try:
                 reading = read_message(message.document)
             except ValueError:  # a format of the author's own, which nothing here can read

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_audience.formats import Renderer
     from airflow_kinesis_audience.messages import Message
+    from airflow_kinesis_audience.transforming import Transform
 
 _DELIVERIES = uuid.UUID("0b5ac0a3-6f5c-5b0e-8e0f-1a7a3b8a9d52")
 _KEY_BYTES = 64
@@ -103,8 +104,10 @@ class Delivery:
     @property
     def rendering(self) -> str:
         """Everything that decides the bytes of a change set's records, as one text."""
-        more = {"resync": self.resync} if self.resync else {}
+        more: dict[str, Any] = {"resync": self.resync} if self.resync else {}
         more |= {"aggregate": "kpl"} if self.aggregate else {}
+        transform: Transform | None = getattr(self.renderer, "transform", None)
+        more |= {"transform": [transform.path, transform.code]} if transform else {}
         return json.dumps(
             {
                 "format": self.message_format,

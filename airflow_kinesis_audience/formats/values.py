@@ -102,7 +102,7 @@ def _render_plain(array: pa.Array) -> pa.Array | None:
         low, high = bounds["min"] or 0, bounds["max"] or 0
         exact = low >= -LARGEST_EXACT_INTEGER and high <= LARGEST_EXACT_INTEGER
         return array.cast(pa.large_string()).cast(pa.large_binary()) if exact else None
-    if pa.types.is_date(array.type) or pa.types.is_timestamp(array.type):
+    if pa.types.is_date(array.type) or (pa.types.is_timestamp(array.type) and array.type.tz == "UTC"):
         return _quoted(_render_times(array)) if _in_python(array) else None
     if not pa.types.is_string(array.type) or _has_escapes(array):
         return None

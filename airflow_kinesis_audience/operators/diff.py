@@ -76,8 +76,8 @@ class AudienceDiffOperator(BaseOperator):
     :param state_schema: where the state is kept in the warehouse; ``database.schema`` is possible.
     :param state_path: for a login that may only read: where the state is kept instead, as Parquet files, such as
         ``s3://aws_default@bucket/audiences``. The rows then come to the worker, which compares them.
-    :param state_memory: what the comparing may take of the worker's memory there, by default ``512MB``; it does the
-        rest on disk.
+    :param state_memory: what comparing may take of the worker's memory there, by default ``512MB``; the rest is
+        done on disk.
     :param compaction_share: changes since the last full copy, as a share of the members, that make a new one.
     :param keep_history: how long a past membership can be asked for.
     :param keep_exits: how long it is remembered who has left, for a resync to tell; by default for ever.

@@ -45,6 +45,8 @@ class AudienceToKinesisOperator(DeliveryOperator):
     :param partitions: partition keys per audience, a power of two; a multiple of the stream's shards spreads
         evenly.
     :param aggregate: put several messages into one record, in the format of the Kinesis Producer Library.
+    :param transform: dotted path to a function of yours, from a pandas frame of members to the same members with
+        other values.
     :param parts: how many tasks share the delivery, a power of two up to 16 and up to ``partitions``; and
     :param part: which of them this is, from 0: ``.partial(parts=4, ...).expand(part=[0, 1, 2, 3])``. Each sends
         the changes of its own users, with the bytes and ids that one task would send.

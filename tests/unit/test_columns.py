@@ -23,7 +23,8 @@ COLUMNS = {
     pa.bool_(): st.booleans(),
     pa.float64(): st.floats(),
     pa.date32(): st.dates(),
-    pa.timestamp("us", tz="UTC"): st.datetimes(timezones=st.just(UTC)),
+    pa.timestamp("us", tz="UTC"): st.datetimes(timezones=st.just(UTC))
+    | st.datetimes(timezones=st.just(UTC)).map(lambda at: at.replace(microsecond=0)),
 }
 
 

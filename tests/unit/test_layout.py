@@ -53,6 +53,7 @@ CORE = (
     "messages",
     "feeds",
     "formats",
+    "transforming",
     "aggregation",
     "settled",
     "retries",
