@@ -17,7 +17,7 @@ from airflow_kinesis_audience.exceptions import AudienceError, WarehouseRefused,
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-_EXCLUSIVE: Mapping[str, Mapping[str, Any]] = {
+EXCLUSIVE: Mapping[str, Mapping[str, Any]] = {
     "file": {},
     "s3": {"mode": "create"},
     "gs": {"mode": "create"},
@@ -37,11 +37,11 @@ class Files:
         self._fs = fs
         self._root = root.rstrip("/")
         names = [fs.protocol] if isinstance(fs.protocol, str) else fs.protocol
-        self.protocol = next((name for name in names if name in _EXCLUSIVE), "")
+        self.protocol = next((name for name in names if name in EXCLUSIVE), "")
         if not self.protocol:
             raise ValueError(
                 f"state_path is on {'/'.join(names)}, which has no way to create a file that is not there yet and "
-                f"refuse one that is; expected one of {', '.join(_EXCLUSIVE)}"
+                f"refuse one that is; expected one of {', '.join(EXCLUSIVE)}"
             )
 
     @property
@@ -68,7 +68,7 @@ class Files:
             if self.is_local:
                 _create_on_disk(Path(self.address(name)), content)
             else:
-                self._fs.pipe_file(f"{self._root}/{name}", content, **_EXCLUSIVE[self.protocol])
+                self._fs.pipe_file(f"{self._root}/{name}", content, **EXCLUSIVE[self.protocol])
                 self._fs.invalidate_cache()
 
     def replace(self, name: str, content: bytes) -> None:

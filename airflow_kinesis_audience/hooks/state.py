@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_audience.hooks.file_ledger import FileRows
-from airflow_kinesis_audience.hooks.files import Files
+from airflow_kinesis_audience.hooks.files import EXCLUSIVE, Files
 from airflow_kinesis_audience.hooks.lake import SETTINGS, LakeWarehouse
 from airflow_kinesis_audience.hooks.warehouse import open_warehouse
 from airflow_kinesis_audience.ledger import Ledger
@@ -72,9 +72,15 @@ def open_files(address: str) -> Files:
         raise ValueError("state_path is empty; expected a URL such as s3://aws_default@bucket/audiences")
     try:
         path = ObjectStoragePath(address if "://" in address else f"file://{address}")
-        return Files(path.fs, path.path)
+        fs = path.fs
+    except ValueError:
+        raise ValueError(
+            f"state_path is {address!r}, on a storage that Airflow knows no file system of; expected one of "
+            f"{', '.join(EXCLUSIVE)}"
+        ) from None
     except ImportError as error:
         raise ValueError(
             f"state_path is {address!r}, and the package for its storage is not installed here ({error}); for S3: "
             "pip install airflow-kinesis-audience[s3]"
         ) from None
+    return Files(fs, path.path)
