@@ -105,7 +105,8 @@ def _record_exits(recorder: Recorder, timeline: Timeline, closed: datetime) -> N
     tables = timeline.tables(ledger.schema, newest.as_of)
     name = recorder.announce(timeline, "changes", closed)
     with recorder.unless_overtaken(name, closed):
-        write_table(ledger.warehouse, table(ledger.schema, name), select_exits(tables), sliced_by="position")
+        target = table(ledger.schema, name)
+        write_table(ledger.warehouse, target, select_exits(tables), sliced_by="position", tells_audiences=True)
         query = render(select_counts(ledger.schema, name), ledger.warehouse.dialect)
         counted = {audience_id: rows for audience_id, _, rows, _ in ledger.warehouse.read_rows(query)}
     exited = sum(counted.values())

@@ -46,7 +46,8 @@ def write_snapshot(
 
     def write(name: str) -> dict[str, Any]:
         query = select_truth(tables) if truth else select_entries(tables)
-        write_table(ledger.warehouse, table(ledger.schema, name), query, sliced_by="position")
+        target = table(ledger.schema, name)
+        write_table(ledger.warehouse, target, query, sliced_by="position", tells_audiences=True)
         return {}
 
     known = (standing.snapshot or {}) if keep else None

@@ -39,11 +39,12 @@ class Warehouse(Protocol):
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
         """Run a statement that gives no rows."""
 
-    def write_table(self, name: str, query: str, *, sliced_by: str = "") -> None:
+    def write_table(self, name: str, query: str, *, sliced_by: str = "", tells_audiences: bool = False) -> None:
         """Create a table of a query's rows.
 
         :param name: quoted, with its schema.
         :param sliced_by: the column by which it will be read slice by slice, if so.
+        :param tells_audiences: whether it has rows that tell of audiences, and will be asked for them.
         """
 
     def drop_table(self, name: str) -> None:
@@ -153,15 +154,18 @@ def write_table(
     *,
     source_query: str | None = None,
     sliced_by: str = "",
+    tells_audiences: bool = False,
 ) -> None:
     """Create a table from a query; no engine has to rename, replace or update what is never changed.
 
     :param source_query: the author's query, where the query reads the source.
     :param sliced_by: the column by which the table will be read slice by slice, if so.
+    :param tells_audiences: whether the table has rows that tell of audiences, and will be asked for them.
     """
 
     name = target.sql(dialect=warehouse.dialect.name, identify=True)
-    warehouse.write_table(name, render(query, warehouse.dialect, query=source_query), sliced_by=sliced_by)
+    sql = render(query, warehouse.dialect, query=source_query)
+    warehouse.write_table(name, sql, sliced_by=sliced_by, tells_audiences=tells_audiences)
 
 
 def drop_table(warehouse: Warehouse, target: exp.Table) -> None:

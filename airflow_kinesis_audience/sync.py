@@ -226,8 +226,14 @@ class Sync:
         else:
             tables = step.timeline.tables(schema, step.previous.as_of, step.layout)
             statement = select_changes(step.read, tables, step.as_of, **how)
-        target, sliced_by = table(schema, name), "position" if step.previous is not None else ""
-        write_table(self.warehouse, target, statement, source_query=step.query, sliced_by=sliced_by)
+        write_table(
+            self.warehouse,
+            table(schema, name),
+            statement,
+            source_query=step.query,
+            sliced_by="position" if step.previous is not None else "",
+            tells_audiences=True,
+        )
 
     def _check_audiences(self, step: _Step, audiences: Sequence[AudienceCounts], reuse_deleted: bool) -> None:
         """Refuse an audience that is new here under the id of one that was deleted."""

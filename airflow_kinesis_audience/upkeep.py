@@ -66,7 +66,8 @@ class Upkeep:
             left_after=None if self.keep_exits is None else newest.as_of - self.keep_exits,
         )
         with recorder.unless_overtaken(name, newest.as_of):
-            write_table(recorder.ledger.warehouse, table(tables.schema, name), statement)
+            target = table(tables.schema, name)
+            write_table(recorder.ledger.warehouse, target, statement, tells_audiences=True)
         return recorder.record(name, Event.BASE, newest.as_of, {"table": name, "layout": layout.as_json()})
 
     def _find_tables(self, recorder: Recorder, timeline: Timeline, newest: Edge, layout: Layout) -> Tables | None:

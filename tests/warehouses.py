@@ -143,14 +143,14 @@ class Watched:
         self._warehouse.execute(sql, parameters)
         self.after(sql)
 
-    def write_table(self, name: str, query: str, *, sliced_by: str = "") -> None:
+    def write_table(self, name: str, query: str, **how: Any) -> None:
         # Statement by statement, each of which may be the last one.
         if self._warehouse.origin is self._warehouse:
-            type(self._warehouse).write_table(self, name, query, sliced_by=sliced_by)  # type: ignore[arg-type]
+            type(self._warehouse).write_table(self, name, query, **how)  # type: ignore[arg-type]
             return
         self._live()
         self.before(query)
-        self._warehouse.write_table(name, query, sliced_by=sliced_by)
+        self._warehouse.write_table(name, query, **how)
         self.after(query)
 
     def drop_table(self, name: str) -> None:

@@ -65,11 +65,14 @@ class SqlWarehouse:
         with self._cursor() as cursor:
             self._run(cursor, sql, parameters)
 
-    def write_table(self, name: str, query: str, *, sliced_by: str = "") -> None:
+    def write_table(self, name: str, query: str, *, sliced_by: str = "", tells_audiences: bool = False) -> None:
         """Create a table of a query's rows."""
         clause = f" {self.dialect.table_clause}" if self.dialect.table_clause else ""
         self.execute(f"CREATE TABLE {name}{clause} AS {query}")
-        for template in (*self.dialect.after_write, *(self.dialect.index_slices if sliced_by else ())):
+        after = [*self.dialect.after_write]
+        after += self.dialect.index_slices if sliced_by else ()
+        after += self.dialect.index_audiences if tells_audiences else ()
+        for template in after:
             self.execute(template.format(table=name, column=sliced_by))
 
     def drop_table(self, name: str) -> None:

@@ -66,7 +66,7 @@ class LakeWarehouse(DuckDbWarehouse):
             self._home = ""
             self._views.clear()
 
-    def write_table(self, name: str, query: str, *, sliced_by: str = "") -> None:
+    def write_table(self, name: str, query: str, *, sliced_by: str = "", tells_audiences: bool = False) -> None:
         """Write a query's rows to a file."""
         path = self._path(name)
         self._files.make_room(path)

@@ -131,7 +131,7 @@ def test_two_ledgers_over_the_same_files_see_one_order(files: Files) -> None:
 def test_a_storage_that_cannot_keep_two_apart_is_refused() -> None:
     with pytest.raises(ValueError, match=r"state_path is on memory.*expected one of file, s3, gs, abfs"):
         Files(fsspec.filesystem("memory"), "state")
-    with pytest.raises(ValueError, match="state_path is 'nowhere://state'.*expected one of"):
+    with pytest.raises(ValueError, match=r"state_path is 'nowhere://state'.*expected one of"):
         open_files("nowhere://state")
     with pytest.raises(ValueError, match="state_path is empty"):
         open_files(" ")
