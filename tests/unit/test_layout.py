@@ -34,6 +34,7 @@ CORE = (
     "membership",
     "source",
     "diff",
+    "extent",
     "retelling",
     "guards",
     "ledger",
