@@ -16,6 +16,7 @@ RUNS = {
     "crashes": "tests.reliability.crashing",
     "soak": "tests.reliability.soak",
     "load": "tests.reliability.load",
+    "compatibility": "tests.reliability.compatibility",
 }
 
 
