@@ -1,11 +1,14 @@
 """One command for everything: makes the environment in .venv when it is missing or old, and runs in it.
 
-    python3 run.py demo     the whole way on this machine, without an account anywhere
-    python3 run.py test     style, types and all tests; further arguments go to pytest
-    python3 run.py lint     style and types
-    python3 run.py page     build the page of Airflow's UI, as a wheel has it
-    python3 run.py bench    the benchmarks
-    python3 run.py lock     write requirements.lock anew (--upgrade for the newest versions)
+    python3 run.py demo         the whole way on this machine, without an account anywhere
+    python3 run.py test         style, types and all tests; further arguments go to pytest
+    python3 run.py lint         style and types
+    python3 run.py page         build the page of Airflow's UI, as a wheel has it
+    python3 run.py bench        the benchmarks
+    python3 run.py reliability  the long runs: crashes, a soak, loads, other versions; or those that are named
+    python3 run.py audit        what is known of the packages of requirements.lock
+    python3 run.py sbom         a bill of them, as CycloneDX; to a file, if one is named
+    python3 run.py lock         write requirements.lock anew (--upgrade for the newest versions)
 
 It needs Python 3.11 with venv and nothing else, installs exactly what requirements.lock and page/package-lock.json
 say, follows pip's and npm's settings, and changes nothing but .venv, page/node_modules, the built page, and the
@@ -50,6 +53,7 @@ COMPILE = (
 def main(arguments):
     """Run the command that the first argument names, and return its exit code."""
     commands = {"demo": demo, "test": test, "lint": lint, "page": page, "bench": bench, "lock": lock}
+    commands |= {"reliability": reliability, "audit": audit, "sbom": sbom}
     if not arguments or arguments[0] not in commands:
         print(__doc__)
         return 0 if arguments in (["-h"], ["--help"], ["help"]) else 2
@@ -63,6 +67,18 @@ def demo(arguments):
 
 def bench(arguments):
     return run_python(["-m", "tests.benchmarks", *arguments])
+
+
+def reliability(arguments):
+    return run_python(["-m", "tests.reliability", *arguments], installer_settings())
+
+
+def audit(arguments):
+    return run_python([".ci/bill.py", "audit", *arguments], installer_settings())
+
+
+def sbom(arguments):
+    return run_python([".ci/bill.py", "sbom", *arguments])
 
 
 def page(_):
@@ -91,9 +107,9 @@ def lock(arguments):
     return subprocess.run([*command, *arguments], cwd=ROOT, env=installer_settings(), check=False).returncode
 
 
-def run_python(arguments):
+def run_python(arguments, variables=None):
     """Run the environment's Python with the terminal as it is, and return its exit code."""
-    with subprocess.Popen([PYTHON, *arguments], cwd=ROOT, env=environment()) as process:
+    with subprocess.Popen([PYTHON, *arguments], cwd=ROOT, env=variables or environment()) as process:
         while True:
             try:
                 code = process.wait()

@@ -53,7 +53,12 @@ class ArrowColumn(Sequence[Any]):
 
     def _listed(self) -> list[Any]:
         if self._values is None:
-            self._values = self.array.to_pylist()
+            try:
+                self._values = self.array.to_pylist()
+            except OverflowError:
+                raise ValueError(
+                    "a column holds a day or an instant outside the years 1 to 9999; bound it in the query"
+                ) from None
         return self._values
 
 

@@ -75,7 +75,7 @@ def say_goodbye(outbox: Outbox) -> None:
     assert timeline.closed is not None  # noqa: S101
     assert timeline.newest is not None  # noqa: S101
     if standing.attached is not None:
-        outbox.drain(timeline.newest.as_of)
+        outbox.drain(timeline.newest.as_of, on_rejected="skip")
         envelope = delivery.envelope(outbox.ledger.sync_id, ("", instant_text(timeline.closed)))
         notices = [
             Notice(
@@ -84,6 +84,8 @@ def say_goodbye(outbox: Outbox) -> None:
             for n, (audience_id, name) in enumerate(sorted(timeline.closing["audiences"].items()))
         ]
         outbox.tell([render_notice(notice, envelope) for notice in notices])
+        # Void is what was said of them, told or not.
+        outbox.rejects.forget()
         outbox.log.append(outbox.log.read()[1], Event.DETACHED, timeline.closed, {})
     _drop_state(outbox.ledger)
 

@@ -12,16 +12,22 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_audience.exceptions import DeliveryChanged, LedgerConflict, WarehouseRefused
+from airflow_kinesis_audience.exceptions import (
+    DeliveryChanged,
+    FirstRunRefused,
+    LedgerConflict,
+    WarehouseRefused,
+)
 from airflow_kinesis_audience.feeds import WHOLE
-from airflow_kinesis_audience.ledger import Event, Ledger
+from airflow_kinesis_audience.ledger import SYNC_LOG, Event, Ledger
 from airflow_kinesis_audience.standing import Standing, read_standings
 from airflow_kinesis_audience.timeline import Timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from airflow_kinesis_audience.ledger import Entry
     from airflow_kinesis_audience.terms import Delivery
 
 
@@ -86,9 +92,11 @@ class DeliveryLog:
             )
         return whole, own
 
-    def conclude(self, as_of: datetime) -> int:
+    def conclude(self, as_of: datetime, before: Callable[[Standing, Sequence[Entry]], Standing]) -> int:
         """Move the delivery's cursor to an instant, if all parts are there and no other task has done so.
 
+        :param before: called first, with the delivery's standing and the rows of the parts that have delivered
+            what the cursor moves over; gives the standing after whatever it has written.
         :returns: the changes that all parts have delivered, if it was this task.
         """
         logs = self.delivery.part_logs
@@ -98,11 +106,14 @@ class DeliveryLog:
             whole = standings[self.delivery.log]
             if whole.has(as_of) or not all(log in standings and standings[log].has(as_of) for log in logs):
                 return 0
-            ends = [e.detail for e in entries if (e.event, e.as_of) == (Event.DELIVERED, as_of) and e.log in logs]
+            ends = [
+                e for e in entries if e.event is Event.DELIVERED and e.log in logs and not e.detail.get("resend")
+            ]
             told = {"rendering": self.delivery.rendering, "parts": self.delivery.part.of}
             with contextlib.suppress(LedgerConflict):
+                whole = before(whole, [e for e in ends if not whole.has(e.as_of)])
                 self.append(whole, Event.DELIVERED, as_of, told)
-                return sum(int(detail["delivered"]) for detail in ends if not detail.get("resend"))
+                return sum(int(e.detail["delivered"]) for e in ends if e.as_of == as_of)
 
     def await_snapshot(self) -> Standing:
         """Wait while another part writes what the destination is told first, unless that takes too long.
@@ -141,6 +152,38 @@ class DeliveryLog:
                 "or a run has cleared up; try again: the next attempt goes on from what it wrote"
             ) from None
 
+    def begin(self, as_of: datetime, on_first_run: str) -> None:
+        """Attach the destination at an instant, and rely on its membership.
+
+        :raises FirstRunRefused: if the author wants to be asked first.
+        """
+        if on_first_run == "fail":
+            raise FirstRunRefused(
+                f"{self.delivery.destination} was never sent anything of sync {self.ledger.sync_id!r}, and "
+                'on_first_run is "fail". Choose "enter_all" to tell it of all members, or "baseline" if it knows '
+                "them"
+            )
+        self.seal(as_of)
+        while True:
+            timeline, standing = self.read()
+            if standing.attached is not None:
+                return
+            # Attached to a membership that is gone, it could never be told anything.
+            timeline.tables(self.ledger.schema, as_of)
+            with self.unless_another_part_was_faster():
+                self.attach(standing, as_of, on_first_run)
+
+    def seal(self, as_of: datetime) -> None:
+        """Make a change set immutable: from here on a delivery relies on it."""
+        while True:
+            timeline, _ = self.read()
+            edge = timeline.find(as_of)
+            assert edge is not None  # noqa: S101
+            if edge.sealed:
+                return
+            with contextlib.suppress(LedgerConflict):
+                self.ledger.append(SYNC_LOG, timeline.sequence, Event.SEALED, as_of=as_of, detail={})
+
     def attach(self, standing: Standing, as_of: datetime, told: str) -> Standing:
         """Let the delivery begin at an instant.
 
@@ -154,6 +197,22 @@ class DeliveryLog:
         }
         self.append(standing, Event.ATTACHED, as_of, detail)
         return self.read()[1]
+
+
+class Rows:
+    """Appends one row after the other about one instant: a second publisher's row in between stops this one.
+
+    :param standing: of the log that is written to.
+    :param mark: what every row says besides.
+    """
+
+    def __init__(self, log: DeliveryLog, standing: Standing, as_of: datetime, mark: Mapping[str, Any]) -> None:
+        self.standing = standing
+        self._log, self._as_of, self._mark = log, as_of, mark
+
+    def append(self, event: Event, detail: Mapping[str, Any]) -> None:
+        """Append the next row."""
+        self.standing = self._log.append(self.standing, event, self._as_of, {**detail, **self._mark})
 
 
 def _is_ahead(standing: Standing, part: Mapping[str, Any], whole: Standing) -> bool:

@@ -64,9 +64,16 @@ class FirstRunRefused(AudienceError):
 
 
 class MessageTooLarge(AudienceError):
-    """One member alone is larger than the destination takes in a record."""
+    """One member alone is larger than the destination takes in a record.
+
+    :param size: bytes of the message, where it is one.
+    """
 
     retry_helps = False
+
+    def __init__(self, message: str, *, size: int = 0) -> None:
+        super().__init__(message)
+        self.size = size
 
 
 class GuardTripped(AudienceError):

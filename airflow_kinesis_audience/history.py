@@ -17,12 +17,14 @@ from airflow_kinesis_audience.exceptions import HistoryGone
 from airflow_kinesis_audience.ledger import Entry, Event, Ledger
 from airflow_kinesis_audience.membership import AUDIENCE, MEMBER, Tables, select_membership, with_expressions
 from airflow_kinesis_audience.messages import Envelope, message_job
+from airflow_kinesis_audience.oversize import Oversized
+from airflow_kinesis_audience.rejects import read_rejected
 from airflow_kinesis_audience.retelling import select_entries
 from airflow_kinesis_audience.slices import ChangeSet, change_set_of, read_audience_names, read_slice
 from airflow_kinesis_audience.sql import column, render, table
 from airflow_kinesis_audience.standing import RESYNC, Standing, read_standings
 from airflow_kinesis_audience.timeline import Edge, Timeline
-from airflow_kinesis_audience.transforming import renderer_as_told
+from airflow_kinesis_audience.transforming import render_as_told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,8 +48,8 @@ class Member(NamedTuple):
 class Told:
     """What one destination was told of one change of a user.
 
-    :param state: ``delivered``, ``under way``, ``pending``, or ``known before`` where the destination began with a
-        baseline, or was attached later and told of the members then.
+    :param state: ``delivered``, ``under way``, ``pending``, ``rejected`` because it was too large, or ``known
+        before`` where the destination began with a baseline, or was attached later and told of the members then.
     :param recorded_at: when the whole change set was delivered.
     :param message_id: of the message that holds the user; none if nothing was sent, the format has nothing to say,
         or what it was made of is not kept any more.
@@ -194,13 +196,13 @@ class _Log:
         self._standing = standing
         own = [e for e in entries if e.log == standing.log and not e.detail.get("resend")]
         self._begun = {e.as_of: e.detail["rendering"] for e in own if "rendering" in e.detail}
+        self._rejected = read_rejected(standing.log, entries)
         self._delivered = {e.as_of: e.recorded_at for e in own if e.event is Event.DELIVERED}
 
     def find_told(self, edge: Edge, audience_id: str, user_id: str, position: int | None) -> Told:
         """Find out what the destination was told of a user's row in a change set."""
-        attached = self._standing.attached
-        assert attached is not None  # noqa: S101
-        if edge.as_of <= attached or position is None:
+        assert self._standing.attached is not None  # noqa: S101
+        if edge.as_of <= self._standing.attached or position is None:
             return self._told("known before")
         change_set = change_set_of(self._ledger, self._timeline, edge)
         return self._find(change_set, (audience_id, user_id), position)
@@ -253,6 +255,7 @@ class _Log:
         if rendering is None:
             return self._told("pending")
         state = "delivered" if change_set.as_of in self._delivered else "under way"
+        state = "rejected" if (change_set.as_of, position) in self._rejected else state
         found = self._find_message(change_set, member, position // change_set.slice_rows, rendering, told)
         return self._told(state, self._delivered.get(change_set.as_of), found)
 
@@ -277,10 +280,7 @@ class _Log:
             partitions=how["partitions"],
             message_bytes=how["message_bytes"],
         )
-        renderer = renderer_as_told(how)
-        if renderer is None:
-            return None
-        for message in renderer(changes, envelope):
+        for message in (m for m in render_as_told(how, changes, envelope) if not isinstance(m, Oversized)):
             try:
                 reading = read_message(message.document)
             except ValueError:  # a format of the author's own, which nothing here can read

@@ -59,6 +59,8 @@ class Event(StrEnum):
     UNSENT = "unsent"
     """That attempt ended, and nothing of it can have been taken: what it was to send may still be changed."""
     CHECKPOINT = _CHECKPOINT
+    REJECTED = "rejected"
+    """The table of the members of whom the destination could not be told, for this destination alone."""
     DELIVERED = "delivered"
     DETACHED = "detached"
     """The delivery is at its end, and needs nothing any more."""

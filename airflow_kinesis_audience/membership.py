@@ -184,7 +184,8 @@ def with_expressions(query: exp.Query, named: Sequence[tuple[str, exp.Query, boo
         )
         for name, body, materialized in named
     ]
-    query.set("with_", exp.With(expressions=expressions))
+    if expressions:
+        query.set("with_", exp.With(expressions=expressions))
     return query
 
 

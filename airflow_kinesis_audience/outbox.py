@@ -8,23 +8,25 @@ that a killed attempt goes on with the same bytes and ids from what was written 
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_kinesis_audience.audience import instant_text
 from airflow_kinesis_audience.delivery import deliver
-from airflow_kinesis_audience.delivery_log import DeliveryLog
+from airflow_kinesis_audience.delivery_log import DeliveryLog, Rows
+from airflow_kinesis_audience.event_rows import EventSet
 from airflow_kinesis_audience.exceptions import (
     AudienceDeleted,
     AudienceError,
-    DeliveryChanged,
     DeliveryIncomplete,
-    FirstRunRefused,
     HistoryGone,
     LedgerConflict,
 )
 from airflow_kinesis_audience.feeds import WHOLE
 from airflow_kinesis_audience.formats import exits_kept_by
-from airflow_kinesis_audience.ledger import SYNC_LOG, Event, Ledger
+from airflow_kinesis_audience.ledger import Event, Ledger
+from airflow_kinesis_audience.oversize import Rejected
+from airflow_kinesis_audience.rejects import Rejects, too_large
 from airflow_kinesis_audience.retries import RetryPolicy
 from airflow_kinesis_audience.sending import Progress, Report, Sending
 from airflow_kinesis_audience.settled import Settled
@@ -37,14 +39,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from airflow_kinesis_audience.event_rows import EventSet
     from airflow_kinesis_audience.messages import Message, Outcome, Record
     from airflow_kinesis_audience.profiling import ProfileSet
     from airflow_kinesis_audience.standing import Standing
     from airflow_kinesis_audience.terms import Delivery
-    from airflow_kinesis_audience.timeline import Edge
 
 OnFirstRun = Literal["enter_all", "baseline", "fail"]
+OnRejected = Literal["fail", "skip"]
 
 
 class Outbox:
@@ -70,16 +71,27 @@ class Outbox:
         self.delivery = delivery
         self.log = DeliveryLog(ledger, delivery)
         self.report = Report()
+        self.rejects = Rejects(self.log)
+        self.rejected: Mapping[str, Any] = {"rows": 0, **Rejected().name}
         self._exits_kept = exits_kept_by(delivery.renderer)
         self._put = put
         self._policy = policy or RetryPolicy()
         self._watch = watch
 
-    def drain(self, as_of: datetime, *, on_first_run: OnFirstRun = "enter_all", resend: bool = False) -> None:
+    def drain(
+        self,
+        as_of: datetime,
+        *,
+        on_first_run: OnFirstRun = "enter_all",
+        resend: bool = False,
+        on_rejected: OnRejected = "fail",
+    ) -> None:
         """Send every change set after the cursor up to the one that leads to ``as_of``, oldest first.
 
         :param on_first_run: what a destination that was never sent to is to be told.
         :param resend: send the one that leads to ``as_of`` again if it is delivered already.
+        :param on_rejected: what becomes of it if members are too large for a record, once all else is delivered.
+        :raises MessageTooLarge: if there are such, and it is to ``fail``; every later attempt tries them again.
         :raises DeliveryIncomplete: if records were not acknowledged; the next attempt sends exactly those.
         :raises DeliveryChanged: if a half-sent change set would now give other bytes.
         """
@@ -100,47 +112,21 @@ class Outbox:
                     f"sync {self.ledger.sync_id!r} was deleted as of {instant_text(timeline.closed)}, and "
                     f"{self.delivery.destination} is not attached to it any more; nothing was sent"
                 )
-            standing = self._attach(as_of, on_first_run)
+            self.log.begin(as_of, on_first_run)
         whole, own = self.log.look_at_part()
         already = whole.has(as_of) or own.has(as_of)
         with self.log.unless_overtaken():
             for change_set in self._pending(whole, own, as_of):
                 self.send(change_set)
+            found = self._try_again()
             self._drop_snapshot()
             if self._exits_kept is not None:
                 drop_profiles(self.log)
             if already and resend:
                 self._send_again(as_of)
-
-    def _attach(self, as_of: datetime, on_first_run: OnFirstRun) -> Standing:
-        if on_first_run == "fail":
-            raise FirstRunRefused(
-                f"{self.delivery.destination} was never sent anything of sync {self.ledger.sync_id!r}, and "
-                'on_first_run is "fail". Choose "enter_all" to tell it of all members, or "baseline" if it knows '
-                "them"
-            )
-        self._seal(as_of)
-        while True:
-            timeline, standing = self.log.read()
-            if standing.attached is not None:
-                return standing
-            # Attached to a membership that is gone, it could never be told anything.
-            timeline.tables(self.ledger.schema, as_of)
-            with self.log.unless_another_part_was_faster():
-                return self.log.attach(standing, as_of, on_first_run)
-
-    def _seal(self, as_of: datetime) -> Edge:
-        """Make a change set immutable: from here on a delivery relies on it."""
-        while True:
-            timeline, _ = self.log.read()
-            edge = timeline.find(as_of)
-            assert edge is not None  # noqa: S101
-            if edge.sealed:
-                return edge
-            try:
-                self.ledger.append(SYNC_LOG, timeline.sequence, Event.SEALED, as_of=as_of, detail={})
-            except LedgerConflict:
-                continue
+                found = self.rejected if self.rejected["rows"] else found
+        if on_rejected == "fail" and found["rows"]:
+            raise too_large(found, self.ledger.schema, self.delivery.message_bytes)
 
     def _pending(self, whole: Standing, own: Standing, as_of: datetime) -> Iterator[ChangeSet]:
         """Give the change sets that this task has not sent, oldest first."""
@@ -150,7 +136,7 @@ class Outbox:
         timeline, _ = self.log.read()
         cursor = max(found for found in (whole.attached, whole.cursor, own.cursor) if found)
         for edge in timeline.after(cursor, as_of):
-            self._seal(edge.as_of)
+            self.log.seal(edge.as_of)
             # What an earlier change set alone has needed may be gone since.
             timeline, _ = self.log.read()
             sealed = timeline.find(edge.as_of)
@@ -204,7 +190,7 @@ class Outbox:
             on_progress=lambda _: None,
             policy=self._policy,
         )
-        self.report.add(tally, 0, 0)
+        self.report.add(tally)
         if tally.failure is not None:
             raise tally.failure
 
@@ -218,48 +204,83 @@ class Outbox:
         if found is None:
             return  # another publisher has delivered it since this one looked
         standing, resumed = found
-        sending = Sending(
-            self.warehouse,
-            self.delivery,
-            told,
-            resumed,
-            append=self._appender(standing, change_set.as_of, resend=resend),
-            watch=self._watch,
-        )
+        rows = Rows(self.log, standing, change_set.as_of, {"resend": True} if resend else {})
+        sending = Sending(self.warehouse, self.delivery, told, resumed, append=rows.append, watch=self._watch)
         feeds = sending.feeds()
         sending.write(Event.SENDING)
         try:
-            sending.tally = deliver(
-                feeds,
-                self._put,
-                limits=self.delivery.limits,
-                destination=self.delivery.destination,
-                settled=sending.settled,
-                on_progress=sending.checkpoint,
-                policy=self._policy,
-            )
-            if sending.tally.failure is not None:
-                raise sending.tally.failure
+            self._deliver(sending, feeds)
         except BaseException:
             with contextlib.suppress(AudienceError):
                 sending.stop()
             raise
         finally:
-            self.report.add(sending.tally, sending.omitted, sending.excluded)
-        if sending.missing:
-            raise DeliveryIncomplete(
-                f"{sending.delivered:,} of {sending.total:,} changes as of {instant_text(change_set.as_of)} "
-                f"were acknowledged, and {sending.omitted:,} have nothing to say in "
-                f"{self.delivery.message_format}: the sums do not match"
-            )
+            self.report.add(sending.tally, **sending.left_out)
+        if sending.oversized:
+            self._keep_rejected(sending, rows, resend=resend)
         sending.write(Event.DELIVERED)
         self.report.change_sets.append(instant_text(change_set.as_of))
         if self.delivery.part != WHOLE and not resend:
-            self.report.concluded += self.log.conclude(change_set.as_of)
+            self.report.concluded += self.log.conclude(change_set.as_of, self.rejects.add_parts)
         if told is not change_set and resend:
             drop_table(self.warehouse, table(self.ledger.schema, told.table))
         elif told is not change_set:
             drop_profiles(self.log)
+
+    def _deliver(self, sending: Sending, feeds: Sequence[Iterator[Record]]) -> None:
+        sending.tally = deliver(
+            feeds,
+            self._put,
+            limits=self.delivery.limits,
+            destination=self.delivery.destination,
+            settled=sending.settled,
+            on_progress=sending.checkpoint,
+            policy=self._policy,
+        )
+        if sending.tally.failure is not None:
+            raise sending.tally.failure
+        if sending.missing:
+            told = sending.left_out
+            raise DeliveryIncomplete(
+                f"{sending.delivered:,} of {sending.total:,} changes as of {instant_text(sending.told.as_of)} "
+                f"were acknowledged, {told['rejected']:,} are too large, and {told['omitted']:,} have nothing to "
+                f"say in {self.delivery.message_format}: the sums do not match"
+            )
+
+    def _keep_rejected(self, sending: Sending, rows: Rows, *, resend: bool) -> None:
+        """Keep for later runs who was rejected, unless the change set is told for its own sake."""
+        count, name = sending.left_out["rejected"], sending.oversized.name
+        if isinstance(sending.told, EventSet):
+            raise too_large({"rows": count, **name}, self.ledger.schema, self.delivery.message_bytes)
+        if self.delivery.part == WHOLE and not resend and not self.delivery.resync:
+            rows.standing = self.rejects.add(rows.standing, sending)
+        else:
+            both = Rejected.together((self.rejected, name)).name
+            self.rejected = {"rows": self.rejected["rows"] + count, **both}
+
+    def _try_again(self) -> Mapping[str, Any]:
+        """Tell of who was rejected before, once all parts have told all else."""
+        whole, own = self.log.look_at_part()
+        known = whole.rejects
+        if own.cursor is None or whole.has(own.cursor):
+            known = self.rejects.try_again(self._tell_again)
+        found = known if known.get("rows") else self.rejected
+        self.report.still_rejected, self.report.rejected_users = known.get("rows", 0), list(found["users"])
+        return found
+
+    def _tell_again(self, change_set: ChangeSet) -> Sending:
+        told: ChangeSet | ProfileSet = change_set
+        if self._exits_kept is not None:
+            told = write_profiles(self.log, change_set, exits_kept=self._exits_kept)
+        delivery = replace(self.delivery, part=WHOLE)
+        # They are few: after a kill all are told again, with the same ids.
+        sending = Sending(self.warehouse, delivery, told, {}, append=lambda *_: None, watch=self._watch)
+        try:
+            self._deliver(sending, sending.feeds())
+        finally:
+            self.report.add_records(sending.tally)
+            self.report.retold += sending.tally.changes_delivered
+        return sending
 
     def _find_progress(
         self, change_set: ChangeSet | EventSet, *, resend: bool
@@ -269,29 +290,6 @@ class Outbox:
         if not resend and any(change_set.is_told_by(s.cursor) for s in (whole, standing)):
             return None
         resumed = {} if resend or standing.sending != change_set.as_of else standing.progress
-        if resumed and "feeds" not in resumed:
-            raise DeliveryChanged(
-                f"the change set as of {instant_text(change_set.as_of)} is half sent to "
-                f"{self.delivery.destination} by an older version of this package, which numbered records in "
-                "another way; let that version finish it"
-            )
-        if resumed and resumed["rendering"] != self.delivery.rendering:
-            raise DeliveryChanged(
-                f"the change set as of {instant_text(change_set.as_of)} is half sent to "
-                f"{self.delivery.destination}, and format, options, limits or partitions are not what it was "
-                "begun with, so the rest would have other bytes and ids. Put them back until it is delivered; it "
-                f"was begun with {resumed['rendering']}"
-            )
+        if resumed:
+            self.delivery.check_begun(resumed, change_set.as_of)
         return standing, resumed
-
-    def _appender(
-        self, standing: Standing, as_of: datetime, *, resend: bool
-    ) -> Callable[[Event, Mapping[str, Any]], None]:
-        """Make what appends one row after the other: a second publisher's row in between stops this one."""
-        mark = {"resend": True} if resend else {}
-
-        def append(event: Event, detail: Mapping[str, Any]) -> None:
-            nonlocal standing
-            standing = self.log.append(standing, event, as_of, {**detail, **mark})
-
-        return append

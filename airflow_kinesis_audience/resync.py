@@ -15,6 +15,7 @@ from airflow_kinesis_audience.exceptions import HistoryGone
 from airflow_kinesis_audience.formats import notice_renderer
 from airflow_kinesis_audience.ledger import Event
 from airflow_kinesis_audience.messages import Lifecycle, Message, Notice
+from airflow_kinesis_audience.rejects import too_large
 from airflow_kinesis_audience.slices import ChangeSet, read_audience_names
 from airflow_kinesis_audience.snapshot import count_actions, drop_snapshot, write_snapshot
 from airflow_kinesis_audience.standing import RESYNC, Standing
@@ -33,6 +34,7 @@ def resync(outbox: Outbox, delivery: Delivery) -> datetime:
     :param delivery: what the destination gets its changes by.
     :returns: the instant that the resync speaks for.
     :raises HistoryGone: if the destination was never told of a membership.
+    :raises MessageTooLarge: if members are too large for a record, once all else is told.
     :raises DeliveryIncomplete: if records were not acknowledged; the next attempt sends exactly those.
     """
     notice_renderer(outbox.delivery.renderer, delivery.message_format)
@@ -53,6 +55,8 @@ def resync(outbox: Outbox, delivery: Delivery) -> datetime:
     outbox.tell(_render(outbox, truth, Lifecycle.RESYNC_COMPLETE))
     drop_snapshot(outbox.log)
     outbox.log.append(outbox.log.read()[1], Event.DETACHED, as_of, {})
+    if outbox.rejected["rows"]:
+        raise too_large(outbox.rejected, outbox.ledger.schema, outbox.delivery.message_bytes)
     return as_of
 
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_kinesis_audience.exceptions import DestinationRefused
 from airflow_kinesis_audience.feeds import WHOLE, Cell, CellReader, count_feeds, lay_out
 from airflow_kinesis_audience.ledger import Event
+from airflow_kinesis_audience.oversize import Oversized, Rejected
+from airflow_kinesis_audience.profiling import ProfileSet
 from airflow_kinesis_audience.settled import Settled
 from airflow_kinesis_audience.tally import Tally
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_audience.event_rows import EventSet
     from airflow_kinesis_audience.messages import Message, Record
-    from airflow_kinesis_audience.profiling import ProfileSet
     from airflow_kinesis_audience.slices import ChangeSet
     from airflow_kinesis_audience.sql import Warehouse
     from airflow_kinesis_audience.terms import Delivery
@@ -31,12 +32,17 @@ if TYPE_CHECKING:
 CHECKPOINT_SHARE = 0.05
 """Most of a delivery's time that is spent on writing down how far it got."""
 
+_LEFT_OUT = ("omitted", "excluded", "rejected")
+
 
 @dataclass(slots=True)
 class Report:
     """What draining did, filled while it runs: it can be told before an error is raised.
 
     :param concluded: changes of change sets of which the last part was missing, and is delivered now.
+    :param retold: members who were rejected earlier, and of whom the destination is told now.
+    :param still_rejected: members of whom the destination has still to be told: they are too large.
+    :param rejected_users: names of some of them: the beginnings of the SHA-256 of their ids.
     """
 
     change_sets: list[str] = field(default_factory=list)
@@ -50,16 +56,23 @@ class Report:
     retried: int = 0
     seconds: float = 0.0
     concluded: int = 0
+    retold: int = 0
+    still_rejected: int = 0
+    rejected_users: list[str] = field(default_factory=list)
 
-    def add(self, tally: Tally, omitted: int, excluded: int) -> None:
+    def add(self, tally: Tally, *, omitted: int = 0, excluded: int = 0, rejected: int = 0) -> None:
         """Count an attempt at one change set."""
         self.omitted += omitted
         self.excluded += excluded
+        self.delivered += tally.changes_delivered
+        self.rejected += tally.changes_rejected + rejected
+        self.add_records(tally)
+
+    def add_records(self, tally: Tally) -> None:
+        """Count what was put, whatever it tells of."""
         self.messages += tally.messages_delivered
         self.records += tally.delivered
         self.bytes += tally.bytes_delivered
-        self.delivered += tally.changes_delivered
-        self.rejected += tally.changes_rejected
         self.retried += tally.retried
         self.seconds = round(self.seconds + tally.seconds, 3)
 
@@ -94,43 +107,42 @@ class Sending:
     ) -> None:
         self._warehouse = warehouse
         self._delivery = delivery
-        self._change_set = change_set
+        self.told = change_set
         self._append = append
         self._watch = watch
         self._resumed = bool(resumed)
         self._before = int(resumed.get("delivered", 0))
-        self._left_out = Counter({n: int(resumed.get(n, 0)) for n in ("omitted", "excluded")})
+        self._left_out = Counter({n: int(resumed.get(n, 0)) for n in _LEFT_OUT})
         self._open: dict[Cell, Counter[str]] = {}
         self._next_row = 0.0
         self._unwritten = False
         self.settled = Settled.from_json(resumed["settled"]) if "settled" in resumed else Settled()
+        self.oversized = Rejected.from_json(resumed["oversized"]) if "oversized" in resumed else Rejected()
         self.delivered = self._before
         self.total = change_set.rows
         self.tally = Tally()
 
     @property
-    def omitted(self) -> int:
-        """Changes that the format has nothing to say of, as far as they were rendered."""
-        return sum((c["omitted"] for c in self._open.values()), self._left_out["omitted"])
+    def left_out(self) -> dict[str, int]:
+        """What is not told, as far as it was rendered.
 
-    @property
-    def excluded(self) -> int:
-        """Profiles that the format must not tell of, likewise."""
-        return sum((c["excluded"] for c in self._open.values()), self._left_out["excluded"])
+        Changes that the format has nothing to say of (``omitted``), or that no record can hold (``rejected``), and
+        profiles that it must not tell of (``excluded``).
+        """
+        return {n: sum((c[n] for c in self._open.values()), self._left_out[n]) for n in _LEFT_OUT}
 
     @property
     def missing(self) -> int:
-        """Changes that are neither acknowledged nor left out by the format."""
-        return self.total - self.delivered - self.omitted
+        """Changes that are neither acknowledged nor left out."""
+        left_out = self.left_out
+        return self.total - self.delivered - left_out["omitted"] - left_out["rejected"]
 
     def feeds(self) -> list[Iterator[Record]]:
         """Render the records of each feed, but for cells that are done."""
         delivery = self._delivery
-        reader = self._change_set.reader(self._warehouse)
-        laid = lay_out(
-            reader.counts, slices=self._change_set.slices, partitions=delivery.partitions, part=delivery.part
-        )
-        if delivery.part != WHOLE:
+        reader = self.told.reader(self._warehouse)
+        laid = lay_out(reader.counts, slices=self.told.slices, partitions=delivery.partitions, part=delivery.part)
+        if delivery.part != WHOLE or isinstance(self.told, ProfileSet):
             self.total = sum(cell.changes for cells in laid for cell in cells)
         apart = getattr(delivery.renderer, "apart", False)
         read = CellReader(reader, partitions=delivery.partitions, apart=apart).read
@@ -142,7 +154,7 @@ class Sending:
                 yield from self._render_cell(cell, read)
 
     def _render_cell(self, cell: Cell, read: Callable[[Cell], Iterator[Any]]) -> Iterator[Record]:
-        envelope = self._delivery.envelope(self._change_set.sync_id, self._change_set.edge)
+        envelope = self._delivery.envelope(self.told.sync_id, self.told.edge)
         renderer = self._delivery.renderer
         count_excluded = getattr(renderer, "count_excluded", lambda _: 0)
         counted: Counter[str] = Counter()
@@ -151,7 +163,11 @@ class Sending:
             for changes in read(cell):
                 counted["omitted"] += changes.change_count
                 counted["excluded"] += count_excluded(changes)
-                yield from renderer(changes, envelope)
+                for found in renderer(changes, envelope):
+                    if isinstance(found, Oversized):
+                        self._reject(found, counted)
+                    else:
+                        yield found
 
         end = cell.start
         for record in self._delivery.records(render(), cell.start):
@@ -161,6 +177,11 @@ class Sending:
         self._open[cell] = counted
         # There are no more: what is left of the numbers is done, so that the cell is, once its records are.
         self.settled.add_range(end, cell.stop)
+
+    def _reject(self, found: Oversized, counted: Counter[str]) -> None:
+        self.oversized.add(found)
+        counted["omitted"] -= found.changes
+        counted["rejected"] += found.changes
 
     def checkpoint(self, tally: Tally) -> None:
         """Count what is acknowledged, before anything more is put, and write it down.
@@ -175,8 +196,8 @@ class Sending:
         if began >= self._next_row:
             self.write(Event.CHECKPOINT)
             self._next_row = began + (time.monotonic() - began) / CHECKPOINT_SHARE
-        done = self.delivered + self.omitted
-        self._watch(Progress(as_of=self._change_set.as_of, done=done, total=self.total, tally=tally))
+        done = self.total - self.missing
+        self._watch(Progress(as_of=self.told.as_of, done=done, total=self.total, tally=tally))
 
     def stop(self) -> None:
         """Write down how far an attempt got that broke off.
@@ -192,18 +213,19 @@ class Sending:
 
     def write(self, event: Event) -> None:
         """Append a row that tells how far the change set got; a resume reads the last one."""
+        oversized = {"oversized": self.oversized.as_json()} if self.oversized else {}
         for cell in [c for c in self._open if self.settled.covers(c.start, c.stop)]:
             self._left_out += self._open.pop(cell)
         self._append(
             event,
             {
                 "rendering": self._delivery.rendering,
-                "table": self._change_set.table,
+                "table": self.told.table,
                 "feeds": count_feeds(self._delivery.partitions),
-                "omitted": self._left_out["omitted"],
-                "excluded": self._left_out["excluded"],
+                **{n: self._left_out[n] for n in _LEFT_OUT},
                 "delivered": self.delivered,
                 "settled": self.settled.as_json(),
+                **oversized,
             },
         )
         self._unwritten = False

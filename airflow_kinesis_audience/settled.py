@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_kinesis_audience.exceptions import LedgerUnreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 
 class Settled:
@@ -33,6 +33,11 @@ class Settled:
             return True
         at = bisect_right(self._starts, ordinal) - 1
         return at >= 0 and ordinal < self._ends[at]
+
+    def __iter__(self) -> Iterator[int]:
+        yield from range(self.below)
+        for start, end in zip(self._starts, self._ends, strict=True):
+            yield from range(start, end)
 
     def __len__(self) -> int:
         return self.below + sum(self._ends) - sum(self._starts)

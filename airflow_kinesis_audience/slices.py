@@ -54,6 +54,7 @@ class ChangeSet:
     :param rows: changes in it, numbered from 0.
     :param slice_rows: rows of a slice.
     :param names_from: an older state table that names audiences which have no row in this one.
+    :param retold: where it tells of who was rejected before: which of these tellings it is, as text.
     """
 
     sync_id: str
@@ -65,6 +66,7 @@ class ChangeSet:
     slice_rows: int
     layout: Layout
     names_from: str | None = None
+    retold: str = ""
 
     @property
     def slices(self) -> int:
@@ -74,7 +76,8 @@ class ChangeSet:
     @property
     def edge(self) -> tuple[str, str]:
         """The instants that the change set leads from and to, as text; from nothing where everybody enters."""
-        return instant_text(self.previous_as_of) if self.previous_as_of else "", instant_text(self.as_of)
+        before = instant_text(self.previous_as_of) if self.previous_as_of else self.retold
+        return before, instant_text(self.as_of)
 
     def is_told_by(self, cursor: datetime | None) -> bool:
         """Tell whether a destination that has everything up to an instant has this."""

@@ -143,7 +143,10 @@ def read_value(name: str, kind: Kind) -> exp.Expr:
     """Build what is read of one state column."""
     from sqlglot import exp
 
-    value = exp.cast(column(name), "TEXT") if kind is Kind.EXACT else column(name)
+    value: exp.Expr = column(name)
+    if kind is Kind.EXACT:
+        value = exp.cast(value, "TEXT")
+        value = exp.case().when(value.copy().isin("NaN", "Infinity", "-Infinity"), exp.null()).else_(value)
     return value.as_(name, quoted=True)
 
 

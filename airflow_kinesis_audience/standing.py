@@ -28,6 +28,7 @@ class Standing:
     :param attached: the instant at which the destination was attached, or none if it was not yet.
     :param snapshot: what to send first to a destination that knows nobody: its row's detail.
     :param profiles: the profiles that the change set is about which is being sent: likewise.
+    :param rejects: the members of whom the destination could not be told: likewise.
     :param cursor: the instant up to which everything is delivered; none while nothing is.
     :param sending: the instant of a change set of which something may have been sent, if it is not delivered.
     :param progress: the detail of the last row that tells how far that change set got.
@@ -40,6 +41,7 @@ class Standing:
     detail: Mapping[str, Any] = field(default_factory=dict)
     snapshot: Mapping[str, Any] | None = None
     profiles: Mapping[str, Any] | None = None
+    rejects: Mapping[str, Any] = field(default_factory=dict)
     cursor: datetime | None = None
     sending: datetime | None = None
     progress: Mapping[str, Any] = field(default_factory=dict)
@@ -86,6 +88,8 @@ def _advance(standing: Standing, entry: Entry) -> Standing:
         return replace(standing, snapshot=entry.detail)
     if entry.event is Event.PROFILES:
         return replace(standing, profiles=entry.detail)
+    if entry.event is Event.REJECTED:
+        return replace(standing, rejects=entry.detail)
     if entry.detail.get("resend"):
         return standing
     if entry.event in (Event.SENDING, Event.CHECKPOINT):

@@ -15,6 +15,7 @@ from airflow_kinesis_audience.audience import Source, instant_text
 from airflow_kinesis_audience.counting import read_counts
 from airflow_kinesis_audience.diff import select_changes
 from airflow_kinesis_audience.exceptions import AudienceDeleted, GuardTripped, SchemaChanged
+from airflow_kinesis_audience.extent import choose_slice_rows
 from airflow_kinesis_audience.guards import (
     NO_PERMISSION,
     AudienceCounts,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.timeline import Edge, Timeline
 
 SLICE_ROWS = 20_000
-"""Rows of a slice: what a publishing task holds at once."""
+"""Rows of a slice: what a publishing task holds at once. They are fewer where values are long."""
 
 FEW_AUDIENCES = 20
 """Up to so many audiences a summary tells of each."""
@@ -273,11 +274,13 @@ class Sync:
     def _describe(self, step: _Step, name: str, audiences: Sequence[AudienceCounts]) -> dict[str, Any]:
         total = {n: sum(getattr(a, n) for a in audiences) for n in _COUNTED}
         changes = total["entered"] + total["exited"] + total["updated"]
+        where = (self.warehouse, self.ledger.schema, name, step.layout)
+        slice_rows = choose_slice_rows(*where, most_rows=SLICE_ROWS, both_sides=step.previous is not None)
         detail: dict[str, Any] = {
             "table": name,
             "previous_as_of": instant_text(step.previous.as_of) if step.previous else None,
             "rows": total["members"] if step.previous is None else changes,
-            "slice_rows": SLICE_ROWS,
+            "slice_rows": slice_rows,
             "layout": step.layout.as_json(),
             "counts": {**total, "changes": changes},
         }

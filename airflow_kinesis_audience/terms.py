@@ -12,12 +12,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.aggregation import aggregate, check_installed
+from airflow_kinesis_audience.audience import instant_text
+from airflow_kinesis_audience.exceptions import DeliveryChanged
 from airflow_kinesis_audience.feeds import WHOLE, Part, count_feeds
 from airflow_kinesis_audience.formats import exits_kept_by
 from airflow_kinesis_audience.messages import Envelope, Limits, Record, message_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from datetime import datetime
 
     from airflow_kinesis_audience.formats import Renderer
     from airflow_kinesis_audience.messages import Message
@@ -121,6 +124,24 @@ class Delivery:
             sort_keys=True,
             default=repr,
         )
+
+    def check_begun(self, progress: Mapping[str, Any], as_of: datetime) -> None:
+        """Check that what is half sent would go on with the bytes that it was begun with.
+
+        :param progress: detail of the last row that tells how far the change set got.
+        :raises DeliveryChanged: if not.
+        """
+        if "feeds" not in progress:
+            raise DeliveryChanged(
+                f"the change set as of {instant_text(as_of)} is half sent to {self.destination} by an older "
+                "version of this package, which numbered records in another way; let that version finish it"
+            )
+        if progress["rendering"] != self.rendering:
+            raise DeliveryChanged(
+                f"the change set as of {instant_text(as_of)} is half sent to {self.destination}, and format, "
+                "options, limits or partitions are not what it was begun with, so the rest would have other bytes "
+                f"and ids. Put them back until it is delivered; it was begun with {progress['rendering']}"
+            )
 
     def records(self, messages: Iterable[Message], ordinal: int) -> Iterator[Record]:
         """Make records of messages, numbered from ``ordinal``."""

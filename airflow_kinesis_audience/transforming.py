@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from airflow_kinesis_audience.messages import Envelope, Message
+    from airflow_kinesis_audience.oversize import Oversized
 
 Values = Mapping[str, Sequence[Any]]
 _KEYS = ("audience_id", "user_id")
@@ -133,7 +134,7 @@ class Transforming:
         self.transform = transform
         self._last: tuple[Any, Any] = (None, None)
 
-    def __call__(self, changes: Any, envelope: Envelope) -> Iterator[Message]:
+    def __call__(self, changes: Any, envelope: Envelope) -> Iterator[Message | Oversized]:
         """Render what the transform makes of the changes."""
         return self._renderer(self._apply(changes), envelope)
 
@@ -178,20 +179,22 @@ def load_transform(path: str) -> Transform:
     return Transform(path=path, code=hashlib.sha256(text.encode()).hexdigest(), call=call)
 
 
-def renderer_as_told(how: Mapping[str, Any]) -> Renderer | None:
-    """Give what rendered a change set; none if that was over a function that is another one now.
+def render_as_told(how: Mapping[str, Any], changes: Any, envelope: Envelope) -> Iterator[Message | Oversized]:
+    """Render as it was rendered then; nothing, if that was over a function that is another one now.
 
     :param how: what the ledger says of it.
     """
     renderer = load_renderer(how["format"], how["options"])
-    if "transform" not in how:
-        return renderer
-    path, code = how["transform"]
-    try:
-        transform = load_transform(path)
-    except ValueError:
-        return None
-    return Transforming(renderer, transform) if transform.code == code else None
+    if "transform" in how:
+        path, code = how["transform"]
+        try:
+            transform = load_transform(path)
+        except ValueError:
+            return
+        if transform.code != code:
+            return
+        renderer = Transforming(renderer, transform)
+    yield from renderer(changes, envelope)
 
 
 def _rows_now(changes: Changes | Profiles) -> Sequence[int]:

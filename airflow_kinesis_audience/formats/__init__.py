@@ -5,7 +5,8 @@ A format is a callable that takes the format's options as keywords and returns a
 :class:`~airflow_kinesis_audience.messages.Envelope` to messages, in the order of the changes. A dotted path to a
 callable of that shape works wherever a name does. A renderer is called once per cell, the rows of a slice that
 are of one group of partitions, and keeps nothing between calls: cells are rendered in any order, again on a
-resume, and by several tasks, and give the same bytes.
+resume, and by several tasks, and give the same bytes. In the place of messages that do not fit into
+``envelope.message_bytes`` it gives one :class:`~airflow_kinesis_audience.oversize.Oversized` per row, and goes on.
 
 What a renderer may have besides: a method ``render_notice(notice, envelope)``, words for what happens to a whole
 audience: a resync, a deletion. An attribute ``exits_kept``: it is then called with
@@ -24,8 +25,9 @@ from datetime import timedelta
 from typing import Any
 
 from airflow_kinesis_audience.messages import Envelope, Message, Notice
+from airflow_kinesis_audience.oversize import Oversized
 
-Renderer = Callable[[Any, Envelope], Iterator[Message]]
+Renderer = Callable[[Any, Envelope], Iterator[Message | Oversized]]
 NoticeRenderer = Callable[[Notice, Envelope], Message]
 
 FORMATS: Mapping[str, str] = {

@@ -7,18 +7,17 @@ Format: https://experienceleague.adobe.com/en/docs/experience-platform/destinati
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, ClassVar
 
 from airflow_kinesis_audience.audience import epoch_seconds, instant, instant_text
-from airflow_kinesis_audience.exceptions import MessageTooLarge
 from airflow_kinesis_audience.formats.adobe_identities import find_namespaces, render_identities
 from airflow_kinesis_audience.formats.nesting import nest
 from airflow_kinesis_audience.formats.values import encode, render_column
 from airflow_kinesis_audience.messages import Envelope, Lifecycle, Message, Notice, partition_of
+from airflow_kinesis_audience.oversize import Oversized, digest_of
 from airflow_kinesis_audience.profile import Membership, Profiles, Stay, read_memberships
 
 _PROFILES = ""
@@ -112,12 +111,11 @@ class AdobeProfile:
         """Whether documents tell nothing to restore their order by."""
         return not self.message_ids
 
-    def __call__(self, profiles: Profiles, envelope: Envelope) -> Iterator[Message]:
-        """Render a slice.
+    def __call__(self, profiles: Profiles, envelope: Envelope) -> Iterator[Message | Oversized]:
+        """Render a slice; a profile with a document beyond ``envelope.message_bytes`` as :class:`Oversized`.
 
         :raises ValueError: if an option names what is not mapped, or two things would have one place in the
             document; a retry does not help.
-        :raises MessageTooLarge: if a document exceeds ``envelope.message_bytes``.
         """
         names = self._attribute_names(profiles)
         new = {name: render_column(f"property {name}", profiles.new_properties[name]) for name in names}
@@ -215,7 +213,7 @@ class AdobeProfile:
         attributes: bytes,
         memberships: Sequence[Membership],
         identities: bytes,
-    ) -> Message:
+    ) -> Message | Oversized:
         audiences = {m.audience_id: self._describe(m, profiles) for m in memberships}
         parts = [attributes, b',"segmentMembership":', encode({self.namespace: audiences} if audiences else {})]
         parts += [b',"identityMap":{', identities[1:], b"}"]
@@ -225,7 +223,7 @@ class AdobeProfile:
             parts.append(f',"messageId":"{envelope.job}::profile::{position}","computedTime":"{time}"'.encode())
         document = b"{" + b"".join(parts)[1:] + b"}"
         if len(document) > envelope.message_bytes:
-            raise _too_large(profiles, row, len(document), envelope.message_bytes)
+            return Oversized(position, profiles.changes[row], digest_of(profiles.user_id[row]), len(document))
         where = partition_of(_PROFILES, profiles.bucket[row], envelope.partitions)
         return Message(document, *where, profiles.changes[row], str(position))
 
@@ -272,11 +270,3 @@ def _are_texts(names: Iterable[Any]) -> bool:
 def _not_mapped(option: str, names: Sequence[str], profiles: Profiles) -> str:
     mapped = ", ".join(sorted(profiles.new_properties)) or "none"
     return f"{option} names {', '.join(names)}; the mapped properties are {mapped}"
-
-
-def _too_large(profiles: Profiles, row: int, found_bytes: int, limit_bytes: int) -> MessageTooLarge:
-    digest = hashlib.sha256(profiles.user_id[row].encode()).hexdigest()[:12]
-    return MessageTooLarge(
-        f"one profile makes a document of {found_bytes:,} bytes, the limit is {limit_bytes:,}; map fewer "
-        f"attributes, or find the user whose id has the SHA-256 {digest}…"
-    )

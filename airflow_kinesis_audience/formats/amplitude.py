@@ -7,7 +7,6 @@ Format: https://amplitude.com/docs/data/destination-catalog/amazon-kinesis-cohor
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ import orjson
 
 from airflow_kinesis_audience.audience import Action, Changes, Updated, epoch_seconds
 from airflow_kinesis_audience.columns import find_breaks, find_rows, first_letters, take_rows, value_at
-from airflow_kinesis_audience.exceptions import MessageTooLarge
 from airflow_kinesis_audience.formats.values import encode, render_array, require_texts
 from airflow_kinesis_audience.messages import (
     Direction,
@@ -30,6 +28,7 @@ from airflow_kinesis_audience.messages import (
     partition_number,
     partition_of,
 )
+from airflow_kinesis_audience.oversize import Oversized, digest_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -113,11 +112,10 @@ class AmplitudeCohort:
         _check_count(names)
         object.__setattr__(self, "user_properties", tuple(names))
 
-    def __call__(self, changes: Changes, envelope: Envelope) -> Iterator[Message]:
-        """Render a slice.
+    def __call__(self, changes: Changes, envelope: Envelope) -> Iterator[Message | Oversized]:
+        """Render a slice; a user who alone exceeds ``envelope.message_bytes`` is given as :class:`Oversized`.
 
         :raises ValueError: if a property is not mapped or a value has no exact JSON; a retry does not help.
-        :raises MessageTooLarge: if one user alone exceeds ``envelope.message_bytes``.
         """
         names = self._names(changes)
         if not len(changes):
@@ -182,7 +180,7 @@ class AmplitudeCohort:
 
     def _render_run(
         self, changes: Changes, envelope: Envelope, users: _Users, run: _Run, rows: Sequence[int]
-    ) -> Iterator[Message]:
+    ) -> Iterator[Message | Oversized]:
         partition, hash_key = partition_of(run.audience_id, value_at(changes.bucket, rows[0]), envelope.partitions)
         # The last row has the longest number, so a head made for it is as long as the run's longest.
         around_bytes = len(_head(changes, envelope, run, rows[-1])) - len(b",") + len(_END)
@@ -193,8 +191,11 @@ class AmplitudeCohort:
             head = _head(changes, envelope, run, rows[start])
             document = b"".join((head, group.joined(start, stop), _END))
             if len(document) > envelope.message_bytes:
-                raise _too_large(changes, rows[start], len(document), envelope.message_bytes)
-            yield Message(document, partition, hash_key, stop - start)
+                # It is one user: a group that may be divided fits.
+                row = rows[start]
+                yield Oversized(changes.position[row], 1, digest_of(changes.user_id[row]), len(document))
+            else:
+                yield Message(document, partition, hash_key, stop - start)
             start = stop
 
 
@@ -253,11 +254,3 @@ def _head(changes: Changes, envelope: Envelope, run: _Run, first_row: int) -> by
         "message_id": f"{envelope.job}::{run.direction}::{value_at(changes.position, first_row)}",
     }
     return encode(document)[: -len(b"}")] + _USERS
-
-
-def _too_large(changes: Changes, row: int, found_bytes: int, limit_bytes: int) -> MessageTooLarge:
-    digest = hashlib.sha256(changes.user_id[row].encode()).hexdigest()[:12]
-    return MessageTooLarge(
-        f"one user of audience {changes.audience_id[row]} makes a message of {found_bytes:,} bytes, the limit is "
-        f"{limit_bytes:,}; send fewer user_properties, or find the user whose id has the SHA-256 {digest}…"
-    )

@@ -8,7 +8,6 @@ Format: https://docs.mparticle.com/integrations/amazon-kinesis-firehose/audience
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,10 +17,10 @@ from typing import Any, ClassVar, NamedTuple
 import orjson
 
 from airflow_kinesis_audience.audience import Action, Changes, Identity, epoch_seconds
-from airflow_kinesis_audience.exceptions import MessageTooLarge
 from airflow_kinesis_audience.formats.mparticle_identities import IDENTITY_TYPES, find_type, fold
 from airflow_kinesis_audience.formats.values import LARGEST_EXACT_INTEGER, encode, render_column, render_texts
 from airflow_kinesis_audience.messages import Direction, Envelope, Lifecycle, Message, Notice, partition_of
+from airflow_kinesis_audience.oversize import Oversized, digest_of
 
 _INTEGER = re.compile("0|-?[1-9][0-9]{0,15}")
 _ORDER = {t.name: n for n, t in enumerate(IDENTITY_TYPES)}
@@ -103,24 +102,31 @@ class MparticleAudience:
                 raise ValueError(f"user_id_as is {self.user_id_as!r}; expected an identity type, or none")
             self._find_shown(())
 
-    def __call__(self, changes: Changes, envelope: Envelope) -> Iterator[Message]:
-        """Render a slice.
+    def __call__(self, changes: Changes, envelope: Envelope) -> Iterator[Message | Oversized]:
+        """Render a slice; a change with a message beyond ``envelope.message_bytes`` as :class:`Oversized`.
 
         :raises ValueError: if a mapped identity has no key, or two have one; a retry does not help.
-        :raises MessageTooLarge: if a message exceeds ``envelope.message_bytes``.
         """
         shown = self._find_shown(changes.new_identities)
         old, new = (self._render_side(changes, shown, s) for s in (changes.old_identities, changes.new_identities))
         heads = {(a, e): self._head(changes, a, e) for a in changes.audience_names for e in (False, True)}
         partition = lru_cache(maxsize=None)(partition_of)
         for row, happens in enumerate(map(self._happens, changes.action, old, new)):
+            if not happens:
+                continue
             audience_id, position = changes.audience_id[row], changes.position[row]
-            where = partition(audience_id, changes.bucket[row], envelope.partitions) if happens else ("", 0)
-            for left, enters in zip(reversed(range(len(happens))), happens, strict=True):
-                said = (new if enters else old)[row].shown
-                document = heads[audience_id, enters] + said[1:] + self._end(envelope, enters, position)
-                if len(document) > envelope.message_bytes:
-                    raise _too_large(changes, row, len(document), envelope.message_bytes)
+            documents = [
+                heads[audience_id, enters]
+                + (new if enters else old)[row].shown[1:]
+                + self._end(envelope, enters, position)
+                for enters in happens
+            ]
+            # Of a change all messages are told, or none: a removal alone would lose a member.
+            if (size := max(map(len, documents))) > envelope.message_bytes:
+                yield Oversized(position, 1, digest_of(changes.user_id[row]), size)
+                continue
+            where = partition(audience_id, changes.bucket[row], envelope.partitions)
+            for left, document in zip(reversed(range(len(happens))), documents, strict=True):
                 # A change is told when the last of its messages is.
                 yield Message(document, *where, int(left == 0), str(position))
 
@@ -255,11 +261,3 @@ def _twice(kind: str, user_id_as: str | None) -> str:
             "user_id_as as what the user id is sent, or null if it is not"
         )
     return f"two columns are mapped to the identity type {kind!r}; each type needs one column, of lists if need be"
-
-
-def _too_large(changes: Changes, row: int, found_bytes: int, limit_bytes: int) -> MessageTooLarge:
-    digest = hashlib.sha256(changes.user_id[row].encode()).hexdigest()[:12]
-    return MessageTooLarge(
-        f"one user of audience {changes.audience_id[row]} makes a message of {found_bytes:,} bytes, the limit is "
-        f"{limit_bytes:,}; send fewer identities, or find the user whose id has the SHA-256 {digest}…"
-    )

@@ -110,7 +110,8 @@ def close_batch(
     if len(document) > most_bytes:
         raise MessageTooLarge(
             f"one event with what is known of its user makes a message of {len(document):,} bytes, the limit is "
-            f"{most_bytes:,}; map fewer fields, or exclude some"
+            f"{most_bytes:,}; map fewer fields, or exclude some",
+            size=len(document),
         )
     return document
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_kinesis_audience.audience import Action, Changes, Identity
+from airflow_kinesis_audience.exceptions import MessageTooLarge
 from airflow_kinesis_audience.formats.mparticle_batches import (
     EVENTS,
     add_identities,
@@ -36,6 +37,7 @@ from airflow_kinesis_audience.formats.mparticle_event_fields import (
 )
 from airflow_kinesis_audience.formats.values import render_column
 from airflow_kinesis_audience.messages import Envelope, Message, Notice, pack, partition_of
+from airflow_kinesis_audience.oversize import Oversized, digest_of
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.events import Events
@@ -96,8 +98,8 @@ class MparticleEvents:
         if self.user_id_as is not None:
             event_identity(self.user_id_as)
 
-    def __call__(self, told: Events | Changes, envelope: Envelope) -> Iterator[Message]:
-        """Render a slice of events, or of a change set.
+    def __call__(self, told: Events | Changes, envelope: Envelope) -> Iterator[Message | Oversized]:
+        """Render a slice of events, or of a change set, of which a change that is too large is :class:`Oversized`.
 
         :raises ValueError: if a place or an identity type is none of the format's; a retry does not help.
         :raises MessageTooLarge: if one event alone exceeds ``envelope.message_bytes``.
@@ -171,7 +173,7 @@ class MparticleEvents:
 
     # -- changes of audiences
 
-    def _render_changes(self, changes: Changes, envelope: Envelope) -> Iterator[Message]:
+    def _render_changes(self, changes: Changes, envelope: Envelope) -> Iterator[Message | Oversized]:
         new, old = (
             Side(identities, {k: render_column(f"property {k}", column) for k, column in properties.items()})
             for identities, properties in (
@@ -187,9 +189,15 @@ class MparticleEvents:
                 attributes = self._visible({f"user_attributes.{k}": v for k, v in side.properties.items()})
                 known = self._known(side.identities, attributes, row, changes.user_id[row], time)
                 rendered = [dumps(event) for _, event in events]
-                document = self._close(known, rendered, [event_id for event_id, _ in events], time, envelope)
+                ids = [event_id for event_id, _ in events]
+                position = changes.position[row]
+                try:
+                    document = self._close(known, rendered, ids, time, envelope)
+                except MessageTooLarge as error:
+                    yield Oversized(position, 1, digest_of(changes.user_id[row]), error.size)
+                    continue
                 where = partition_of(EVENTS, changes.bucket[row], envelope.partitions)
-                yield Message(document, *where, 1, str(changes.position[row]))
+                yield Message(document, *where, 1, str(position))
 
     # -- what is around the events
 

@@ -114,7 +114,8 @@ class SqlWarehouse:
     def _cursor(self) -> Iterator[Any]:
         if self._opened is None:
             self._opened = self._open()
-        with contextlib.closing(self._opened.cursor()) as cursor, self._translated():
+        # A connection that the server has ended refuses the cursor itself.
+        with self._translated(), contextlib.closing(self._opened.cursor()) as cursor:
             yield cursor
 
     @contextlib.contextmanager

@@ -140,7 +140,7 @@ class LakeWarehouse(DuckDbWarehouse):
 
 
 def _is_state(name: str) -> bool:
-    return name.startswith(("base_", "changes_", "snapshot_", "events_", "profiles_"))
+    return name.startswith(("base_", "changes_", "snapshot_", "events_", "profiles_", "rejects_"))
 
 
 def _literal(text: str) -> str:

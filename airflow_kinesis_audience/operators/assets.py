@@ -30,8 +30,12 @@ _BOUNDS = ("max_exit_ratio", "max_exits", "max_change_ratio", "min_members")
 _OF_DELIVERY = (
     *("sync_id", "as_of", "destination", *_COUNTED, "events", "change_sets", "messages", "records", "bytes"),
     *("delivered", "rejected", "omitted", "excluded", "retried", "seconds"),
+    *("retold", "still_rejected"),
 )
-_OF_ATTEMPT = ("messages", "records", "bytes", "rejected", "omitted", "excluded", "retried", "seconds")
+_OF_ATTEMPT = (
+    *("messages", "records", "bytes", "rejected", "omitted", "excluded", "retried", "seconds"),
+    *("retold", "still_rejected"),
+)
 """Numbers of one task's attempt, which say nothing of a delivery that several share."""
 
 

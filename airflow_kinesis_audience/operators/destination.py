@@ -134,6 +134,14 @@ class DeliveryOperator(BaseOperator):
             len(outbox.report.change_sets),
             *(summary[n] for n in ("delivered", "records", "bytes", "retried", "seconds")),
         )
+        if rejected := summary["still_rejected"]:
+            users = ", ".join(f"{user}…" for user in summary["rejected_users"])
+            self.log.warning(
+                "%s: %s members are too large for a record and were not told of; the SHA-256 of their ids: %s",
+                delivery.destination,
+                f"{rejected:,}",
+                users,
+            )
         return summary
 
     def get_openlineage_facets_on_complete(self, _task_instance: Any) -> OperatorLineage[Any, Any] | None:

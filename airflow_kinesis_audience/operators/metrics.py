@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 _UNSAFE = re.compile(r"[^\w./-]+")
 """What the protocols of StatsD end a name, a tag or a value with, and what nobody wants in one."""
 
-_OF_DELIVERY = ("messages", "records", "bytes", "delivered", "rejected", "retried")
+_OF_DELIVERY = ("messages", "records", "bytes", "delivered", "rejected", "retold", "retried")
 
 
 def count_changes(summary: Mapping[str, Any]) -> None:
@@ -38,7 +38,8 @@ def count_delivery(summary: Mapping[str, Any]) -> None:
     tags = _tags(summary)
     for name in _OF_DELIVERY:
         _tell(Stats.incr, name, summary[name], tags)
-    _tell(Stats.gauge, "seconds", summary["seconds"], tags)
+    for name in ("seconds", "still_rejected"):
+        _tell(Stats.gauge, name, summary[name], tags)
 
 
 def gauge_lag(summary: Mapping[str, Any]) -> None:

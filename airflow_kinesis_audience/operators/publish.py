@@ -18,10 +18,10 @@ from airflow_kinesis_audience.operators.run import read_change_set, truth
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_kinesis_audience.outbox import OnFirstRun, Outbox
+    from airflow_kinesis_audience.outbox import OnFirstRun, OnRejected, Outbox
     from airflow_kinesis_audience.terms import Delivery
 
-_OWN_FIELDS = ("on_first_run", "resend", "part")
+_OWN_FIELDS = ("on_first_run", "resend", "on_rejected", "part")
 _RENDERERS = {"change_set": "json", "format_options": "json"}
 
 
@@ -29,9 +29,11 @@ class AudienceToKinesisOperator(DeliveryOperator):
     """Deliver to a Kinesis data stream every change set that it has not had, up to this run's.
 
     Returns the change set's summary and, of this attempt: ``messages``, ``records``, ``bytes``, ``delivered``,
-    ``rejected``, ``omitted`` (changes that the format has no words for), ``excluded`` (profiles that have not
-    consented), ``retried``, ``seconds``, ``destination``, ``change_sets``. The same is in XCom under ``delivery``
-    even where the task fails. A green task means that every change was acknowledged.
+    ``rejected`` (changes that were given up, or are too large), ``omitted`` (changes that the format has no words
+    for), ``excluded`` (profiles that have not consented), ``retried``, ``seconds``, ``destination``,
+    ``change_sets``, ``retold`` (members rejected earlier, and told of now), ``still_rejected``, and
+    ``rejected_users``, named by digests. The same is in XCom under ``delivery`` even where the task fails. A green
+    task means that every change was acknowledged, but for those that were to be skipped.
 
     :param change_set: what an :class:`~airflow_kinesis_audience.operators.diff.AudienceDiffOperator` returned.
     :param stream_name: the stream's name, or its ARN.
@@ -42,6 +44,9 @@ class AudienceToKinesisOperator(DeliveryOperator):
     :param on_first_run: what a destination that was never sent to is told: ``enter_all`` members, nothing
         because it has the ``baseline`` already, or ``fail``.
     :param resend: send this run's change set again although it is delivered; ids and bytes are the same.
+    :param on_rejected: what becomes of the task where a member is too large for a record. All else is delivered
+        in either case, the members are kept in a table of the state's schema, and every later run tries them
+        again: ``fail`` as long as there are any, or ``skip`` them, counted in ``still_rejected``.
     :param partitions: partition keys per audience, a power of two; a multiple of the stream's shards spreads
         evenly.
     :param aggregate: put several messages into one record, in the format of the Kinesis Producer Library.
@@ -62,6 +67,7 @@ class AudienceToKinesisOperator(DeliveryOperator):
         stream_name: str,
         on_first_run: OnFirstRun = "enter_all",
         resend: bool | str = False,
+        on_rejected: OnRejected = "fail",
         part: int | str = 0,
         parts: int = 1,
         **kwargs: Any,
@@ -70,6 +76,7 @@ class AudienceToKinesisOperator(DeliveryOperator):
         self.change_set = change_set
         self.on_first_run = on_first_run
         self.resend = resend
+        self.on_rejected = on_rejected
         self.part = part
         self.parts = parts
 
@@ -97,7 +104,7 @@ class AudienceToFirehoseOperator(DeliveryOperator):
     :param aws_conn_id: Airflow connection to AWS.
     :param region_name: by default the connection's.
     :param on_first_run: as for a data stream.
-    :param resend: as for a data stream.
+    :param resend: as for a data stream, and ``on_rejected``.
     :param parts: as for a data stream, and ``part``.
     """
 
@@ -111,6 +118,7 @@ class AudienceToFirehoseOperator(DeliveryOperator):
         delivery_stream_name: str,
         on_first_run: OnFirstRun = "enter_all",
         resend: bool | str = False,
+        on_rejected: OnRejected = "fail",
         part: int | str = 0,
         parts: int = 1,
         **kwargs: Any,
@@ -119,6 +127,7 @@ class AudienceToFirehoseOperator(DeliveryOperator):
         self.change_set = change_set
         self.on_first_run = on_first_run
         self.resend = resend
+        self.on_rejected = on_rejected
         self.part = part
         self.parts = parts
 
@@ -135,6 +144,8 @@ class AudienceToFirehoseOperator(DeliveryOperator):
 def _begin(task: AudienceToKinesisOperator | AudienceToFirehoseOperator) -> dict[str, Any]:
     if task.on_first_run not in ("enter_all", "baseline", "fail"):
         raise ValueError(f"on_first_run is {task.on_first_run!r}; expected enter_all, baseline or fail")
+    if task.on_rejected not in ("fail", "skip"):
+        raise ValueError(f"on_rejected is {task.on_rejected!r}; expected fail or skip")
     return read_change_set(task.change_set)
 
 
@@ -149,6 +160,10 @@ def _part_of(task: AudienceToKinesisOperator | AudienceToFirehoseOperator, deliv
 def _drain(
     task: AudienceToKinesisOperator | AudienceToFirehoseOperator, outbox: Outbox, summary: Mapping[str, Any]
 ) -> dict[str, Any]:
-    again = truth(task.resend, "resend")
-    outbox.drain(instant(summary["as_of"]), on_first_run=task.on_first_run, resend=again)
+    outbox.drain(
+        instant(summary["as_of"]),
+        on_first_run=task.on_first_run,
+        resend=truth(task.resend, "resend"),
+        on_rejected=task.on_rejected,
+    )
     return {}

@@ -20,6 +20,7 @@ import psycopg
 import pytest
 
 from airflow_kinesis_audience.demo.local_kinesis import emulator
+from tests.airflow.canaries import assert_unseen, plant
 from tests.airflow.running import Airflow, aws
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Warehouse(ABC):
 
     def members(self, rows: Sequence[tuple[str | None, str, str]]) -> None:
         """Make ``members`` hold these user ids, e-mails and cities, and nobody else."""
+        plant(email for _, email, _ in rows)
         self.execute("DROP TABLE IF EXISTS members")
         self.execute("CREATE TABLE members (user_id VARCHAR, email VARCHAR, city VARCHAR)")
         self.execute("INSERT INTO members VALUES ($1, $2, $3)", rows)
@@ -114,6 +116,8 @@ class Stream:
 def airflow(airflow_db: Path) -> Iterator[Airflow]:
     with Airflow(airflow_db) as process:
         yield process
+        output = process.output()
+    assert_unseen(airflow_db, output)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tests.airflow.canaries import SECRET
+
 ROOT = Path(__file__).resolve().parents[2]
 
 _numbers = itertools.count()
@@ -254,4 +256,5 @@ def deployed(
 
 def aws(endpoint_url: str) -> str:
     """Return an Airflow connection to an AWS that is on this machine."""
-    return json.dumps({"conn_type": "aws", "extra": {"endpoint_url": endpoint_url}})
+    login = {"login": "AKIACANARY", "password": SECRET}
+    return json.dumps({"conn_type": "aws", **login, "extra": {"endpoint_url": endpoint_url}})

@@ -38,7 +38,7 @@ CHANGE_SET_KEYS = {
 }
 DELIVERY_KEYS = {
     *("messages", "records", "bytes", "delivered", "rejected", "omitted", "excluded", "retried", "seconds"),
-    *("destination", "change_sets"),
+    *("destination", "change_sets", "retold", "still_rejected", "rejected_users"),
 }
 
 
@@ -217,6 +217,30 @@ def test_the_summary_of_a_failed_delivery_is_there(airflow: Airflow, duckdb_ware
     assert told["delivered"] == told["records"] == len(kinesis.taken) > 0
     assert told["rejected"] > 0
     assert told["change_sets"] == []
+
+
+@pytest.mark.parametrize("on_rejected", ["fail", "skip"])
+def test_a_member_who_is_too_large_is_left_out_and_told_of_when_small(
+    airflow: Airflow, duckdb_warehouse: Warehouse, on_rejected: str
+) -> None:
+    publish = {"stream_name": "s", "format_options": {"user_properties": True}, "on_rejected": on_rejected}
+    duckdb_warehouse.members([ANNA, BORA, ("u3", "cem@x.example", "x" * 1_100_000)])
+    with (
+        ScriptedKinesis() as kinesis,
+        deployed(airflow, duckdb_warehouse.connection, aws(kinesis.endpoint_url), DIFF, publish, retries=2) as dag,
+    ):
+        first = dag.run(day(1))
+        assert heard([r.data for r in kinesis.taken]).members("gs72ns") == {"u1", "u2"}
+        duckdb_warehouse.members([ANNA, BORA, CEM])
+        second = dag.run(day(2))
+    task, told = first["publish"], first["publish"].xcom["delivery"]
+    assert (task.state, task.tries) == ("success" if on_rejected == "skip" else "failed", 1)
+    assert (told["delivered"], told["rejected"], told["still_rejected"]) == (2, 1, 1)
+    [user] = told["rejected_users"]
+    assert user in first.log
+    assert second["publish"].state == "success"
+    assert second["publish"].summary["still_rejected"] == 0
+    assert heard([r.data for r in kinesis.taken]).members("gs72ns") == {"u1", "u2", "u3"}
 
 
 def test_airflows_own_retry_finishes_a_delivery(airflow: Airflow, duckdb_warehouse: Warehouse) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -10,10 +11,10 @@ from typing import Any
 import pytest
 
 from airflow_kinesis_audience.audience import IdentityRule
-from airflow_kinesis_audience.exceptions import MessageTooLarge
 from airflow_kinesis_audience.formats.adobe import AdobeProfile
 from airflow_kinesis_audience.formats.nesting import nest
 from airflow_kinesis_audience.messages import Envelope, Lifecycle, Notice, message_job, partition_of
+from airflow_kinesis_audience.oversize import Oversized
 from airflow_kinesis_audience.profile import Membership, Profiles, Stay, read_memberships
 from airflow_kinesis_audience.reading import read_adobe_profile, read_message
 
@@ -243,9 +244,10 @@ def test_what_the_mapping_does_not_have_is_said(
 
 def test_a_document_that_is_too_large_names_nobody() -> None:
     small = Envelope(job=JOB, partitions=4, message_bytes=100)
-    with pytest.raises(MessageTooLarge, match="one profile makes a document") as raised:
-        list(AdobeProfile()(build(ENTERED), small))
-    assert "u1" not in str(raised.value)
+    [told] = AdobeProfile()(build(ENTERED), small)
+    assert isinstance(told, Oversized)
+    assert (told.position, told.user) == (7, hashlib.sha256(b"u1").hexdigest()[:12])
+    assert told.size > 100
 
 
 def test_no_columns_nest_to_nothing() -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from airflow_kinesis_audience.exceptions import MessageTooLarge
 from airflow_kinesis_audience.formats.amplitude import AmplitudeCohort
-from airflow_kinesis_audience.messages import Envelope, Lifecycle, Notice, message_job
+from airflow_kinesis_audience.messages import Envelope, Lifecycle, Message, Notice, message_job
+from airflow_kinesis_audience.oversize import Oversized
 from tests.changes import Row, build_changes
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "amplitude_cohort.ndjson"
@@ -187,11 +187,12 @@ def test_one_user_who_does_not_fit_is_named_by_a_digest_and_the_audience_alone()
     size = len(whole.document)
     exact = replace(ENVELOPE, message_bytes=size)
     assert sum(m.changes for m in render(AmplitudeCohort(user_properties=True), changes, exact)) == 2
-    with pytest.raises(MessageTooLarge, match=rf"gs72ns .* {size} bytes, the limit is {size - 1};") as caught:
-        render(AmplitudeCohort(user_properties=True), changes, replace(ENVELOPE, message_bytes=size - 1))
-    assert hashlib.sha256(b"ann@example.com").hexdigest()[:12] in str(caught.value)
-    assert "ann" not in str(caught.value)
-    assert "private" not in str(caught.value)
+    tight = replace(ENVELOPE, message_bytes=size - 1)
+    told = render(AmplitudeCohort(user_properties=True), changes, tight)
+    digest = hashlib.sha256(b"ann@example.com").hexdigest()[:12]
+    position = changes.user_id.index("ann@example.com")
+    assert [t for t in told if isinstance(t, Oversized)] == [Oversized(position, 1, digest, size)]
+    assert sum(t.changes for t in told if isinstance(t, Message)) == 1
 
 
 @pytest.mark.parametrize("asked", [False, True])

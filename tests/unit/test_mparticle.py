@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from airflow_kinesis_audience.exceptions import MessageTooLarge
 from airflow_kinesis_audience.formats.mparticle import MparticleAudience
 from airflow_kinesis_audience.formats.mparticle_identities import (
     DEVICE_TYPES,
@@ -19,7 +18,8 @@ from airflow_kinesis_audience.formats.mparticle_identities import (
     USER_TYPES,
     find_type,
 )
-from airflow_kinesis_audience.messages import Envelope, Lifecycle, Notice, message_job, partition_of
+from airflow_kinesis_audience.messages import Envelope, Lifecycle, Message, Notice, message_job, partition_of
+from airflow_kinesis_audience.oversize import Oversized
 from tests.changes import AS_OF, Row, build_changes, cut
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -399,13 +399,28 @@ def test_a_type_of_ones_own_is_sent_under_the_key_that_it_was_given():
     assert told(row, identity_keys=keys, user_id_as="loyal", identities_to_exclude=["loyal"])
 
 
-def test_a_message_that_is_too_large_is_refused_by_a_digest_of_its_user():
-    changes = build_changes([entered("secret-user", Email="x" * 500)])
+def test_a_change_that_is_too_large_is_named_by_a_digest_and_none_of_its_messages_is_made():
+    changes = build_changes(
+        [
+            Row(
+                "7",
+                "updated",
+                "secret-user",
+                updated="identities",
+                old_identities={"Email": "a@x"},
+                new_identities={"Email": "x" * 500},
+            ),
+            entered("small", Email="b@x"),
+        ]
+    )
     envelope = Envelope(job=JOB, partitions=1, message_bytes=400)
     digest = hashlib.sha256(b"secret-user").hexdigest()[:12]
-    with pytest.raises(MessageTooLarge, match=rf"limit is 400; send fewer identities.*{digest}") as caught:
-        list(MparticleAudience()(changes, envelope))
-    assert "secret" not in str(caught.value)
+    told = list(MparticleAudience()(changes, envelope))
+    [oversized] = [t for t in told if isinstance(t, Oversized)]
+    assert (oversized.user, oversized.changes) == (digest, 1)
+    assert oversized.position == changes.user_id.index("secret-user")
+    assert oversized.size > 400
+    assert [t.changes for t in told if isinstance(t, Message)] == [1]
 
 
 def test_text_that_utf8_cannot_encode_is_refused_without_its_value():

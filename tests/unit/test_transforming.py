@@ -16,7 +16,7 @@ import pytest
 from airflow_kinesis_audience.formats import load_renderer
 from airflow_kinesis_audience.messages import KINESIS_LIMITS
 from airflow_kinesis_audience.terms import Delivery
-from airflow_kinesis_audience.transforming import Transform, Transforming, load_transform, renderer_as_told
+from airflow_kinesis_audience.transforming import Transform, Transforming, load_transform, render_as_told
 from tests.changes import Row, build_changes
 
 
@@ -134,11 +134,10 @@ def test_the_text_of_the_function_is_one_of_the_terms(module):
     same = delivery(module("def enrich(frame):\n    return frame.assign(a=1)\n"))
     other = delivery(module("def enrich(frame):\n    return frame.assign(a=2)\n"))
     assert first.rendering == same.rendering != other.rendering
-    told = json.loads(other.rendering)
-    assert renderer_as_told(told) is not None
-    assert renderer_as_told(json.loads(first.rendering)) is None
     envelope = other.envelope("sync", ("", "2026-01-01T00:00:00Z"))
     [message, *_] = other.renderer(some(), envelope)
+    assert next(render_as_told(json.loads(other.rendering), some(), envelope)) == message
+    assert list(render_as_told(json.loads(first.rendering), some(), envelope)) == []
     assert json.loads(message.document)["users"][0]["user_properties"] == {"a": 2, "city": "Bern"}
 
 

@@ -1,0 +1,1 @@
+"""What breaks in production, made to happen: crashes at every step, weeks of faults, loads, hostile input."""
