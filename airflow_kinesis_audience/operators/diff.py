@@ -176,7 +176,7 @@ class AudienceDiffOperator(BaseOperator):
             known["as_of"] = instant_text(as_of)
             if self.on_guard not in ("fail", "hold"):
                 raise ValueError(f"on_guard is {self.on_guard!r}; expected fail or hold")
-            source, guards = self._source(), self._guards()
+            source, guards = self.source(), self.guards()
             permission = permission_of(context)
             upkeep = Upkeep(
                 compaction_share=self.compaction_share,
@@ -221,7 +221,8 @@ class AudienceDiffOperator(BaseOperator):
         for breach in summary.get("held", ()):
             self.log.warning("held until a person approves it, nothing is sent: %s", breach)
 
-    def _guards(self) -> Guards:
+    def guards(self) -> Guards:
+        """Read the bounds, once templates are rendered."""
         return Guards(
             max_exit_ratio=_number(self.max_exit_ratio, "max_exit_ratio"),
             max_exits=_whole(self.max_exits, "max_exits"),
@@ -232,7 +233,8 @@ class AudienceDiffOperator(BaseOperator):
             on_schema_change=self.on_schema_change,
         )
 
-    def _source(self) -> Source:
+    def source(self) -> Source:
+        """Read who belongs and what is mapped, once templates are rendered."""
         named, identities = self.properties, dict(self.identities or {})
         return Source(
             query=select_all(self.sql, self.table, "who belongs is"),

@@ -36,12 +36,15 @@ CORE = (
     "diff",
     "retelling",
     "guards",
+    "counting",
     "ledger",
     "timeline",
     "standing",
     "recording",
     "upkeep",
     "sync",
+    "overview",
+    "planning",
     "release",
     "slices",
     "profiling",
@@ -69,7 +72,7 @@ CORE = (
     "schemas",
     "history",
 )
-DOORS = ("hooks", "operators", "notifications", "ui", "demo")
+DOORS = ("hooks", "operators", "notifications", "ui", "demo", "cli", "__main__")
 ORDER = ("__init__", "provider_info", *CORE, *DOORS)
 
 NEVER_IN_CORE = {"airflow", "boto3", "botocore"}
