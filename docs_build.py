@@ -175,6 +175,7 @@ def render_row(argument: Argument, said: Mapping[str, str], templated: bool) -> 
     shown = argument.type.replace("|", "\\|")
     default = f"`{argument.default}`" if argument.default is not None else "**needed**"
     text = said.get(argument.name, "").rstrip(".") or _elsewhere(argument.name, said)
+    text = text or "as for [AudienceDiffOperator](#audiencediffoperator)"
     return f"| `{argument.name}` | `{shown}` | {default} | {text}{' *templated*' if templated else ''} |"
 
 

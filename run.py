@@ -6,11 +6,12 @@
     python3 run.py page     build the page of Airflow's UI, as a wheel has it
     python3 run.py docs     build the documentation's site in build/site
     python3 run.py bench    the benchmarks
+    python3 run.py release  build what would be released, twice, and look at it; DIRECTORY is dist by default
     python3 run.py lock     write requirements.lock anew (--upgrade for the newest versions)
 
 It needs Python 3.11 with venv and nothing else, installs exactly what requirements.lock and page/package-lock.json
-say, follows pip's and npm's settings, and changes nothing but .venv, page/node_modules, the built page, build, and
-the caches of pip, uv and npm.
+say, follows pip's and npm's settings, and changes nothing but .venv, page/node_modules, what it is asked to build,
+and the caches of pip, uv and npm.
 """
 
 import sys
@@ -50,7 +51,8 @@ COMPILE = (
 
 def main(arguments):
     """Run the command that the first argument names, and return its exit code."""
-    commands = {"demo": demo, "test": test, "lint": lint, "page": page, "docs": docs, "bench": bench, "lock": lock}
+    programs = (demo, test, lint, page, docs, bench, release, lock)
+    commands = {program.__name__: program for program in programs}
     if not arguments or arguments[0] not in commands:
         print(__doc__)
         return 0 if arguments in (["-h"], ["--help"], ["help"]) else 2
@@ -64,6 +66,10 @@ def demo(arguments):
 
 def bench(arguments):
     return run_python(["-m", "tests.benchmarks", *arguments])
+
+
+def release(arguments):
+    return run_python(["release.py", "build", *arguments])
 
 
 def page(_):
