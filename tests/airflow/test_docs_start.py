@@ -56,9 +56,9 @@ def test_a_reader_gets_from_a_table_to_a_stream_by_the_start_page(
     [uri] = re.findall(r"AIRFLOW_CONN_WAREHOUSE='([^']+)'", exported)
     where = re.sub(r"^.*@|/.*$", "", shop)
     uri = uri.replace("HOST:5432", where).replace("SECRET", "secret").replace("SHOP", "shop")
-    [aws] = re.findall(r"AIRFLOW_CONN_AWS_DEFAULT='([^']+)'", exported)
-    told = json.loads(aws)
-    told["extra"] |= json.loads(stream.connection)["extra"] | {"region_name": "us-east-1"}
+    real, local = map(json.loads, re.findall(r"AIRFLOW_CONN_AWS_DEFAULT='([^']+)'", exported))
+    assert real["conn_type"] == local["conn_type"] == "aws"
+    told = {**local, "extra": local["extra"] | json.loads(stream.connection)["extra"]}
     connections = {"warehouse": uri, "aws_default": json.dumps(told)}
     for name, value in connections.items():
         monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", value)

@@ -157,6 +157,11 @@ def check_compose(words: list[str]) -> None:
         check_own(command[3:])
 
 
+def check_emulator(words: list[str]) -> None:
+    script = (ROOT / "docker" / "entry" / "emulator.py").read_text()
+    assert all(f'"{word}"' in script for word in words if word.startswith("--"))
+
+
 def check_copy(words: list[str]) -> None:
     assert (ROOT / words[0]).is_file()
 
@@ -180,6 +185,7 @@ PROGRAMS: dict[tuple[str, ...], Any] = {
     ("pip",): check_pip,
     ("docker", "compose"): check_compose,
     ("cp",): check_copy,
+    ("python", "docker/entry/emulator.py"): check_emulator,
     # Settings of a shell; what they set is used in tests/airflow/test_docs_start.py.
     ("export",): lambda words: None,
     (".",): lambda words: None,

@@ -28,6 +28,7 @@ import httpx
 import psycopg
 import pytest
 import yaml
+from botocore.exceptions import BotoCoreError
 
 from airflow_kinesis_audience.consumer import AudienceConsumer
 from airflow_kinesis_audience.demo import cdnow
@@ -300,3 +301,31 @@ def test_the_parts_become_healthy_show_what_is_there_and_go_on_from_it(seeded: S
 
         seeded.wait_until("run of today", today_is_done, RUN_SECONDS)
     assert believed(seeded).members("lapsed_90_days") == lapsed_today(days_ago=0)
+
+
+@pytest.mark.slow
+def test_the_emulator_by_itself_has_the_stream_that_the_start_page_asks_it_for(tmp_path: Path) -> None:
+    port = free_port()
+    command = [
+        sys.executable,
+        DOCKER / "entry" / "emulator.py",
+        "--port",
+        str(port),
+        "--stream",
+        "audience-changes",
+    ]
+    keys = {"aws_access_key_id": "any", "aws_secret_access_key": "any", "region_name": "us-east-1"}
+    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        try:
+            kinesis: Any = boto3.client("kinesis", endpoint_url=f"http://127.0.0.1:{port}", **keys)
+            deadline = time.monotonic() + 60
+            found: list[str] = []
+            while not found and time.monotonic() < deadline:
+                with contextlib.suppress(BotoCoreError):
+                    found = kinesis.list_streams()["StreamNames"]
+                time.sleep(0.2)
+            assert found == ["audience-changes"]
+            process.send_signal(signal.SIGINT)
+            assert process.wait(15) == 0
+        finally:
+            process.kill()
