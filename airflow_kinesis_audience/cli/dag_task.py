@@ -27,16 +27,26 @@ def find_diff(path: Path, task: str | None) -> AudienceDiffOperator:
     from airflow_kinesis_audience.operators import AudienceDiffOperator
 
     found = {f"{dag.dag_id}.{t.task_id}": t for dag in _load(path) for t in dag.tasks}
-    mapped = [name for name, t in found.items() if getattr(t, "operator_class", None) is AudienceDiffOperator]
     diffs = {name: t for name, t in found.items() if isinstance(t, AudienceDiffOperator)}
-    wanted = {n: t for n, t in diffs.items() if task in (None, n, t.task_id)}
+    others = {name: t for name, t in found.items() if name not in diffs}
+    mapped = {n: t for n, t in others.items() if getattr(t, "operator_class", None) is AudienceDiffOperator}
+    diffs |= {f"{name}[{n}]": one for name, t in mapped.items() for n, one in enumerate(_unmap(t))}
+    wanted = {n: t for n, t in diffs.items() if task in (None, n, n.partition(".")[2])}
     if len(wanted) == 1:
         [chosen] = wanted.values()
         return chosen
-    if not wanted and any(task in (None, n, n.partition(".")[2]) for n in mapped):
-        raise ValueError(f"{mapped[0]} is a mapped task, whose arguments are known in a run alone; plan another")
+    if mapped and not diffs:
+        raise ValueError(
+            f"{', '.join(mapped)} is mapped, but not by expand_kwargs over a list that stands in the file"
+        )
     named = ", ".join(sorted(diffs)) or "none"
     raise ValueError(f"{path} has these diff tasks: {named}; name one with --task, as it stands here")
+
+
+def _unmap(mapped: Any) -> list[AudienceDiffOperator]:
+    """Make the tasks of one that is mapped over a list which stands in the file."""
+    given = mapped.expand_input.value
+    return [mapped.unmap(arguments) for arguments in given] if isinstance(given, list) else []
 
 
 def _load(path: Path) -> list[Any]:

@@ -141,6 +141,33 @@ def test_a_plan_that_cannot_be_made_says_why_in_a_sentence(
     assert said in command("plan", *given, code=1)
 
 
+MAPPED = """
+from airflow.sdk import DAG, task
+from airflow_kinesis_audience.operators import AudienceDiffOperator
+
+with DAG("plans", schedule=None):
+    listed = [{{"audience_id": a, "sync_id": f"plans.{{a}}"}} for a in ("gold", "free")]
+    {task}
+    AudienceDiffOperator.partial(
+        task_id="diff", warehouse_conn_id="warehouse", sql="SELECT user_id FROM members"
+    ).expand_kwargs({over})
+"""
+
+
+def test_a_task_that_is_mapped_over_a_list_is_planned_one_by_one(
+    command: Commands, duckdb_warehouse: Warehouse, tmp_path: Path
+) -> None:
+    duckdb_warehouse.members(PEOPLE)
+    command.connect(warehouse=duckdb_warehouse.connection)
+    file = tmp_path / "plans.py"
+    file.write_text(MAPPED.format(task="", over="listed"))
+    assert "has these diff tasks: plans.diff[0], plans.diff[1]; name one" in command("plan", str(file), code=1)
+    planned = json.loads(command("plan", str(file), "--task", "diff[1]", "--json"))
+    assert (planned["sync_id"], planned["members"]) == ("plans.free", 3)
+    file.write_text(MAPPED.format(task="listed = task(lambda: [])()", over="listed"))
+    assert "plans.diff is mapped, but not by expand_kwargs over a list" in command("plan", str(file), code=1)
+
+
 def test_tail_reads_what_was_delivered_and_masks_who_it_is_about(
     command: Commands, airflow: Airflow, duckdb_warehouse: Warehouse, stream: Stream
 ) -> None:
