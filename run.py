@@ -4,15 +4,17 @@
     python3 run.py test         style, types and all tests; further arguments go to pytest
     python3 run.py lint         style and types
     python3 run.py page         build the page of Airflow's UI, as a wheel has it
-    python3 run.py bench        the benchmarks
+    python3 run.py docs         build the documentation's site in build/site
+    python3 run.py bench        the benchmarks, or those that are named
     python3 run.py reliability  the long runs: crashes, a soak, loads, other versions; or those that are named
     python3 run.py audit        what is known of the packages of requirements.lock
     python3 run.py sbom         a bill of them, as CycloneDX; to a file, if one is named
+    python3 run.py release      build what would be released, twice, and look at it; DIRECTORY is dist by default
     python3 run.py lock         write requirements.lock anew (--upgrade for the newest versions)
 
 It needs Python 3.11 with venv and nothing else, installs exactly what requirements.lock and page/package-lock.json
-say, follows pip's and npm's settings, and changes nothing but .venv, page/node_modules, the built page, and the
-caches of pip, uv and npm.
+say, follows pip's and npm's settings, and changes nothing but .venv, page/node_modules, what it is asked to build,
+and the caches of pip, uv and npm.
 """
 
 import sys
@@ -52,8 +54,8 @@ COMPILE = (
 
 def main(arguments):
     """Run the command that the first argument names, and return its exit code."""
-    commands = {"demo": demo, "test": test, "lint": lint, "page": page, "bench": bench, "lock": lock}
-    commands |= {"reliability": reliability, "audit": audit, "sbom": sbom}
+    programs = (demo, test, lint, page, docs, bench, reliability, audit, sbom, release, lock)
+    commands = {program.__name__: program for program in programs}
     if not arguments or arguments[0] not in commands:
         print(__doc__)
         return 0 if arguments in (["-h"], ["--help"], ["help"]) else 2
@@ -81,13 +83,21 @@ def sbom(arguments):
     return run_python([".ci/bill.py", "sbom", *arguments])
 
 
+def release(arguments):
+    return run_python(["release.py", "build", *arguments])
+
+
 def page(_):
     return make_page("build")
 
 
+def docs(_):
+    return quietly("the documentation", [PYTHON, "docs_build.py", "build"], stop=False)
+
+
 def lint(arguments):
     codes = [quietly(name, [PYTHON, *command, *arguments], stop=False) for name, command in LINTS]
-    return max(*codes, make_page("build") or make_page("check"))
+    return max(*codes, docs([]), make_page("build") or make_page("check"))
 
 
 def test(arguments):

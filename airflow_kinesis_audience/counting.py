@@ -1,37 +1,39 @@
-"""What a written table tells of each audience, before it counts: the numbers that guards look at.
+"""What the rows of a change set, or of a first base, add up to: the counts of each audience.
 
-It reads the table once, and of the membership before it what that says of its audiences. No row leaves here.
+Pure: rows in, counts out. Whether the rows were read out of a table or out of a statement that wrote none is all
+the same here, so that a plan counts exactly as a run does.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_audience.diff import select_audience_rows, select_found
 from airflow_kinesis_audience.guards import AudienceCounts
 from airflow_kinesis_audience.membership import AUDIENCE
 from airflow_kinesis_audience.source import read_wrong
-from airflow_kinesis_audience.sql import render
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from airflow_kinesis_audience.layout import Layout
-    from airflow_kinesis_audience.ledger import Ledger
 
 _NOTHING: Sequence[Any] = (None, 0, 0, None)
 
 
-def read_counts(
-    ledger: Ledger, layout: Layout, name: str, *, before_in: str | None, audience_id: str | None
+def add_up(
+    layout: Layout,
+    found: Iterable[Sequence[Any]],
+    *,
+    before: Iterable[Sequence[Any]] | None,
+    expected: str | None,
 ) -> list[AudienceCounts]:
-    """Read what a base or a change set tells of each audience, of those that were there before as well.
+    """Add up the counts per audience.
 
-    :param before_in: the table that tells of the audiences of the membership before, or none on a first run.
-    :param audience_id: the one audience of the sync, or none where there are many.
+    :param found: audience id, action, rows, distinct users; where the action is ``audience`` also name, rows of
+        the source, invalid rows, wrong identities.
+    :param before: id, name, rows, invalid rows of the audiences before; none on a first run.
+    :param expected: the audience that must be counted even if no row names it.
     """
-    read, dialect = ledger.warehouse.read_rows, ledger.warehouse.dialect
-    found = read(render(select_found(ledger.schema, name), dialect))
     told: dict[str | None, Sequence[Any]] = {}
     actions: dict[str | None, dict[str, tuple[int, int]]] = {}
     for audience, action, rows, users, *known in found:
@@ -39,14 +41,11 @@ def read_counts(
             told[audience] = known
         else:
             actions.setdefault(audience, {})[action] = (rows, users)
-    before: dict[str | None, int] = {}
-    if before_in is not None:
-        query = render(select_audience_rows(ledger.schema, before_in), dialect)
-        before = {audience: rows - bad for audience, _, rows, bad in read(query) if audience is not None}
-    if audience_id is not None:
-        told.setdefault(audience_id, _NOTHING)
+    previous = {audience: rows - bad for audience, _, rows, bad in before or () if audience is not None}
+    if expected is not None:
+        told.setdefault(expected, _NOTHING)
     counts = []
-    for audience in sorted({*told, *before}, key=lambda a: (a is not None, a or "")):
+    for audience in sorted({*told, *previous}, key=lambda a: (a is not None, a or "")):
         called, rows, bad, wrong = told.get(audience, _NOTHING)
         counts.append(
             AudienceCounts.of(
@@ -55,7 +54,7 @@ def read_counts(
                 source=(rows, bad),
                 wrong=read_wrong(layout, wrong),
                 actions=actions.get(audience, {}),
-                previous=None if before_in is None else before.get(audience, 0),
+                previous=None if before is None else previous.get(audience, 0),
             )
         )
     return counts

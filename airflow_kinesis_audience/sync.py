@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.audience import Source, instant_text
-from airflow_kinesis_audience.counting import read_counts
-from airflow_kinesis_audience.diff import select_changes
+from airflow_kinesis_audience.counting import add_up
+from airflow_kinesis_audience.diff import select_audience_rows, select_changes, select_found
 from airflow_kinesis_audience.exceptions import AudienceDeleted, GuardTripped, SchemaChanged
 from airflow_kinesis_audience.extent import choose_slice_rows
 from airflow_kinesis_audience.guards import (
@@ -28,7 +28,7 @@ from airflow_kinesis_audience.layout import Layout, describe_differences, descri
 from airflow_kinesis_audience.ledger import Event, Ledger
 from airflow_kinesis_audience.recording import Recorder
 from airflow_kinesis_audience.source import read_source, select_first_base
-from airflow_kinesis_audience.sql import check_query, drop_table, table, write_table
+from airflow_kinesis_audience.sql import check_query, drop_table, render, table, write_table
 from airflow_kinesis_audience.standing import find_attached
 from airflow_kinesis_audience.upkeep import Upkeep
 
@@ -120,27 +120,22 @@ class Sync:
         timeline = self.recorder.read()
         previous = None
         if timeline.closed is not None:
-            self._check_reuse(timeline.closed, as_of, reuse_deleted)
+            self.check_reuse(timeline.closed, as_of, reuse_deleted)
         elif (there := timeline.find_settled(as_of)) is not None:
             return there.summary(self.ledger.sync_id)
         else:
             previous = next((e for e in reversed(timeline.edges) if e.as_of < as_of), None)
         breaches = []
         if previous is not None:
-            breaches = self._find_schema_changes(previous.layout, layout, permission=permission, hold=hold)
+            breaches = self.find_schema_changes(previous.layout, layout, permission=permission, hold=hold)
             if describe_differences(previous.layout, layout):
                 layout = layout.retiring(previous.layout, self.warehouse.dialect)
             kinds = types if origin is self.warehouse else layout.kept_types
             timeline = self.upkeep.write_base(self.recorder, timeline, previous, layout, kinds)
         read, within = read_source(self.warehouse, self.source, layout, query)
+        twice = self.warehouse.may_read_twice(query)
         step = _Step(
-            timeline=timeline,
-            previous=previous,
-            layout=layout,
-            as_of=as_of,
-            read=read,
-            query=within,
-            twice=self.warehouse.may_read_twice(query),
+            timeline=timeline, previous=previous, layout=layout, as_of=as_of, read=read, query=within, twice=twice
         )
         edge, held = self._compute(step, breaches, permission, hold=hold, reuse_deleted=reuse_deleted)
         if held:
@@ -152,9 +147,10 @@ class Sync:
         self.upkeep.drop_unneeded(self.recorder, as_of)
         return edge.summary(self.ledger.sync_id)
 
-    def _find_schema_changes(
-        self, published: Layout, asked: Layout, *, permission: Permission, hold: bool
+    def find_schema_changes(
+        self, published: Layout, asked: Layout, *, permission: Permission = NO_PERMISSION, hold: bool
     ) -> list[Breach]:
+        """Find what of the mapping is another; whatever nobody lets through, or holds, is an error."""
         if differences := describe_key_differences(published, asked):
             raise SchemaChanged(
                 "the key is not the one that the published membership was written with: "
@@ -184,7 +180,7 @@ class Sync:
             with self.recorder.unless_overtaken(name, step.as_of):
                 audiences = self._write(step, name, permission, hold=hold)
             self.counts = audiences.counts
-            self._check_audiences(step, audiences.counts, reuse_deleted)
+            self.check_audiences(step.as_of, audiences.counts, reuse_deleted)
             breaches = [*breaches, *audiences.invalid, *self.guards.find_breaches(audiences.counts)]
             stopped = [b for b in breaches if not permission.covers(b)]
             if stopped and not hold:
@@ -236,7 +232,7 @@ class Sync:
             tells_audiences=True,
         )
 
-    def _check_audiences(self, step: _Step, audiences: Sequence[AudienceCounts], reuse_deleted: bool) -> None:
+    def check_audiences(self, as_of: datetime, audiences: Sequence[AudienceCounts], reuse_deleted: bool) -> None:
         """Refuse an audience that is new here under the id of one that was deleted."""
         if not (
             fresh := {a.audience_id for a in audiences if a.audience_id and a.members and not a.previous_members}
@@ -244,10 +240,11 @@ class Sync:
             return
         deleted = self.ledger.read_closed_audiences()
         for audience_id in sorted(fresh & deleted.keys()):
-            if not reuse_deleted or deleted[audience_id] >= step.as_of:
-                raise _deleted(f"audience {audience_id!r}", deleted[audience_id], step.as_of)
+            if not reuse_deleted or deleted[audience_id] >= as_of:
+                raise _deleted(f"audience {audience_id!r}", deleted[audience_id], as_of)
 
-    def _check_reuse(self, closed: datetime, as_of: datetime, reuse_deleted: bool) -> None:
+    def check_reuse(self, closed: datetime, as_of: datetime, reuse_deleted: bool) -> None:
+        """Refuse a sync that was deleted, unless it may begin anew and its end is told."""
         if not reuse_deleted or as_of <= closed:
             raise _deleted(f"sync {self.ledger.sync_id!r}", closed, as_of)
         if untold := find_attached(self.ledger.read()):
@@ -267,8 +264,12 @@ class Sync:
 
     def _count(self, step: _Step, name: str) -> list[AudienceCounts]:
         before_in = step.timeline.audiences_table(step.previous) if step.previous else None
-        return read_counts(
-            self.ledger, step.layout, name, before_in=before_in, audience_id=self.source.audience_id
+        schema, dialect, read = self.ledger.schema, self.warehouse.dialect, self.warehouse.read_rows
+        return add_up(
+            step.layout,
+            read(render(select_found(schema, name), dialect)),
+            before=None if before_in is None else read(render(select_audience_rows(schema, before_in), dialect)),
+            expected=self.source.audience_id,
         )
 
     def _describe(self, step: _Step, name: str, audiences: Sequence[AudienceCounts]) -> dict[str, Any]:

@@ -55,9 +55,12 @@ class Ran:
     seconds: float
 
 
-def main() -> int:
-    """Run the demo and return its exit code."""
-    wanted = read_arguments()
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo and return its exit code.
+
+    :param arguments: by default those of the command line.
+    """
+    wanted = read_arguments(arguments)
     stop = local_airflow.Stop()
     stop.listen()
     home = make_directory(wanted.keep)

@@ -187,13 +187,8 @@ class AudienceDiffOperator(BaseOperator):
             known["as_of"] = instant_text(as_of)
             if self.on_guard not in ("fail", "hold"):
                 raise ValueError(f"on_guard is {self.on_guard!r}; expected fail or hold")
-            guards = self._guards()
-            state = State(
-                warehouse_conn_id=self.warehouse_conn_id,
-                state_schema=self.state_schema,
-                state_path=self.state_path,
-                state_memory=self.state_memory,
-            )
+            guards = self.guards()
+            state = self.state()
             permission = permission_of(context)
             upkeep = Upkeep(
                 compaction_share=self.compaction_share,
@@ -206,7 +201,7 @@ class AudienceDiffOperator(BaseOperator):
                     "history_view needs a warehouse that may be written to; leave it out with state_path"
                 )
             with open_ledger(state, known["sync_id"], reads_source=True) as ledger:
-                source = self._source(ledger.warehouse.origin.dialect)
+                source = self.source(ledger.warehouse.origin.dialect)
                 sync = Sync(ledger, source, guards=guards, upkeep=upkeep)
                 summary = sync.run(
                     as_of,
@@ -242,7 +237,17 @@ class AudienceDiffOperator(BaseOperator):
         for breach in summary.get("held", ()):
             self.log.warning("held until a person approves it, nothing is sent: %s", breach)
 
-    def _guards(self) -> Guards:
+    def state(self) -> State:
+        """Read where the state is, once templates are rendered."""
+        return State(
+            warehouse_conn_id=self.warehouse_conn_id,
+            state_schema=self.state_schema,
+            state_path=self.state_path,
+            state_memory=self.state_memory,
+        )
+
+    def guards(self) -> Guards:
+        """Read the bounds, once templates are rendered."""
         return Guards(
             max_exit_ratio=_number(self.max_exit_ratio, "max_exit_ratio"),
             max_exits=_whole(self.max_exits, "max_exits"),
@@ -253,7 +258,8 @@ class AudienceDiffOperator(BaseOperator):
             on_schema_change=self.on_schema_change,
         )
 
-    def _source(self, dialect: Dialect) -> Source:
+    def source(self, dialect: Dialect | None = None) -> Source:
+        """Read who belongs and what is mapped, once templates are rendered."""
         named, identities = self.properties, dict(self.identities or {})
         return Source(
             query=select_all(self.sql, self.table, "who belongs is", dialect),

@@ -86,11 +86,12 @@ class Postgres(Warehouse):
 class Stream:
     """A Kinesis data stream of one shard in the emulated AWS.
 
+    :param name: by default one that no other has.
     :ivar connection: what Airflow is told of AWS.
     """
 
-    def __init__(self, endpoint_url: str) -> None:
-        self.name = f"audience-changes-{next(_numbers)}"
+    def __init__(self, endpoint_url: str, name: str | None = None) -> None:
+        self.name = name or f"audience-changes-{next(_numbers)}"
         self.connection = aws(endpoint_url)
         self._client = boto3.client("kinesis", endpoint_url=endpoint_url)
         self._client.create_stream(StreamName=self.name, ShardCount=1)
@@ -100,6 +101,9 @@ class Stream:
         return str(
             self._client.describe_stream_summary(StreamName=self.name)["StreamDescriptionSummary"]["StreamARN"]
         )
+
+    def delete(self) -> None:
+        self._client.delete_stream(StreamName=self.name)
 
     def records(self) -> list[bytes]:
         """Return the bytes of every record on the stream, in order."""

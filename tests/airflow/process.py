@@ -47,7 +47,7 @@ def run(order: Mapping[str, Any]) -> dict[str, Any]:
         definitions._run_task = run_supervised
     started = time.monotonic()
     try:
-        finished = load(path).dag.test(**dates, run_conf=order["conf"])
+        finished = getattr(load(path), order["dag"]).test(**dates, run_conf=order["conf"])
     finally:
         definitions._run_task = in_this_process
     return {

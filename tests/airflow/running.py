@@ -167,9 +167,11 @@ class Airflow:
         run_after: datetime | None = None,
         conf: Mapping[str, Any] | None = None,
         supervised: bool = False,
+        dag: str = "dag",
     ) -> Run:
         """Run the DAG of a file once, its tasks with their retries.
 
+        :param dag: under which name the file has it.
         :param connections: connection id to its URI or JSON.
         :param conf: the run's configuration.
         :param logical_date: none for a run without one, which speaks for ``run_after``.
@@ -183,6 +185,7 @@ class Airflow:
             "run_after": run_after and run_after.isoformat(),
             "conf": dict(conf or {}),
             "supervised": supervised,
+            "dag": dag,
         }
         start = self._log.stat().st_size
         self._process.stdin.write(json.dumps(order).encode() + b"\n")

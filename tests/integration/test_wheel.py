@@ -6,6 +6,7 @@ to the repository itself.
 
 from __future__ import annotations
 
+import email
 import json
 import os
 import shutil
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+import release
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -154,3 +157,41 @@ def test_an_installed_wheel_has_the_plugin_and_its_page(built: Built, tmp_path: 
     assert entry_point == "airflow_kinesis_audience.ui.plugin:AudiencePlugin"
     assert set(names) == built.page().keys()
     assert Path(folder).is_relative_to(tmp_path)
+
+
+def test_another_clone_in_another_place_at_another_time_gives_the_same_bytes(built: Built, tmp_path: Path) -> None:
+    ignored = shutil.ignore_patterns(*NOT_CLONED)
+    other = Path(shutil.copytree(ROOT, tmp_path / "elsewhere" / "clone", ignore=ignored))
+    for path in other.rglob("*"):
+        if path.is_file():
+            os.utime(path, (1_000_000_000, 1_000_000_000))
+            path.chmod(0o600)
+    command = (sys.executable, "-m", "build", "--no-isolation", "--outdir", other / "dist")
+    run(*command, other, cwd=tmp_path)
+    for first in (built.wheel, built.sdist):
+        assert (other / "dist" / first.name).read_bytes() == first.read_bytes(), first.name
+
+
+def test_what_is_uploaded_is_what_an_index_takes(built: Built) -> None:
+    said = run(sys.executable, "-m", "twine", "check", "--strict", built.wheel, built.sdist, cwd=built.clone)
+    assert said.count("PASSED") == 2
+
+
+def test_a_wheel_says_all_that_an_index_shows_of_it(built: Built) -> None:
+    files = files_of_wheel(built.wheel)
+    [metadata] = [content for name, content in files.items() if name.endswith(".dist-info/METADATA")]
+    told = email.message_from_bytes(metadata)
+    assert told["Name"] == "airflow-kinesis-audience"
+    assert told["License-Expression"] == "Apache-2.0"
+    assert told["Requires-Python"] == ">=3.11"
+    assert {"pandas", "duckdb", "postgres", "kpl", "demo"} <= set(told.get_all("Provides-Extra", ()))
+    assert "Typing :: Typed" in told.get_all("Classifier", ())
+    assert told["Description-Content-Type"] == "text/markdown"
+    assert "airflow_kinesis_audience/py.typed" in files
+    assert any(name.endswith("/licenses/NOTICE") for name in files)
+    [entries] = [content.decode() for name, content in files.items() if name.endswith("/entry_points.txt")]
+    assert "[apache_airflow_provider]" in entries
+
+
+def test_an_installed_wheel_answers_without_anything_else(built: Built) -> None:
+    release.check_installed(built.wheel)

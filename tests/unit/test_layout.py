@@ -47,6 +47,8 @@ CORE = (
     "recording",
     "upkeep",
     "sync",
+    "overview",
+    "planning",
     "release",
     "slices",
     "profiling",
@@ -77,7 +79,7 @@ CORE = (
     "schemas",
     "history",
 )
-DOORS = ("hooks", "operators", "notifications", "ui", "demo")
+DOORS = ("hooks", "operators", "notifications", "ui", "demo", "cli", "__main__")
 ORDER = ("__init__", "provider_info", *CORE, *DOORS)
 
 NEVER_IN_CORE = {"airflow", "boto3", "botocore"}

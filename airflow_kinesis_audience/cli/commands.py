@@ -1,0 +1,72 @@
+"""The sub-commands of ``python -m airflow_kinesis_audience``, and how each is found.
+
+A command's module is imported when it is asked for: printing a policy must not wait for a warehouse's driver. An
+error that has a sentence is told by it, on standard error; nobody is shown a traceback for a wrong argument.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from airflow_kinesis_audience import __version__
+from airflow_kinesis_audience.exceptions import AudienceError
+
+PROGRAM = "python -m airflow_kinesis_audience"
+COMMANDS = {
+    "demo": "the whole way on this machine: real purchases, Airflow, a local Kinesis, a consumer that is checked",
+    "plan": "what a DAG's diff task would find now: counts, guards and a masked sample; nothing is written",
+    "status": "what the ledger says: each sync's line of time, its destinations, and how far behind they are",
+    "tail": "the messages of a Kinesis stream, readable, user ids masked",
+    "policy": "the least IAM policy for streams and delivery streams, as JSON",
+    "schema": "the JSON Schema of a wire format",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that the arguments name, and return its exit code."""
+    parser, commands = _parser()
+    given, rest = parser.parse_known_args(arguments)
+    if given.command == "demo":
+        # It keeps its own arguments, as ``python -m airflow_kinesis_audience.demo`` does.
+        return int(import_module("airflow_kinesis_audience.demo.__main__").main(rest))
+    module = import_module(f"airflow_kinesis_audience.cli.{given.command}")
+    own = commands[given.command]
+    module.add_arguments(own)
+    # Outside of a task Airflow looks for connections in its database only if it is told that it may.
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
+    asked, out = own.parse_args(rest), sys.stdout
+    try:
+        # What Airflow has to say goes to standard error, so that the results are alone.
+        with contextlib.redirect_stdout(sys.stderr):
+            return int(module.run(asked, out))
+    except (AudienceError, ValueError) as error:
+        print(f"{PROGRAM} {given.command}: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # whoever read has had enough, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, Any]]:
+    """Make the parser of the first word, and one per command for the rest."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Keep the consumers of a Kinesis stream exactly informed of who is in which audience.",
+        epilog=f"{PROGRAM} COMMAND --help says more of a command.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = {}
+    for name, what in COMMANDS.items():
+        subparsers.add_parser(name, help=what, add_help=False)
+        commands[name] = argparse.ArgumentParser(prog=f"{PROGRAM} {name}", description=f"Show {what}.")
+    return parser, commands

@@ -1,0 +1,264 @@
+"""What a run would find if it ran now: the change set of ``sync.py``, selected and not written.
+
+The statement is the run's own, wrapped so that counts and a few rows come out of it instead of a table; source and
+state are read in it once. Nothing is created, written or recorded. What a plan returns of single members is for a
+person to look at, masked or not; nothing of it goes to a log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_kinesis_audience.audience import Action, Source
+from airflow_kinesis_audience.counting import add_up
+from airflow_kinesis_audience.dialects import data_type
+from airflow_kinesis_audience.diff import select_audience_rows, select_changes
+from airflow_kinesis_audience.guards import AudienceCounts, Breach, Guards, find_invalid_rows
+from airflow_kinesis_audience.layout import Layout, describe_differences, layout_of
+from airflow_kinesis_audience.membership import AUDIENCE, MEMBER, Tables, select_base
+from airflow_kinesis_audience.overview import read_entries
+from airflow_kinesis_audience.source import read_source, select_first_base
+from airflow_kinesis_audience.sql import check_query, column, render, table, text
+from airflow_kinesis_audience.sync import Sync
+from airflow_kinesis_audience.timeline import Edge, Timeline
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from sqlglot import exp
+
+    from airflow_kinesis_audience.ledger import Ledger
+
+_PLANNED = "planned"
+_REWRITTEN = "base in the new layout"
+_COUNT, _SAMPLE = "count", "sample"
+_SHOWN = (Action.ENTERED.value, Action.EXITED.value, Action.UPDATED.value)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampled:
+    """One change that would be told.
+
+    :param values: label of each identity and property that is known, to the old value and the new one, as text.
+    """
+
+    action: str
+    audience_id: str
+    user_id: str
+    updated: str | None
+    values: Mapping[str, tuple[str | None, str | None]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What a run would do.
+
+    :param previous_as_of: the membership that it would be compared with; none on a first run.
+    :param recorded: the summary of the change set for this instant, if there is one that is never computed again.
+    :param stopped: what a guard would stop it by.
+    """
+
+    sync_id: str
+    as_of: datetime
+    previous_as_of: datetime | None
+    audiences: Sequence[AudienceCounts] = ()
+    stopped: Sequence[Breach] = ()
+    sample: Sequence[Sampled] = ()
+    recorded: Mapping[str, Any] | None = None
+
+    def total(self, name: str) -> int:
+        """Add up a count of all audiences: ``entered``, ``exited``, ``updated``, ``members``."""
+        return sum(getattr(a, name) for a in self.audiences)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Step:
+    """What is to be selected: as :mod:`~airflow_kinesis_audience.sync` would write it.
+
+    :param rewritten: the base that a run would write first, because the mapping is another.
+    """
+
+    layout: Layout
+    read: exp.Select
+    query: str | None
+    as_of: datetime
+    tables: Tables | None = None
+    rewritten: exp.Query | None = None
+    audiences_in: str | None = None
+
+
+def make_plan(
+    ledger: Ledger,
+    source: Source,
+    as_of: datetime,
+    *,
+    guards: Guards | None = None,
+    reuse_deleted: bool = False,
+    sample_rows: int = 5,
+) -> Plan:
+    """Find what a run for an instant would find, and what would stop it.
+
+    :param sample_rows: most rows to show per action.
+    :raises RunSuperseded: if a later run covers the instant.
+    :raises SchemaChanged: if the key is not the one of the published membership.
+    :raises AudienceDeleted: if the sync or an audience of it was deleted.
+    """
+    sync, origin = Sync(ledger, source, guards=guards), ledger.warehouse.origin
+    query = check_query(source.query, origin.dialect)
+    types = origin.read_types(query)
+    layout = layout_of(source, types, origin.dialect, kept_in=ledger.warehouse.dialect)
+    timeline, previous, stopped = Timeline.from_entries(read_entries(ledger)), None, list[Breach]()
+    if timeline.closed is not None:
+        sync.check_reuse(timeline.closed, as_of, reuse_deleted)
+    elif (there := timeline.find_settled(as_of)) is not None:
+        found = there.summary(ledger.sync_id)
+        return Plan(sync_id=ledger.sync_id, as_of=as_of, previous_as_of=there.previous_as_of, recorded=found)
+    else:
+        previous = next((e for e in reversed(timeline.edges) if e.as_of < as_of), None)
+    if previous is not None:
+        stopped = sync.find_schema_changes(previous.layout, layout, hold=True)
+        if describe_differences(previous.layout, layout):
+            layout = layout.retiring(previous.layout, ledger.warehouse.dialect)
+    read, within = read_source(ledger.warehouse, source, layout, query)
+    step = _Step(layout=layout, read=read, query=within, as_of=as_of)
+    if previous is not None:
+        step = _step_from(sync, timeline, previous, step, types if within else layout.kept_types)
+    counts, sample = _select(sync, step, sample_rows)
+    if timeline.edges:
+        sync.check_audiences(as_of, counts, reuse_deleted)
+    stopped += [] if sync.guards.on_invalid_rows == "drop" else find_invalid_rows(counts)
+    return Plan(
+        sync_id=ledger.sync_id,
+        as_of=as_of,
+        previous_as_of=previous.as_of if previous else None,
+        audiences=counts,
+        stopped=[*stopped, *sync.guards.find_breaches(counts)],
+        sample=sample,
+    )
+
+
+def _step_from(sync: Sync, timeline: Timeline, previous: Edge, step: _Step, types: Mapping[str, str]) -> _Step:
+    """Say from which membership; one that a run would first write anew is selected in the statement itself."""
+    schema, dialect, layout = sync.ledger.schema, sync.warehouse.dialect, step.layout
+    rewritten = None
+    if timeline.find_base(previous.as_of, layout) is not None:
+        tables = timeline.tables(schema, previous.as_of, layout)
+    else:
+        known = timeline.tables(schema, previous.as_of)
+        named = {c: data_type(t, dialect) for c, t in types.items()}
+        rewritten = select_base(known, layout, types=named)
+        tables = Tables(schema="", layout=layout, base=_REWRITTEN)
+    return replace(step, tables=tables, rewritten=rewritten, audiences_in=timeline.audiences_table(previous))
+
+
+def _select(sync: Sync, step: _Step, rows: int) -> tuple[list[AudienceCounts], list[Sampled]]:
+    """Select, and once more without rows that repeat a user, if there are any and they would be dropped."""
+    counts, sample = _select_once(sync, step, rows, once=False)
+    repeated = any(a.duplicate_rows for a in counts if a.audience_id is not None)
+    if repeated and sync.guards.on_invalid_rows == "drop":
+        return _select_once(sync, step, rows, once=True)
+    return counts, sample
+
+
+def _select_once(sync: Sync, step: _Step, rows: int, *, once: bool) -> tuple[list[AudienceCounts], list[Sampled]]:
+    read, dialect = sync.warehouse.read_rows, sync.warehouse.dialect
+    if step.tables is None:
+        planned = select_first_base(step.read, step.layout, step.as_of, once=once)
+    else:
+        planned = select_changes(step.read, step.tables, step.as_of, once=once)
+    statement = _select_plan(step, planned, rows)
+    counted: list[tuple[Any, ...]] = []
+    sample = []
+    for what, audience_id, action, user_id, updated, one, two, wrong, *values in read(
+        render(statement, dialect, query=step.query)
+    ):
+        if what == AUDIENCE:
+            counted.append((audience_id, AUDIENCE, 1, 0, action, int(one), int(two), wrong))
+        elif what == _COUNT:
+            counted.append((audience_id, action, int(one), int(two)))
+        else:
+            sample.append(_sampled(step, (action, audience_id, user_id, updated), values))
+    before = None
+    if step.audiences_in is not None:
+        before = read(render(select_audience_rows(sync.ledger.schema, step.audiences_in), dialect))
+    counts = add_up(step.layout, counted, before=before, expected=sync.source.audience_id)
+    return counts, sorted(sample, key=lambda s: (s.action, s.audience_id, s.user_id))
+
+
+def _sampled(step: _Step, told: tuple[Any, ...], values: Sequence[str | None]) -> Sampled:
+    action, audience_id, user_id, updated = told
+    shown = len(values) // 2
+    both = zip(step.layout.columns, values[shown:], values[:shown], strict=True)
+    known = {c.label: (old, new) for c, old, new in both if old is not None or new is not None}
+    action = Action.ENTERED.value if action == MEMBER else action
+    return Sampled(action=action, audience_id=audience_id, user_id=user_id, updated=updated, values=known)
+
+
+def _select_plan(step: _Step, planned: exp.Query, rows: int) -> exp.Query:
+    """Build the one statement of a plan: counts and sample out of the planned rows, all as text."""
+    from sqlglot import exp
+
+    first = step.tables is None
+    found = table(None, _PLANNED)
+    branches: list[exp.Query] = [
+        _row(
+            step,
+            what=text(AUDIENCE),
+            audience_id=column("audience_id"),
+            action=column("audience_name"),
+            one=column("source_rows"),
+            two=column("invalid_rows"),
+            wrong=column("wrong_identities"),
+        )
+        .from_(found)
+        .where(column("action").eq(AUDIENCE)),
+        _row(
+            step,
+            what=text(_COUNT),
+            audience_id=column("audience_id"),
+            action=column("action"),
+            one=exp.Count(this=exp.Star()),
+            two=exp.Count(this=exp.Distinct(expressions=[column("user_id")])),
+        )
+        .from_(found.copy())
+        .where(column("action").neq(AUDIENCE))
+        .group_by(column("audience_id", _PLANNED), column("action", _PLANNED)),
+    ]
+    own = {c.new: column(c.new) for c in step.layout.columns}
+    own |= {} if first else {c.old: column(c.old) for c in step.layout.columns}
+    own |= {n: column(n) for n in ("audience_id", "action", "user_id")}
+    own |= {} if first else {"updated": column("updated")}
+    for action in (MEMBER,) if first else _SHOWN:
+        some = (
+            _row(step, what=text(_SAMPLE), **own)
+            .from_(found.copy())
+            .where(column("action").eq(action))
+            .order_by(column("audience_id", _PLANNED), column("user_id", _PLANNED))
+            .limit(rows)
+        )
+        branches.append(exp.select(exp.Star()).from_(some.subquery(f"some_{action}", copy=False)))
+    whole = branches[0]
+    for branch in branches[1:]:
+        whole = exp.union(whole, branch, distinct=False, copy=False)
+    named = [(_REWRITTEN, step.rewritten)] if step.rewritten is not None else []
+    expressions = [
+        exp.CTE(
+            this=body,
+            alias=exp.TableAlias(this=exp.to_identifier(name, quoted=True)),
+            materialized=True,
+        )
+        for name, body in (*named, (_PLANNED, planned))
+    ]
+    whole.set("with_", exp.With(expressions=expressions))
+    return whole
+
+
+def _row(step: _Step, **given: exp.Expr) -> exp.Select:
+    """Build a row of the plan: every column is there, as text."""
+    from sqlglot import exp
+
+    mapped = (*(c.new for c in step.layout.columns), *(c.old for c in step.layout.columns))
+    names = ("what", "audience_id", "action", "user_id", "updated", "one", "two", "wrong", *mapped)
+    return exp.select(*(exp.cast(given.get(n, exp.null()), "TEXT").as_(n, quoted=True) for n in names))
