@@ -225,7 +225,7 @@ class Sync:
             statement = select_first_base(step.read, step.layout, step.as_of, **how)
         else:
             tables = step.timeline.tables(schema, step.previous.as_of, step.layout)
-            statement = select_changes(step.read, tables, step.as_of, **how)
+            statement = select_changes(step.read, tables, step.as_of, self.warehouse.dialect, **how)
         target, sliced_by = table(schema, name), "position" if step.previous is not None else ""
         write_table(self.warehouse, target, statement, source_query=step.query, sliced_by=sliced_by)
 
