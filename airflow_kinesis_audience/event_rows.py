@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from sqlglot import exp
 
+    from airflow_kinesis_audience.dialects import Dialect
     from airflow_kinesis_audience.event_layout import EventLayout
     from airflow_kinesis_audience.layout import Layout
 
