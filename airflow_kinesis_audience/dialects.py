@@ -48,6 +48,12 @@ class Dialect:
     :param folds_to_upper: whether a name that is not quoted means one in upper case: an author's table is then
         named as it was written.
     :param key_text: type of a text in a primary key.
+    :param long_text: type of a text of any length.
+    :param character_sets: whether TRIM and TRANSLATE take a set of characters, or regular expressions have to.
+    :param regexp_like: whether it has REGEXP_LIKE, in a spelling that sqlglot knows.
+    :param offsets: whether the literal of an instant may name an offset; otherwise the session speaks UTC.
+    :param as_text: how an author makes a text of a column, with ``{column}`` in it, and ``as_instant`` how an
+        instant of one without a time zone.
     :param table_clause: what follows the name of a new table.
     :param after_write: statements to run on a new table, with ``{table}`` in them.
     :param index_audiences: statements that make what a new table tells of audiences cheap to read, likewise.
@@ -64,6 +70,12 @@ class Dialect:
     enforces_keys: bool = False
     folds_to_upper: bool = False
     key_text: str = "TEXT"
+    long_text: str = "TEXT"
+    character_sets: bool = True
+    regexp_like: bool = True
+    offsets: bool = True
+    as_text: str = "CAST({column} AS VARCHAR)"
+    as_instant: str = "{column} AT TIME ZONE 'UTC'"
     table_clause: str = ""
     after_write: tuple[str, ...] = ()
     index_slices: tuple[str, ...] = ()
@@ -88,6 +100,24 @@ DIALECTS: Mapping[str, Dialect] = {
         after_write=("ANALYZE {table}",),
         index_slices=('CREATE INDEX ON {table} ("{column}")',),
         index_audiences=("""CREATE INDEX ON {table} ("audience_id") WHERE "action" = 'audience'""",),
+    ),
+    # MySQL and MariaDB
+    "mysql": Dialect(
+        name="mysql",
+        identifier_bytes=64,
+        full_join=False,
+        enforces_keys=True,
+        # Bytes, since any collation of the server's would hold some two keys equal; two of them fit into one key.
+        key_text="VARBINARY(1500)",
+        long_text="LONGTEXT",
+        character_sets=False,
+        regexp_like=False,
+        offsets=False,
+        table_clause="ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 ROW_FORMAT=DYNAMIC",
+        index_slices=("CREATE INDEX `by_{column}` ON {table} (`{column}`)",),
+        as_text="CAST({column} AS CHAR)",
+        # No expression has the type TIMESTAMP: a column has it, or the instant is told as a text.
+        as_instant="DATE_FORMAT({column}, '%Y-%m-%dT%H:%i:%s.%fZ')",
     ),
 }
 """By the connection type of Airflow's hook."""
@@ -174,9 +204,10 @@ def kind_of(type_name: str, column_name: str, dialect: Dialect) -> Kind:
     if found in _NAIVE:
         raise ValueError(
             f"column {column_name!r} is a {type_name}, without a time zone, so its instants are not known; "
-            f"say which zone it is in, for example: {column_name} AT TIME ZONE 'UTC' AS {column_name}"
+            "say which zone it is in, for example: "
+            f"{dialect.as_instant.format(column=column_name)} AS {column_name}"
         )
     raise ValueError(
         f"column {column_name!r} is of type {type_name}, which has no single JSON form; "
-        f"cast it in the query, for example: CAST({column_name} AS VARCHAR) AS {column_name}"
+        f"cast it in the query, for example: {dialect.as_text.format(column=column_name)} AS {column_name}"
     )

@@ -1,8 +1,7 @@
 """SQL of a change set: what differs between a membership and the source, found in one statement.
 
-The source is read once. Its keys and fingerprints are joined with those of the last published membership, and only
-what differs is looked up in full; where an engine compares columns faster than it hashes them, the join does it.
-NULL equals NULL. Rows are numbered in the order in which messages are made of them.
+All that it finds is of one moment of the source, which is compared with the last published membership as
+``comparing.py`` says. NULL equals NULL. Rows are numbered in the order in which messages are made of them.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_audience.audience import Action, Updated, instant_text
+from airflow_kinesis_audience.comparing import Named, differs, select_differing
 from airflow_kinesis_audience.membership import (
     AUDIENCE,
     AUDIENCE_COLUMNS,
@@ -21,7 +21,7 @@ from airflow_kinesis_audience.membership import (
     select_membership,
     with_expressions,
 )
-from airflow_kinesis_audience.source import is_member, select_audiences, select_source
+from airflow_kinesis_audience.source import select_audiences, select_source
 from airflow_kinesis_audience.sql import column, table, text
 
 if TYPE_CHECKING:
@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 
     from sqlglot import exp
 
+    from airflow_kinesis_audience.dialects import Dialect
     from airflow_kinesis_audience.layout import Column, Layout
-
-Named = tuple[str, "exp.Query", "bool | None"]
 
 
 def change_columns(layout: Layout) -> tuple[str, ...]:
@@ -49,12 +48,13 @@ def change_columns(layout: Layout) -> tuple[str, ...]:
 
 
 def select_changes(
-    read: exp.Select, tables: Tables, as_of: datetime, *, once: bool = False, kept: bool = True
+    read: exp.Select, tables: Tables, as_of: datetime, dialect: Dialect, *, once: bool = False, kept: bool = True
 ) -> exp.Query:
     """Build a change set: from a membership to the source as of now.
 
     :param read: the reading of the source.
     :param tables: of the membership, in the layout of the source.
+    :param dialect: of the engine that has them.
     :param once: leave out all but the first row of each user.
     :param kept: keep what is read of the source until all is found; otherwise it is read twice in this statement.
     """
@@ -62,12 +62,11 @@ def select_changes(
 
     layout = tables.layout
     needed, members = select_membership(tables)
-    compare = _by_fingerprint if layout.fingerprint else _by_columns
     named: list[Named] = [
         ("source", select_source(read, layout, once=once), kept),
         *((name, query, None) for name, query in needed),
         ("previous", members, False),
-        *compare(layout, _current(layout, once=once)),
+        *select_differing(layout, dialect, once=once),
         ("compared", _classify(layout, as_of), None),
         ("audiences", select_audiences(layout, once=once), None),
     ]
@@ -125,126 +124,12 @@ def select_audience_rows(schema: str, name: str, *more: str) -> exp.Query:
     return exp.select(*(column(n) for n in names)).from_(table(schema, name)).where(column("action").eq(AUDIENCE))
 
 
-def _matching(layout: Layout, left: str, right: str) -> exp.Expr:
-    from sqlglot import exp
-
-    return exp.and_(*(column(k, left).eq(column(k, right)) for k in layout.key))
-
-
-def _differs(layout: Layout, columns: Sequence[Column], new: str, old: str, old_name: str) -> exp.Expr:
-    """Build the null-safe comparison of columns; ``old_name`` is the attribute that names the old one."""
-    from sqlglot import exp
-
-    if not columns:
-        return exp.false()
-    return exp.or_(
-        *(exp.NullSafeNEQ(this=column(c.new, new), expression=column(getattr(c, old_name), old)) for c in columns)
-    )
-
-
-def _current(layout: Layout, *, once: bool) -> exp.Subquery:
-    """Build the rows of the source that are members."""
-    from sqlglot import exp
-
-    wanted = [n for n in member_columns(layout) if n != "member_since" and (n != "audience_id" or n in layout.key)]
-    return (
-        exp.select(*(column(n) for n in wanted))
-        .from_(table(None, "source"))
-        .where(is_member(layout, once=once))
-        .subquery("current")
-    )
-
-
-def _audience(layout: Layout) -> exp.Expr:
-    """Build the audience's id: no need to carry it through a join where there is but one."""
-    if "audience_id" in layout.key:
-        return _either("audience_id")
-    return text(layout.audience_id or "").as_("audience_id", quoted=True)
-
-
-def _either(name: str) -> exp.Expr:
-    from sqlglot import exp
-
-    return exp.func("COALESCE", column(name, "current"), column(name, "previous")).as_(name, quoted=True)
-
-
-def _presence(absent_side: str, name: str) -> exp.Expr:
-    from sqlglot import exp
-
-    return column("user_id", absent_side).is_(exp.null()).as_(name, quoted=True)
-
-
-def _by_columns(layout: Layout, current: exp.Subquery) -> list[Named]:
-    """Build ``differing`` with one join that compares every column."""
-    from sqlglot import exp
-
-    query = (
-        exp.select(
-            _audience(layout),
-            _either("user_id"),
-            column("member_since", "previous").as_("member_since", quoted=True),
-            _presence("current", "gone"),
-            _presence("previous", "fresh"),
-            *(column(c.new, "current").as_(c.new, quoted=True) for c in layout.columns),
-            *(column(c.new, "previous").as_(c.old, quoted=True) for c in layout.columns),
-        )
-        .from_(current)
-        .join(table(None, "previous"), on=_matching(layout, "current", "previous"), join_type="full outer")
-        .where(
-            exp.or_(
-                column("user_id", "current").is_(exp.null()),
-                column("user_id", "previous").is_(exp.null()),
-                _differs(layout, layout.columns, "current", "previous", "new"),
-            )
-        )
-    )
-    return [("differing", query, None)]
-
-
-def _by_fingerprint(layout: Layout, current: exp.Subquery) -> list[Named]:
-    """Build ``differing`` with a join of keys and fingerprints, then a look-up of what the old values were."""
-    from sqlglot import exp
-
-    narrow = exp.select(*(column(n) for n in (*layout.key, "fingerprint"))).from_(table(None, "previous"))
-    found = (
-        exp.select(
-            _audience(layout),
-            _either("user_id"),
-            column("fingerprint", "current").as_("fingerprint", quoted=True),
-            _presence("current", "gone"),
-            _presence("previous", "fresh"),
-            *(column(c.new, "current").as_(c.new, quoted=True) for c in layout.columns),
-        )
-        .from_(current)
-        .join(narrow.subquery("previous"), on=_matching(layout, "current", "previous"), join_type="full outer")
-        .where(
-            exp.or_(
-                column("user_id", "current").is_(exp.null()),
-                column("user_id", "previous").is_(exp.null()),
-                column("fingerprint", "current").neq(column("fingerprint", "previous")),
-            )
-        )
-    )
-    kept = ("audience_id", "user_id", "fingerprint", "gone", "fresh")
-    looked_up = (
-        exp.select(
-            *(column(n, "found") for n in kept),
-            *(column(c.new, "found") for c in layout.columns),
-            column("member_since", "previous"),
-            *(column(c.new, "previous").as_(c.old, quoted=True) for c in layout.columns),
-        )
-        .from_(table(None, "found"))
-        .join(table(None, "previous"), on=_matching(layout, "found", "previous"), join_type="left")
-    )
-    return [("found", found, None), ("differing", looked_up, None)]
-
-
 def _classify(layout: Layout, as_of: datetime) -> exp.Select:
     """Build action and kind of update; a fingerprint that differs over equal values is no change."""
     from sqlglot import exp
 
     def differing(columns: Sequence[Column]) -> exp.Expr:
-        return _differs(layout, columns, "differing", "differing", "old")
+        return differs(layout, columns, "differing", "differing", "old")
 
     gone, fresh = column("gone"), column("fresh")
     action = (

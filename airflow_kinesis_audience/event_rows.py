@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from sqlglot import exp
 
+    from airflow_kinesis_audience.dialects import Dialect
     from airflow_kinesis_audience.event_layout import EventLayout
     from airflow_kinesis_audience.layout import Layout
 
@@ -110,7 +111,7 @@ def read_events(
             *(check.as_(c.wrong, quoted=True) for c, check in checks if check is not None),
         )
         .from_(table(None, SOURCE_PLACEHOLDER).as_("given", quoted=True))
-        .where(_arrived_in(source.arrived_at, layout.arrived, interval))
+        .where(_arrived_in(source.arrived_at, layout.arrived, interval, dialect))
     )
     kinds = {**dict.fromkeys(_KEYS, Kind.TEXT), "occurred_at": layout.occurred}
     kinds |= {c.new: c.kind for c in columns.columns} | {c.wrong: Kind.BOOLEAN for c in columns.checked}
@@ -145,13 +146,14 @@ def select_events(read: exp.Select, layout: EventLayout, *, slice_rows: int) -> 
     return with_expressions(exp.union(found, none, distinct=False), named)
 
 
-def _arrived_in(name: str, kind: Kind, interval: Interval) -> exp.Expr:
+def _arrived_in(name: str, kind: Kind, interval: Interval, dialect: Dialect) -> exp.Expr:
     """Build the condition that a row arrived in an interval; a date is its first instant in UTC."""
     from sqlglot import exp
 
     def bound(at: datetime) -> exp.Expr:
         if kind is Kind.TIMESTAMP:
-            return exp.cast(exp.Literal.string(at.isoformat()), "TIMESTAMPTZ")
+            told = at if dialect.offsets else at.astimezone(UTC).replace(tzinfo=None)
+            return exp.cast(exp.Literal.string(told.isoformat()), "TIMESTAMPTZ")
         day = at.date() + timedelta(days=at.time() != time())
         return exp.cast(exp.Literal.string(day.isoformat()), "DATE")
 

@@ -56,14 +56,14 @@ def is_wrong(c: Column, dialect: Dialect) -> exp.Expr | None:
     if not c.rule.can_be_broken:
         return None
     if not c.several:
-        return _breaks(exp.cast(column(c.source), "TEXT"), c.rule)
+        return _breaks(exp.cast(column(c.source), "TEXT"), c.rule, dialect)
     broken: exp.Expr
     if dialect.list_functions:
-        wrong = exp.func("LIST_FILTER", _texts(c), _each(lambda v: _breaks(v, c.rule)))
+        wrong = exp.func("LIST_FILTER", _texts(c), _each(lambda v: _breaks(v, c.rule, dialect)))
         broken = exp.GT(this=exp.func("LEN", wrong), expression=exp.Literal.number(0))
     else:
         one = exp.Literal.number(1)
-        broken = exp.Exists(this=_elements(c, one).where(_breaks(column(_ELEMENT), c.rule)))
+        broken = exp.Exists(this=_elements(c, one).where(_breaks(column(_ELEMENT), c.rule, dialect)))
     return exp.func("COALESCE", broken, exp.false())
 
 
@@ -107,7 +107,7 @@ def _kept(value: exp.Expr, rule: IdentityRule, dialect: Dialect) -> exp.Expr:
     """Build what is kept of one value."""
     from sqlglot import exp
 
-    kept = _normalized(value, rule)
+    kept = _normalized(value, rule, dialect)
     if not rule.hash:
         return kept
     if rule.hash == "md5":
@@ -116,48 +116,68 @@ def _kept(value: exp.Expr, rule: IdentityRule, dialect: Dialect) -> exp.Expr:
     return exp.SHA2(this=given, length=exp.Literal.number(256))
 
 
-def _normalized(value: exp.Expr, rule: IdentityRule) -> exp.Expr:
+def _normalized(value: exp.Expr, rule: IdentityRule, dialect: Dialect) -> exp.Expr:
     from sqlglot import exp
 
     empty = exp.Literal.string("")
     if rule.normalize == "phone":
-        return exp.func("NULLIF", _without(value, _PUNCTUATION), empty)
+        return exp.func("NULLIF", _without(value, _PUNCTUATION, dialect), empty)
     as_given = rule.normalize == "none" and not rule.hashed
-    trimmed = value.copy() if as_given else _trimmed(value)
+    trimmed = value.copy() if as_given else _trimmed(value, dialect)
     lowered = exp.Lower(this=trimmed) if rule.normalize == "email" or rule.hashed else trimmed
     return exp.func("NULLIF", lowered, empty)
 
 
-def _breaks(value: exp.Expr, rule: IdentityRule) -> exp.Expr:
+def _breaks(value: exp.Expr, rule: IdentityRule, dialect: Dialect) -> exp.Expr:
     """Build the condition, never NULL, that one value is not what the rule promises."""
     from sqlglot import exp
 
     conditions: list[exp.Expr] = []
     if rule.hashed:
         pattern = f"^[0-9a-f]{{{DIGEST_CHARACTERS[rule.hashed]}}}$"
-        conditions.append(exp.not_(_matches(_normalized(value, rule), pattern)))
+        conditions.append(exp.not_(_matches(_normalized(value, rule, dialect), pattern, dialect)))
     if rule.hash:
-        conditions.append(_matches(_trimmed(value), _HASHED))
+        conditions.append(_matches(_trimmed(value, dialect), _HASHED, dialect))
     if rule.normalize == "phone":
         # A zero in parentheses is there for callers within the country, and would make another number.
         national = exp.Like(this=value.copy(), expression=exp.Literal.string("%(0)%"))
-        conditions += [exp.not_(_matches(_normalized(value, rule), _E164)), national]
+        conditions += [exp.not_(_matches(_normalized(value, rule, dialect), _E164, dialect)), national]
     return exp.func("COALESCE", exp.or_(*conditions), exp.false())
 
 
-def _matches(value: exp.Expr, pattern: str) -> exp.Expr:
+def _matches(value: exp.Expr, pattern: str, dialect: Dialect) -> exp.Expr:
     from sqlglot import exp
 
-    return exp.RegexpLike(this=value, expression=exp.Literal.string(pattern))
+    if dialect.regexp_like:
+        return exp.RegexpLike(this=value, expression=exp.Literal.string(pattern))
+    found = exp.Anonymous(this="REGEXP_INSTR", expressions=[value, exp.Literal.string(pattern)])
+    return exp.GT(this=found, expression=exp.Literal.number(0))
 
 
-def _trimmed(value: exp.Expr) -> exp.Expr:
+def _trimmed(value: exp.Expr, dialect: Dialect) -> exp.Expr:
     from sqlglot import exp
 
+    if not dialect.character_sets:
+        any_of = _any_of(_WHITE)
+        return _removed(value, f"^{any_of}+|{any_of}+$")
     return exp.Trim(this=value.copy(), expression=exp.Literal.string(_WHITE))
 
 
-def _without(value: exp.Expr, characters: str) -> exp.Expr:
+def _without(value: exp.Expr, characters: str, dialect: Dialect) -> exp.Expr:
     from sqlglot import exp
 
+    if not dialect.character_sets:
+        return _removed(value, _any_of(characters))
     return exp.func("TRANSLATE", value.copy(), exp.Literal.string(characters), exp.Literal.string(""))
+
+
+def _any_of(characters: str) -> str:
+    return f"[{characters}]".replace("-", r"\-")
+
+
+def _removed(value: exp.Expr, pattern: str) -> exp.Expr:
+    """Build a text without whatever matches a pattern."""
+    from sqlglot import exp
+
+    given = [value.copy(), exp.Literal.string(pattern), exp.Literal.string("")]
+    return exp.Anonymous(this="REGEXP_REPLACE", expressions=given)

@@ -172,7 +172,7 @@ class KeyedRows:
         dialect = self._warehouse.dialect
         types = {**dict.fromkeys(_KEY, dialect.key_text), "sequence": "BIGINT"}
         return [
-            exp.DataType.build(types.get(n, "TEXT")).sql(dialect=dialect.name) + self._not_null
+            exp.DataType.build(types.get(n, dialect.long_text)).sql(dialect=dialect.name) + self._not_null
             for n in Row._fields
         ]
 

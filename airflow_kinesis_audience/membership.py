@@ -216,8 +216,12 @@ def audience_rows(origin: exp.Table, names: Sequence[str], **more: exp.Expr) -> 
 
     :param more: columns that only the run which read the source can tell of.
     """
+    from sqlglot import exp
+
     kept = ("audience_id", "audience_name", "source_rows", "invalid_rows")
-    given = {"action": text(AUDIENCE), **{n: column(n) for n in kept}, **more}
+    # A column must have a type, also where no row of the table has a value in it.
+    nothing = {"wrong_identities": exp.cast(exp.null(), "TEXT")}
+    given = {"action": text(AUDIENCE), **{n: column(n) for n in kept}, **nothing, **more}
     return padded(given, names).from_(origin)
 
 

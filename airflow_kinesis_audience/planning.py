@@ -167,7 +167,7 @@ def _select_once(sync: Sync, step: _Step, rows: int, *, once: bool) -> tuple[lis
     if step.tables is None:
         planned = select_first_base(step.read, step.layout, step.as_of, once=once)
     else:
-        planned = select_changes(step.read, step.tables, step.as_of, once=once)
+        planned = select_changes(step.read, step.tables, step.as_of, dialect, once=once)
     statement = _select_plan(step, planned, rows)
     counted: list[tuple[Any, ...]] = []
     sample = []

@@ -78,7 +78,8 @@ def select_history(schema: str, edges: Sequence[tuple[str, str]]) -> exp.Query:
     query: exp.Query | None = None
     for name, as_of in edges:
         is_base = name.startswith("base_")
-        updated = exp.cast(exp.null(), "TEXT") if is_base else column("updated")
+        # Of a text column's type and collation, which NULL by itself is not.
+        updated = exp.case().when(exp.false(), column("action")) if is_base else column("updated")
         found = (
             exp.select(
                 text(as_of).as_("as_of", quoted=True),

@@ -222,7 +222,7 @@ class Sync:
             statement = select_first_base(step.read, step.layout, step.as_of, **how)
         else:
             tables = step.timeline.tables(schema, step.previous.as_of, step.layout)
-            statement = select_changes(step.read, tables, step.as_of, **how)
+            statement = select_changes(step.read, tables, step.as_of, self.warehouse.dialect, **how)
         write_table(
             self.warehouse,
             table(schema, name),

@@ -23,6 +23,7 @@ from airflow_kinesis_audience.demo.local_airflow import point_airflow_to
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.engines.mysql import Server as MariaDb
     from tests.postgres import Server
 
 _HOME = Path(tempfile.mkdtemp(prefix="audience-airflow-"))
@@ -136,3 +137,27 @@ def postgres_database(postgres_server: Server) -> Iterator[str]:
     postgres_server.execute(f"CREATE DATABASE {name}")
     yield postgres_server.dsn(name)
     postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def mysql_server() -> Iterator[MariaDb]:
+    """Start a MariaDB server; skips where there is none to start, or no driver."""
+    from tests.engines import mysql
+
+    programs = mysql.find_programs()
+    if programs is None:
+        pytest.skip(mysql.SERVER_MISSING)
+    if not mysql.find_driver():
+        pytest.skip(mysql.DRIVER_MISSING)
+    with mysql.running_server(programs) as server:
+        yield server
+
+
+@pytest.fixture
+def mysql_database(mysql_server: MariaDb) -> Iterator[str]:
+    """Name of a fresh, empty database; it and all that a test made beside it are dropped after the test."""
+    name = f"test_{next(_numbers)}"
+    # A collation that holds Bob equal to bob, and a space at the end nothing.
+    mysql_server.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci")
+    yield name
+    mysql_server.execute(*(f"DROP DATABASE `{made.replace('`', '``')}`" for made in mysql_server.made()))

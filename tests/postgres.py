@@ -67,7 +67,7 @@ def running_server(programs: Path) -> Iterator[Server]:
     :param programs: from :func:`find_programs`.
     :raises RuntimeError: if it does not come up, with the end of its log.
     """
-    account = _account()
+    account = account_of("postgres", "nobody")
     # under the system's own directory: root's pytest directories are closed to other users
     home = Path(tempfile.mkdtemp(prefix="audience-postgres-"))
     try:
@@ -94,23 +94,23 @@ def _version(directory: Path) -> float:
         return 0.0
 
 
-def _account() -> dict[str, Any]:
-    """Return whom to run as: nobody else unless we are root."""
+def account_of(*names: str) -> dict[str, Any]:
+    """Return whom to run a server as that does not run as root: nobody else unless we are root."""
     if os.geteuid() != 0:
         return {}
-    for name in ("postgres", "nobody"):
+    for name in names:
         try:
             entry = pwd.getpwnam(name)
         except KeyError:
             continue
         return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-    raise RuntimeError("PostgreSQL does not run as root, and there is neither a user postgres nor nobody")
+    raise RuntimeError(f"the server does not run as root, and there is no user {' or '.join(names)}")
 
 
 def _start(programs: Path, home: Path, account: dict[str, Any]) -> tuple[subprocess.Popen[bytes], int]:
     log = home / "log"
     for _ in range(3):  # a free port may be gone again before the server has it
-        port = _free_port()
+        port = free_port()
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": port,
@@ -136,7 +136,7 @@ def _start(programs: Path, home: Path, account: dict[str, Any]) -> tuple[subproc
     raise RuntimeError(f"PostgreSQL did not start; the end of its log: {log.read_text()[-2000:]}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -65,14 +65,25 @@ def open_postgres(dsn: str) -> PostgresWarehouse:
     return PostgresWarehouse(lambda: psycopg.connect(dsn), DIALECTS["postgres"])
 
 
+def _opener(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], SqlWarehouse]:
+    if request.param == "postgres":
+        dsn = request.getfixturevalue("postgres_database")
+        return lambda: open_postgres(dsn)
+    if request.param == "mysql":
+        server, database = (request.getfixturevalue(f"mysql_{n}") for n in ("server", "database"))
+        # In the language that the tests of two engines are written in, which a server may be set to speak.
+        return lambda: server.open(database, sql_mode="ANSI_QUOTES,PIPES_AS_CONCAT")
+    return lambda: open_duckdb(tmp_path / "warehouse.duckdb")
+
+
 @pytest.fixture(params=ENGINES)
 def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], SqlWarehouse]]:
     """Open one more connection to the same empty warehouse; all are closed at the end."""
     opened: list[SqlWarehouse] = []
-    dsn = request.getfixturevalue("postgres_database") if request.param == "postgres" else None
+    connect = _opener(request, tmp_path)
 
     def open_one() -> SqlWarehouse:
-        opened.append(open_postgres(dsn) if dsn else open_duckdb(tmp_path / "warehouse.duckdb"))
+        opened.append(connect())
         return opened[-1]
 
     yield open_one

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class SqlWarehouse:
-    """One connection to a warehouse; use it as a context manager.
+    """One connection to a warehouse, and those that large results are read from; use it as a context manager.
 
     :param connect: opens a new DB-API connection.
     :param dialect: what the engine needs to be told.
@@ -33,6 +33,7 @@ class SqlWarehouse:
     def __init__(self, connect: Callable[[], Any], dialect: Dialect) -> None:
         self._connect = connect
         self._opened: Any = None
+        self._idle: list[Any] = []
         self.dialect = dialect
 
     def __enter__(self) -> SqlWarehouse:
@@ -42,10 +43,12 @@ class SqlWarehouse:
         self.close()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connections."""
         if self._opened is not None:
             self._opened.close()
             self._opened = None
+        while self._idle:
+            self._idle.pop().close()
 
     @property
     def origin(self) -> SqlWarehouse:
@@ -107,8 +110,23 @@ class SqlWarehouse:
     def _open(self) -> Any:
         raise NotImplementedError
 
+    def _open_reader(self) -> Any:
+        """Open a connection that a large result is read from."""
+        return self._open()
+
     def _translate(self, error: Exception) -> AudienceError:
         raise NotImplementedError
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Any]:
+        """Lend a connection that nothing else is read from meanwhile; who breaks off breaks it."""
+        connection = self._idle.pop() if self._idle else self._open_reader()
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.append(connection)
 
     @contextlib.contextmanager
     def _cursor(self) -> Iterator[Any]:

@@ -13,11 +13,9 @@ from airflow_kinesis_audience.exceptions import AudienceError, WarehouseRefused,
 from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse, first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     import pyarrow as pa
-
-    from airflow_kinesis_audience.dialects import Dialect
 
 _TEMPORARY = ("08", "40", "53", "55", "57", "58")
 _WITHOUT_VALUES = ("0A", "21", "25", "3D", "3F", "42")
@@ -30,10 +28,6 @@ _CHEAP_COST = 0.1
 
 class PostgresWarehouse(SqlWarehouse):
     """PostgreSQL through psycopg."""
-
-    def __init__(self, connect: Callable[[], Any], dialect: Dialect) -> None:
-        super().__init__(connect, dialect)
-        self._idle: list[Any] = []
 
     def read_types(self, query: str) -> dict[str, str]:
         """Read the query's column names and type names; LIMIT 0 plans it only."""
@@ -64,23 +58,6 @@ class PostgresWarehouse(SqlWarehouse):
         with self._translated(), self._reading() as connection:
             read = _copy_batches if hasattr(connection, "pgconn") else _fetch_batches
             yield from read(connection, sql, schema, rows)
-
-    def close(self) -> None:
-        """Close the connections."""
-        super().close()
-        while self._idle:
-            self._idle.pop().close()
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[Any]:
-        """Lend a connection that nothing else is read from meanwhile; who breaks off breaks it."""
-        connection = self._idle.pop() if self._idle else self._open_reader()
-        try:
-            yield connection
-        except BaseException:
-            connection.close()
-            raise
-        self._idle.append(connection)
 
     def _open_reader(self) -> Any:
         connection = self._open()

@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING
 
 from airflow_kinesis_audience.dialects import DIALECTS
 from airflow_kinesis_audience.hooks.duckdb import DuckDbWarehouse, within_bounds
+from airflow_kinesis_audience.hooks.mysql import MySqlWarehouse
 from airflow_kinesis_audience.hooks.postgres import PostgresWarehouse
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
 
-_DOORS: dict[str, type[SqlWarehouse]] = {"duckdb": DuckDbWarehouse, "postgres": PostgresWarehouse}
+_DOORS: dict[str, type[SqlWarehouse]] = {
+    "duckdb": DuckDbWarehouse,
+    "postgres": PostgresWarehouse,
+    "mysql": MySqlWarehouse,
+}
 
 
 def open_warehouse(conn_id: str) -> SqlWarehouse:

@@ -246,6 +246,14 @@ def test_a_change_set_is_exactly_what_differs_in_postgresql(warehouse, history, 
     check_history(warehouse, one_and_many(history, many), many=many)
 
 
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=histories(), many=st.booleans())
+@pytest.mark.parametrize("reopen", ["mysql"], indirect=True)
+@pytest.mark.slow
+def test_a_change_set_is_exactly_what_differs_in_mariadb(warehouse, history, many):
+    check_history(warehouse, one_and_many(history, many), many=many)
+
+
 def test_rows_are_numbered_by_audience_action_and_bucket_over_all_slices(warehouse, monkeypatch):
     monkeypatch.setattr(sync_module, "SLICE_ROWS", 7)
     people = People(warehouse, many=True)

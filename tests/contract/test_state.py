@@ -242,7 +242,8 @@ def test_the_order_of_the_mapping_and_other_columns_do_not_matter(people):
 
 def is_created(sql: str, what: str) -> bool:
     """Tell whether a statement makes a state table of a kind."""
-    return sql.startswith("CREATE TABLE") and f'"{what}_' in sql.partition(" AS ")[0]
+    named = sql.partition(" AS ")[0].replace("`", '"')
+    return sql.startswith("CREATE TABLE") and f'"{what}_' in named
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlglot import exp
@@ -56,6 +56,9 @@ from tests.warehouses import (
     read_timeline,
     small_delivery,
 )
+
+if TYPE_CHECKING:
+    from airflow_kinesis_audience.dialects import Dialect
 
 TYPES = {
     "audience": "TEXT",
@@ -120,12 +123,19 @@ class Crowd:
         query = " UNION ALL ".join(selects)
         if not rows:
             query = f"SELECT * FROM ({query}) AS none WHERE 1 = 0"
+        defined = [
+            f"{exp.to_identifier(n, quoted=True).sql(dialect=warehouse.dialect.name)} {self.place.only_defined[t]}"
+            for n, t in self.types.items()
+            if t in self.place.only_defined
+        ]
+        if defined:
+            name = f"{name} ({', '.join(defined)})"
         warehouse.write_table(name, query)
 
     def _row(self, row: Mapping[str, Any]) -> str:
-        dialect = self.place.source.dialect.name
+        dialect = self.place.source.dialect
         columns = [
-            exp.cast(literal(row.get(n)), t).as_(n, quoted=True).sql(dialect=dialect)
+            exp.cast(literal(row.get(n), dialect), t).as_(n, quoted=True).sql(dialect=dialect.name)
             for n, t in self.types.items()
         ]
         columns += [f"{row.get(n) or sql} AS {n}" for n, sql in self.expressions.items()]
@@ -177,13 +187,14 @@ class Crowd:
         return sum(not e.dropped for e in timeline.edges) + len({b.table for b in timeline.bases})
 
 
-def literal(value: Any) -> exp.Expr:
+def literal(value: Any, dialect: Dialect) -> exp.Expr:
     if value is None:
         return exp.null()
     if isinstance(value, bool):
         return exp.true() if value else exp.false()
     if isinstance(value, datetime):
-        return exp.Literal.string(value.isoformat(sep=" "))
+        told = value if dialect.offsets else value.astimezone(UTC).replace(tzinfo=None)
+        return exp.Literal.string(told.isoformat(sep=" "))
     if isinstance(value, int | Decimal):
         return exp.Literal.number(str(value))
     return exp.Literal.string(str(value))

@@ -6,9 +6,9 @@ says so in one sentence, which stands at the end of a test run. A place is an em
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +30,13 @@ class Place:
     :param warehouse: where the state is.
     :param source: where the author's tables are, by default the same.
     :param open_ledger: opens a ledger of a schema and a sync, over one more connection.
+    :param only_defined: how a table's definition writes types that no expression has, by DuckDB's name.
     """
 
     warehouse: SqlWarehouse
     source: SqlWarehouse
     open_ledger: Callable[[str, str], Ledger]
+    only_defined: Mapping[str, str] = field(default_factory=dict)
 
     def ledger_on(self, watched: Watched, ledger: Ledger) -> Ledger:
         """Give the same ledger, everything of which is watched."""
@@ -124,10 +126,19 @@ def _parquet(_: REQUEST, directory: Path) -> Iterator[Place]:
             one.close()
 
 
+@contextmanager
+def _mysql(request: REQUEST, _: Path) -> Iterator[Place]:
+    server, database = (request.getfixturevalue(f"mysql_{n}") for n in ("server", "database"))
+    with place_of(lambda: server.open(database)) as place:
+        place.only_defined = {"BOOLEAN": "BOOLEAN", "TIMESTAMPTZ": "TIMESTAMP(6) NULL"}
+        yield place
+
+
 ENGINES: dict[str, Engine] = {
     "duckdb": Engine(title="DuckDB", open_place=_duckdb, lists="[{a}, {b}]"),
     "duckdb without keys": Engine(title="", open_place=_duckdb_without_keys, lists="[{a}, {b}]"),
     "parquet": Engine(title="Parquet files (`state_path`)", open_place=_parquet, lists="[{a}, {b}]"),
     "postgres": Engine(title="PostgreSQL", open_place=_postgres, lists="ARRAY[{a}, {b}]"),
+    "mysql": Engine(title="MariaDB", open_place=_mysql),
 }
 """By a short name. What has no title is no engine of its own, and not in the documentation."""

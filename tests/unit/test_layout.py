@@ -35,6 +35,7 @@ CORE = (
     "membership",
     "staging",
     "source",
+    "comparing",
     "diff",
     "extent",
     "retelling",

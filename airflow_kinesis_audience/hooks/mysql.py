@@ -1,0 +1,211 @@
+"""The door to MySQL and MariaDB, through mysqlclient.
+
+A session holds no two texts equal whose bytes differ, speaks UTC, refuses what does not fit rather than cut it,
+and locks nothing that others write: each statement sees one moment. Of a large result Arrow reads the server's own
+text, so that no number passes through a float and no date becomes NULL.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from airflow_kinesis_audience.exceptions import AudienceError, WarehouseRefused, WarehouseUnavailable
+from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse, first_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import pyarrow as pa
+
+_OLDEST = {"MySQL": (8, 0), "MariaDB": (10, 6)}
+_COLLATIONS = {"MySQL": "utf8mb4_0900_bin", "MariaDB": "utf8mb4_nopad_bin"}
+"""Compares bytes, and a space at the end counts."""
+
+_MODES_OFF = {
+    *("EMPTY_STRING_IS_NULL", "HIGH_NOT_PRECEDENCE", "NO_BACKSLASH_ESCAPES", "PAD_CHAR_TO_FULL_LENGTH"),
+    "ERROR_FOR_DIVISION_BY_ZERO",
+}
+"""What would change the meaning of statements that are built here, or refuse a NULL that an author sees."""
+
+_MODES_ON = {"STRICT_ALL_TABLES"}
+_LONGEST_TEXT = 2**30
+"""Bytes that GROUP_CONCAT may gather; by itself MySQL cuts after 1,024."""
+
+_SLOW_READER_SECONDS = 3600
+"""How long the server waits for a reader that is busy with what it has read."""
+
+_DENIED = {1044, 1142, 1143, 1227, 1370, 1410}
+_TEMPORARY = {
+    *(3, 1021, 1037, 1038, 1040, 1041, 1045, 1047, 1053, 1077, 1114, 1129, 1130, 1135, 1152, 1158, 1159, 1160),
+    *(1161, 1180, 1184, 1203, 1205, 1206, 1213, 1226, 1290, 1317, 1412, 1615, 1637, 1698, 1836, 1927, 1969, 3024),
+    *(3572, 4031),
+    *range(2000, 2100),
+}
+"""Numbers of errors that are of this moment: the network, the load, a lock, a failover, and the login."""
+
+_WITHOUT_VALUES = {
+    *(1007, 1008, 1046, 1049, 1050, 1051, 1052, 1054, 1055, 1056, 1059, 1060, 1063, 1064, 1066, 1068, 1069, 1071),
+    *(1072, 1075, 1101, 1102, 1103, 1109, 1111, 1112, 1113, 1115, 1117, 1118, 1128, 1140, 1146, 1149, 1166, 1170),
+    *(1176, 1178, 1191, 1193, 1221, 1222, 1231, 1235, 1241, 1247, 1248, 1253, 1267, 1270, 1271, 1273, 1286, 1305),
+    *(1347, 1349, 1351, 1356, 1426, 1427, 1439, 1445, 1462, 1582, 1583, 1584, 1630, 1665, 1785, 1786, 3065, 3593),
+    *(3750, 4002, 4107, 4161),
+}
+"""Numbers of errors that speak of the statement; others can quote rows."""
+
+
+_UNSIGNED = 32
+_WIRE_TYPES = {
+    **{0: "DECIMAL", 1: "TINYINT", 2: "SMALLINT", 3: "INT", 4: "FLOAT", 5: "DOUBLE", 6: "NULL", 7: "TIMESTAMP"},
+    **{8: "BIGINT", 9: "MEDIUMINT", 10: "DATE", 11: "TIME", 12: "DATETIME", 13: "SMALLINT", 14: "DATE", 16: "BIT"},
+    **{245: "JSON", 246: "DECIMAL", 255: "GEOMETRY"},
+    **dict.fromkeys((15, 247, 248, 249, 250, 251, 252, 253, 254), "TEXT"),
+}
+"""What a result says of a column's type, by the protocol's numbers; 13 is YEAR."""
+
+
+class MySqlWarehouse(SqlWarehouse):
+    """MySQL or MariaDB through mysqlclient."""
+
+    def read_rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Read a small result whole; texts that the server keeps as bytes are texts here."""
+        found = super().read_rows(sql, parameters)
+        return [tuple(v.decode() if isinstance(v, bytes) else v for v in row) for row in found]
+
+    def read_types(self, query: str) -> dict[str, str]:
+        """Read the query's column names and type names; it is planned, and a part without a table evaluated."""
+        with self._cursor() as cursor:
+            connection = cursor.connection
+            connection.query(f"SELECT * FROM (\n{query}\n) AS given WHERE 1 = 0".encode())  # noqa: S608
+            result = connection.store_result()
+        columns = zip(result.describe(), result.field_flags(), result.converter, strict=True)
+        return {
+            name: _type_name(wire, length, unsigned=bool(flags & _UNSIGNED), is_bytes=converter is bytes)
+            for (name, wire, _, length, *_), flags, converter in columns
+        }
+
+    def read_batches(self, sql: str, schema: pa.Schema, *, rows: int) -> Iterator[pa.RecordBatch]:
+        """Read a large result as it comes, ``rows`` rows at a time, on a connection of its own."""
+        import pyarrow as pa
+
+        with self._translated(), self._reading() as connection:
+            cursor = connection.cursor()
+            cursor.execute(sql)
+            while fetched := cursor.fetchmany(rows):
+                columns = zip(*fetched, strict=True)
+                arrays = [_read_array(c, f.type) for c, f in zip(columns, schema, strict=True)]
+                yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+            cursor.close()
+
+    def _open_reader(self) -> Any:
+        from MySQLdb.cursors import SSCursor
+
+        connection = self._open()
+        connection.cursorclass = SSCursor
+        # Bytes as the server sends them.
+        connection.converter = {}
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET SESSION net_write_timeout = {_SLOW_READER_SECONDS}")
+        return connection
+
+    def _open(self) -> Any:
+        with self._translated():
+            connection = self._connect()
+            if not hasattr(connection, "cursorclass"):
+                connection.close()
+                raise WarehouseRefused(
+                    "the connection's extra asks for the client mysql-connector-python, which does not tell a "
+                    "boolean from a number; leave client out, and mysqlclient is used"
+                )
+            _prepare(connection)
+        return connection
+
+    def _translate(self, error: Exception) -> AudienceError:
+        number = error.args[0] if error.args and isinstance(error.args[0], int) else None
+        if number in _DENIED:
+            return WarehouseRefused(
+                f"MySQL denies it: {_sentence(error)}. The login needs SELECT on the source, and SELECT, INSERT, "
+                "CREATE, DROP, INDEX, ALTER, CREATE VIEW and SHOW VIEW on the state schema"
+            )
+        if number in _TEMPORARY:
+            return WarehouseUnavailable(
+                f"MySQL is not available ({type(error).__name__} {number}); check host, port, login and load"
+            )
+        if number in _WITHOUT_VALUES:
+            return WarehouseRefused(f"MySQL cannot run the statement ({number}): {_sentence(error)}")
+        if isinstance(error, ValueError):
+            return WarehouseRefused(
+                "a value that MySQL gave is beyond what its type can be read as, such as the date 0000-00-00; "
+                "it is not shown here"
+            )
+        if number is None and isinstance(error, ImportError | RuntimeError):
+            return WarehouseRefused(
+                "mysqlclient, or the library that it stands on, is not installed here; "
+                "pip install airflow-kinesis-audience[mysql]"
+            )
+        return WarehouseRefused(
+            f"MySQL refused the statement with {type(error).__name__} ({number}), on a value that is not shown "
+            "here; run the query by itself"
+        )
+
+
+def _prepare(connection: Any) -> None:
+    """Make a session as the head of this file says, whatever the connection's extra or the server's defaults."""
+    from MySQLdb.cursors import Cursor
+
+    connection.cursorclass = Cursor
+    connection.set_character_set("utf8mb4")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT VERSION(), @@SESSION.sql_mode")
+        [(version, modes)] = cursor.fetchall()
+        kind = "MariaDB" if "mariadb" in version.lower() else "MySQL"
+        if tuple(map(int, re.findall(r"\d+", version)[:2])) < _OLDEST[kind]:
+            oldest = ".".join(map(str, _OLDEST[kind]))
+            raise WarehouseRefused(f"the server is {kind} {version}; expected {kind} {oldest} or newer")
+        wanted = sorted({m for m in modes.split(",") if m} - _MODES_OFF | _MODES_ON)
+        statements = [
+            f"SET NAMES utf8mb4 COLLATE {_COLLATIONS[kind]}",
+            "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+            f"SET SESSION sql_mode = '{','.join(wanted)}'",
+            "SET SESSION time_zone = '+00:00'",
+            f"SET SESSION group_concat_max_len = {_LONGEST_TEXT}",
+        ]
+        if kind == "MariaDB":
+            statements.append("SET SESSION default_regex_flags = ''")
+        for statement in statements:
+            cursor.execute(statement)
+    connection.autocommit(True)
+
+
+def _type_name(wire: int, length: int, *, unsigned: bool, is_bytes: bool) -> str:
+    """Name a column's type as a table's definition would, from what a result says of it.
+
+    :param length: of a value when it is shown: TINYINT(1) is how the language writes BOOLEAN.
+    """
+    name = _WIRE_TYPES.get(wire, f"type {wire}")
+    if name == "TEXT" and is_bytes:
+        return "BLOB"
+    if name == "TINYINT" and length == 1:
+        return "BOOLEAN"
+    if name.endswith("INT") and unsigned:
+        # All but the largest fit into a signed integer of 64 bits.
+        return "BIGINT UNSIGNED" if name == "BIGINT" else "BIGINT"
+    return name
+
+
+def _read_array(texts: Sequence[bytes | None], kind: pa.DataType) -> pa.Array:
+    """Make a column of the server's texts."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    read = pa.array(texts, pa.string())
+    if pa.types.is_boolean(kind):
+        return read.cast(pa.int64()).cast(kind)
+    if pa.types.is_timestamp(kind):
+        return pc.assume_timezone(read.cast(pa.timestamp(kind.unit)), "UTC")
+    return read.cast(kind)
+
+
+def _sentence(error: Exception) -> str:
+    """Return what the server said, without the number before it."""
+    return first_line(Exception(error.args[1])) if len(error.args) > 1 else first_line(error)
