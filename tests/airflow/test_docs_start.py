@@ -51,11 +51,11 @@ def test_a_reader_gets_from_a_table_to_a_stream_by_the_start_page(
 ) -> None:
     table, grants = blocks("sql", "docs/start.md")
     execute(shop, table.text)
-    execute(shop, grants.text.replace("SECRET", "secret").replace("SHOP", "shop"))
+    execute(shop, grants.text.replace("SECRET", "secret"))
     exported = "\n".join(b.text for b in blocks("console", "docs/start.md"))
     [uri] = re.findall(r"AIRFLOW_CONN_WAREHOUSE='([^']+)'", exported)
     where = re.sub(r"^.*@|/.*$", "", shop)
-    uri = uri.replace("HOST:5432", where).replace("SECRET", "secret").replace("SHOP", "shop")
+    uri = uri.replace("HOST:5432", where).replace("SECRET", "secret")
     real, local = map(json.loads, re.findall(r"AIRFLOW_CONN_AWS_DEFAULT='([^']+)'", exported))
     assert real["conn_type"] == local["conn_type"] == "aws"
     told = {**local, "extra": local["extra"] | json.loads(stream.connection)["extra"]}
