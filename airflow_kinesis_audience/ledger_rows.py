@@ -80,8 +80,13 @@ class KeyedRows:
 
     def create(self) -> None:
         """Create schema and table where they are missing."""
-        for statement in self._definitions():
-            self._warehouse.execute(statement)
+        schema, made = self._definitions()
+        try:
+            self._warehouse.execute(made)
+        except AudienceError:
+            # Only now: a login that was given a schema may not be allowed to say that there should be one.
+            self._warehouse.execute(schema)
+            self._warehouse.execute(made)
 
     def read(self, known: Mapping[str, int]) -> list[Row]:
         """Read rows; see :class:`LedgerRows`."""

@@ -10,15 +10,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from airflow_kinesis_audience.audience import instant_text
 from airflow_kinesis_audience.ledger import Ledger
 from airflow_kinesis_audience.overview import Behind, find_behind, read_entries, read_syncs
 from airflow_kinesis_audience.timeline import Edge, Timeline
-
-if TYPE_CHECKING:
-    from airflow_kinesis_audience.sql import Warehouse
 
 STATE_SCHEMA = "airflow_audience"
 
@@ -30,22 +27,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--warehouse", default="warehouse", metavar="CONN_ID", help="Airflow connection (default: warehouse)"
     )
     parser.add_argument("--state-schema", default=STATE_SCHEMA, help=f"default: {STATE_SCHEMA}")
+    parser.add_argument("--state-path", help="where the state is kept as files, if it is; then name the syncs")
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="newest change sets to list (default: 5)")
     parser.add_argument("--json", action="store_true", help="for other programs")
 
 
 def run(given: argparse.Namespace, out: TextIO) -> int:
     """Print what the ledger says."""
-    from airflow_kinesis_audience.hooks.warehouse import open_warehouse
-
-    with open_warehouse(given.warehouse) as warehouse:
-        known = read_syncs(warehouse, given.state_schema)
-        if unknown := sorted(set(given.sync_id) - set(known)):
-            raise ValueError(
-                f"schema {given.state_schema!r} has no sync {', '.join(map(repr, unknown))}; it has "
-                f"{', '.join(map(repr, known)) or 'none'}"
-            )
-        told = [read_status(warehouse, given.state_schema, name, given.runs) for name in given.sync_id or known]
+    if given.state_path:
+        if not given.sync_id:
+            raise ValueError("name the syncs where there is a --state-path: its files do not list them")
+        told = [_read_files(given, name) for name in given.sync_id]
+    else:
+        told = _read_warehouse(given)
     if given.json:
         print(json.dumps(told, indent=2), file=out)
     else:
@@ -57,16 +51,38 @@ def run(given: argparse.Namespace, out: TextIO) -> int:
     return 0
 
 
-def read_status(warehouse: Warehouse, schema: str, sync_id: str, runs: int) -> dict[str, Any]:
+def _read_files(given: argparse.Namespace, sync_id: str) -> dict[str, Any]:
+    from airflow_kinesis_audience.hooks.state import State, open_ledger
+
+    where = {n: getattr(given, n) for n in ("state_schema", "state_path")}
+    with open_ledger(State(warehouse_conn_id=given.warehouse, **where), sync_id) as ledger:
+        return read_status(ledger, given.runs)
+
+
+def _read_warehouse(given: argparse.Namespace) -> list[dict[str, Any]]:
+    from airflow_kinesis_audience.hooks.warehouse import open_warehouse
+
+    with open_warehouse(given.warehouse) as warehouse:
+        known = read_syncs(warehouse, given.state_schema)
+        if unknown := sorted(set(given.sync_id) - set(known)):
+            raise ValueError(
+                f"schema {given.state_schema!r} has no sync {', '.join(map(repr, unknown))}; it has "
+                f"{', '.join(map(repr, known)) or 'none'}"
+            )
+        names = given.sync_id or known
+        return [read_status(Ledger(warehouse, given.state_schema, name), given.runs) for name in names]
+
+
+def read_status(ledger: Ledger, runs: int) -> dict[str, Any]:
     """Read all that is told of a sync.
 
     :param runs: most change sets to list, the newest.
     """
-    entries = read_entries(Ledger(warehouse, schema, sync_id))
+    entries = read_entries(ledger)
     timeline = Timeline.from_entries(entries)
     newest = timeline.newest
     return {
-        "sync_id": sync_id,
+        "sync_id": ledger.sync_id,
         "members": newest.counts["members"] if newest else None,
         "as_of": instant_text(newest.as_of) if newest else None,
         "deleted": instant_text(timeline.closed) if timeline.closed else None,

@@ -77,8 +77,6 @@ def make_warehouse(dsn: str, password: str) -> None:
         with contextlib.suppress(psycopg.errors.DuplicateDatabase):
             server.execute("CREATE DATABASE warehouse")
     with psycopg.connect(dsn, dbname="warehouse", autocommit=True) as warehouse:
-        # CREATE SCHEMA IF NOT EXISTS, which the first run says, needs this even where the schema is there.
-        warehouse.execute("GRANT CREATE ON DATABASE warehouse TO audience")
         warehouse.execute("CREATE SCHEMA IF NOT EXISTS marts")
         warehouse.execute("CREATE SCHEMA IF NOT EXISTS airflow_audience AUTHORIZATION audience")
         warehouse.execute("GRANT USAGE ON SCHEMA marts TO audience")

@@ -74,7 +74,6 @@ def test_a_reader_gets_from_a_table_to_a_stream_by_the_start_page(
         deployed = Deployed(airflow, file, connections)
         first = deployed.run(day(1))
         assert first.state == "success", first.log[-3_000:]
-        execute(shop, "REVOKE CREATE ON DATABASE shop FROM audience")
         execute(shop, "UPDATE marts.lapsed SET city = 'Bodø' WHERE user_id = 'u-2'")
         execute(shop, "DELETE FROM marts.lapsed WHERE user_id = 'u-1'")
         second = deployed.run(day(2))
