@@ -15,6 +15,7 @@ from airflow_kinesis_audience.sql import SOURCE_PLACEHOLDER, check_query, column
 
 AS_OF = datetime(2026, 1, 31, 12, tzinfo=UTC)
 engines = st.sampled_from(sorted(DIALECTS))
+SPARK = ("hiveserver2", "databricks")
 any_text = st.text(st.characters(codec="utf-8"), max_size=200)
 
 
@@ -47,23 +48,30 @@ def test_long_columns_that_differ_at_their_end_have_different_state_columns(lett
     assert len({state_column(name, DIALECTS["postgres"]) for name in names}) == 2
 
 
-def test_the_query_goes_in_as_it_was_written():
-    query = "SELECT 'it''s %s' AS a -- \"author's query\"\nFROM x"
+def quoted(name: str, engine: str) -> str:
+    """Quote a name as the engine's manual says."""
+    mark = "`" if engine in SPARK else '"'
+    return mark + name.replace(mark, mark * 2) + mark
+
+
+@pytest.mark.parametrize("engine", sorted(DIALECTS))
+def test_the_query_goes_in_as_it_was_written(engine):
+    query = "SELECT 'it''s %s' AS a -- \"author's query\" `author's query`\nFROM x"
     source = table(None, SOURCE_PLACEHOLDER).as_("given", quoted=True)
-    for dialect in DIALECTS.values():
-        sql = render(exp.select(column("a")).from_(source), dialect, query=query)
-        assert sql == f'SELECT "a" FROM (\n{query}\n) AS "given"'
+    sql = render(exp.select(column("a")).from_(source), DIALECTS[engine], query=query)
+    assert sql == f"SELECT {quoted('a', engine)} FROM (\n{query}\n) AS {quoted('given', engine)}"
 
 
-def test_names_are_quoted_and_values_are_text():
-    for dialect in DIALECTS.values():
-        reference = column('we"ird; --', "t.t")
-        assert render(exp.select(reference), dialect) == 'SELECT "t.t"."we""ird; --"'
-        assert render(text("it's \\ %s"), dialect) == "CAST('it''s \\ %s' AS TEXT)"
-        assert (
-            render(exp.select("*").from_(table("db.my schema", "t")), dialect)
-            == 'SELECT * FROM "db"."my schema"."t"'
-        )
+@pytest.mark.parametrize("engine", sorted(DIALECTS))
+def test_names_are_quoted_and_values_are_text(engine):
+    dialect = DIALECTS[engine]
+    name = 'we"ird; `--'
+    expected = f"SELECT {quoted('t.t', engine)}.{quoted(name, engine)}"
+    assert render(exp.select(column(name, "t.t")), dialect) == expected
+    expected = r"CAST('it\'s \\ %s' AS STRING)" if engine in SPARK else r"CAST('it''s \ %s' AS TEXT)"
+    assert render(text("it's \\ %s"), dialect) == expected
+    names = ".".join(quoted(n, engine) for n in ("db", "my schema", "t"))
+    assert render(exp.select("*").from_(table("db.my schema", "t")), dialect) == f"SELECT * FROM {names}"
 
 
 @pytest.mark.parametrize(
@@ -125,6 +133,15 @@ KINDS = {
         Kind.TIMESTAMP: ["timestamp with time zone"],
         Kind.EXACT: ["numeric", "uuid"],
     },
+    "hiveserver2": {
+        Kind.BOOLEAN: ["boolean"],
+        Kind.INTEGER: ["tinyint", "smallint", "int", "bigint"],
+        Kind.FLOAT: ["float", "double"],
+        Kind.TEXT: ["string", "string collate UTF8_LCASE", "varchar(10)", "char(5)"],
+        Kind.DATE: ["date"],
+        Kind.TIMESTAMP: ["timestamp", "timestamp_ltz"],
+        Kind.EXACT: ["decimal(38,10)"],
+    },
 }
 
 
@@ -139,13 +156,20 @@ def test_every_type_with_one_json_form_has_its_kind(engine):
     "name", ["JSON", "INTEGER[]", "INTERVAL", "TIME", "a type of my own", "MAP(VARCHAR, INTEGER)"]
 )
 def test_a_type_without_one_json_form_names_the_column_and_a_cast(engine, name):
-    with pytest.raises(ValueError, match=r"column 'odd' .*CAST\(odd AS VARCHAR\) AS odd"):
+    text_type = "STRING" if engine in SPARK else "VARCHAR"
+    with pytest.raises(ValueError, match=rf"column 'odd' .*CAST\(odd AS {text_type}\) AS odd"):
         kind_of(name, "odd", DIALECTS[engine])
 
 
 @pytest.mark.parametrize(
-    ("engine", "name"), [("duckdb", "TIMESTAMP"), ("postgres", "timestamp without time zone")]
+    ("engine", "name", "advice"),
+    [
+        ("duckdb", "TIMESTAMP", "seen AT TIME ZONE 'UTC' AS seen"),
+        ("postgres", "timestamp without time zone", "seen AT TIME ZONE 'UTC' AS seen"),
+        ("hiveserver2", "timestamp_ntz", "TO_UTC_TIMESTAMP(seen, 'UTC') AS seen"),
+        ("databricks", "timestamp_ntz", "TO_UTC_TIMESTAMP(seen, 'UTC') AS seen"),
+    ],
 )
-def test_an_instant_without_a_time_zone_asks_which_one(engine, name):
-    with pytest.raises(ValueError, match=r"column 'seen' .*seen AT TIME ZONE 'UTC' AS seen"):
+def test_an_instant_without_a_time_zone_asks_which_one(engine, name, advice):
+    with pytest.raises(ValueError, match=rf"column 'seen' .*{re.escape(advice)}"):
         kind_of(name, "seen", DIALECTS[engine])
