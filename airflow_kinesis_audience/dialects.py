@@ -41,12 +41,15 @@ class Dialect:
         the engine, or none where comparing columns measures faster, as on PostgreSQL.
     :param list_functions: whether lists have functions that take a lambda; they are 25 times as fast as unnesting
         them in a subquery, on DuckDB.
+    :param distinct_keeps_null: whether the distinct values of a list have NULL among them.
     :param hashes_bytes: whether SHA256 takes bytes, not text.
     :param keeps_expressions: whether a statement may say that a common table expression is, or is not, kept.
     :param full_join: whether it has a full outer join that joins by hashing or sorting.
     :param enforces_keys: whether it refuses a row whose primary key is there already.
     :param folds_to_upper: whether a name that is not quoted means one in upper case: an author's table is then
         named as it was written.
+    :param files_rows: whether each row that is inserted becomes a file of its own, so that the ledger has to be
+        folded up from time to time.
     :param key_text: type of a text in a primary key.
     :param long_text: type of a text of any length.
     :param character_sets: whether TRIM and TRANSLATE take a set of characters, or regular expressions have to.
@@ -57,6 +60,8 @@ class Dialect:
     :param table_clause: what follows the name of a new table.
     :param after_write: statements to run on a new table, with ``{table}`` in them.
     :param index_audiences: statements that make what a new table tells of audiences cheap to read, likewise.
+    :param before_read: a statement without which a session does not see what others have inserted into a table
+        since it first read it, likewise.
     :param index_slices: statements that make reading a slice of a new table cheap, likewise, with ``{column}``.
     """
 
@@ -64,11 +69,13 @@ class Dialect:
     identifier_bytes: int
     fingerprint: str | None = None
     list_functions: bool = False
+    distinct_keeps_null: bool = False
     hashes_bytes: bool = False
     keeps_expressions: bool = False
     full_join: bool = True
     enforces_keys: bool = False
     folds_to_upper: bool = False
+    files_rows: bool = False
     key_text: str = "TEXT"
     long_text: str = "TEXT"
     character_sets: bool = True
@@ -78,6 +85,7 @@ class Dialect:
     as_instant: str = "{column} AT TIME ZONE 'UTC'"
     table_clause: str = ""
     after_write: tuple[str, ...] = ()
+    before_read: str = ""
     index_slices: tuple[str, ...] = ()
     index_audiences: tuple[str, ...] = ()
 
@@ -118,6 +126,27 @@ DIALECTS: Mapping[str, Dialect] = {
         as_text="CAST({column} AS CHAR)",
         # No expression has the type TIMESTAMP: a column has it, or the instant is told as a text.
         as_instant="DATE_FORMAT({column}, '%Y-%m-%dT%H:%i:%s.%fZ')",
+    ),
+    "hiveserver2": Dialect(
+        name="spark",
+        identifier_bytes=128,
+        list_functions=True,
+        distinct_keeps_null=True,
+        files_rows=True,
+        before_read="REFRESH TABLE {table}",
+        as_text="CAST({column} AS STRING)",
+        as_instant="TO_UTC_TIMESTAMP({column}, 'UTC')",
+    ),
+    "databricks": Dialect(
+        name="databricks",
+        identifier_bytes=255,
+        list_functions=True,
+        distinct_keeps_null=True,
+        files_rows=True,
+        # Or a column's name could have no space in it.
+        table_clause="TBLPROPERTIES ('delta.columnMapping.mode' = 'name')",
+        as_text="CAST({column} AS STRING)",
+        as_instant="TO_UTC_TIMESTAMP({column}, 'UTC')",
     ),
 }
 """By the connection type of Airflow's hook."""

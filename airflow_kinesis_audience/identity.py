@@ -59,8 +59,8 @@ def is_wrong(c: Column, dialect: Dialect) -> exp.Expr | None:
         return _breaks(exp.cast(column(c.source), "TEXT"), c.rule, dialect)
     broken: exp.Expr
     if dialect.list_functions:
-        wrong = exp.func("LIST_FILTER", _texts(c), _each(lambda v: _breaks(v, c.rule, dialect)))
-        broken = exp.GT(this=exp.func("LEN", wrong), expression=exp.Literal.number(0))
+        wrong = exp.ArrayFilter(this=_texts(c), expression=_each(lambda v: _breaks(v, c.rule, dialect)))
+        broken = exp.GT(this=exp.ArraySize(this=wrong), expression=exp.Literal.number(0))
     else:
         one = exp.Literal.number(1)
         broken = exp.Exists(this=_elements(c, one).where(_breaks(column(_ELEMENT), c.rule, dialect)))
@@ -72,8 +72,9 @@ def _distinct(c: Column, dialect: Dialect) -> exp.Expr:
     from sqlglot import exp
 
     if dialect.list_functions:
-        kept = exp.func("LIST_TRANSFORM", _texts(c), _each(lambda v: _kept(v, c.rule, dialect)))
-        return exp.func("LIST_SORT", exp.func("LIST_DISTINCT", kept))
+        kept: exp.Expr = exp.Transform(this=_texts(c), expression=_each(lambda v: _kept(v, c.rule, dialect)))
+        known = exp.ArrayCompact(this=kept) if dialect.distinct_keeps_null else kept
+        return exp.ArraySort(this=exp.ArrayDistinct(this=known), nulls_first=exp.false())
     one = _kept(column(_ELEMENT), c.rule, dialect).as_("kept", quoted=True)
     once = _elements(c, one).distinct().subquery("once")
     # By a digest, because a collation's order may change with the system's libraries.

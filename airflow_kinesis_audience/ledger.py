@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.audience import instant, instant_text
 from airflow_kinesis_audience.exceptions import AudienceError, LedgerConflict, LedgerUnreadable
+from airflow_kinesis_audience.ledger_folding import rows_in
 from airflow_kinesis_audience.ledger_rows import CHECKPOINT as _CHECKPOINT
-from airflow_kinesis_audience.ledger_rows import LedgerRows, Row, rows_in
+from airflow_kinesis_audience.ledger_rows import LedgerRows, Row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

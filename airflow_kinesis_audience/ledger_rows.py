@@ -99,7 +99,7 @@ class KeyedRows:
         )
         rows = (
             exp.select(*map(column, Row._fields), newest.as_("recency", quoted=True))
-            .from_(table(self._schema, LEDGER_TABLE))
+            .from_(self._table())
             .where(column("sync_id").eq(self._sync_id), *_after(known))
         )
         query = (
@@ -132,8 +132,11 @@ class KeyedRows:
         """Read rows of all syncs; see :class:`LedgerRows`."""
         from sqlglot import exp
 
-        query = exp.select(*map(column, Row._fields)).from_(table(self._schema, LEDGER_TABLE))
+        query = exp.select(*map(column, Row._fields)).from_(self._table())
         return self._read(query.where(column("event").eq(event)).order_by(column("as_of")))
+
+    def _table(self) -> exp.Table:
+        return table(self._schema, LEDGER_TABLE)
 
     def _read(self, query: exp.Query) -> list[Row]:
         return [Row(*found) for found in self._warehouse.read_rows(render(query, self._warehouse.dialect))]
@@ -143,23 +146,23 @@ class KeyedRows:
 
         dialect, marks = self._warehouse.dialect, [exp.Var(this=self._warehouse.placeholder) for _ in row]
         names = [exp.to_identifier(n, quoted=True) for n in Row._fields]
-        insert = exp.insert(exp.values([tuple(marks)]), table(self._schema, LEDGER_TABLE), columns=names)
+        insert = exp.insert(exp.values([tuple(marks)]), self._table(), columns=names)
         self._warehouse.execute(render(insert, dialect), row)
 
     def _find(self, row: Row) -> Row | None:
         from sqlglot import exp
 
         where = [column(n).eq(getattr(row, n)) for n in _KEY]
-        query = exp.select(*map(column, Row._fields)).from_(table(self._schema, LEDGER_TABLE)).where(*where)
+        query = exp.select(*map(column, Row._fields)).from_(self._table()).where(*where)
         return next(iter(self._read(query)), None)
 
-    def _definitions(self) -> list[str]:
+    def _definitions(self, name: str = LEDGER_TABLE) -> list[str]:
         from sqlglot import exp
 
         dialect = self._warehouse.dialect
         database, _, inner = self._schema.rpartition(".")
         schema = exp.Create(this=table(database or None, inner), kind="SCHEMA", exists=True)
-        target = table(self._schema, LEDGER_TABLE).sql(dialect=dialect.name, identify=True)
+        target = table(self._schema, name).sql(dialect=dialect.name, identify=True)
         columns = ", ".join(f"{name} {kind}" for name, kind in zip(self._names(), self._types(), strict=True))
         clause = f" {dialect.table_clause}" if dialect.table_clause else ""
         made = f"CREATE TABLE IF NOT EXISTS {target} ({columns}{self._constraint()}){clause}"
@@ -244,12 +247,6 @@ class ClaimedRows(KeyedRows):
 
     def _constraint(self) -> str:
         return ""
-
-
-def rows_in(warehouse: Warehouse, schema: str, sync_id: str) -> LedgerRows:
-    """Give the rows of a sync in a warehouse, as its engine can keep them."""
-    kept = KeyedRows if warehouse.dialect.enforces_keys else ClaimedRows
-    return kept(warehouse, schema, sync_id)
 
 
 def _after(known: Mapping[str, int]) -> list[exp.Expr]:

@@ -23,6 +23,7 @@ from airflow_kinesis_audience.demo.local_airflow import point_airflow_to
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.engines import spark
     from tests.engines.mysql import Server as MariaDb
     from tests.postgres import Server
 
@@ -76,6 +77,15 @@ def _is_this_machine(host: str | bytes | None) -> bool:
 sys.addaudithook(_refuse_other_machines)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow-engines", action="store_true", help="run all tests on engines that are slow, too")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("slow_engine") and not item.config.getoption("--slow-engines"):
+        pytest.skip("on an engine where each takes long: run with --slow-engines")
+
+
 def pytest_unconfigure() -> None:
     if os.getpid() == _OWNER:  # not in a process that a test forked
         shutil.rmtree(_HOME, ignore_errors=True)
@@ -125,6 +135,22 @@ def postgres_server() -> Iterator[Server]:
 def postgres_dsn(postgres_server: Server) -> str:
     """URI of the server's own database, one for all tests: leave nothing in it."""
     return postgres_server.dsn()
+
+
+@pytest.fixture(scope="session")
+def spark_server() -> Iterator[spark.Server]:
+    """Start Spark's Thrift server; skips where there is no Java for it, or where it can't be installed."""
+    from tests.engines.spark import HOW_TO_INSTALL, find_java, install, running_server
+
+    java = find_java()
+    if java is None:
+        pytest.skip(HOW_TO_INSTALL)
+    try:
+        home = install()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    with running_server(java, home) as server:
+        yield server
 
 
 _numbers = itertools.count()

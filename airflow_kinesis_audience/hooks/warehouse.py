@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.dialects import DIALECTS
+from airflow_kinesis_audience.hooks.databricks import DatabricksWarehouse, open_with
 from airflow_kinesis_audience.hooks.duckdb import DuckDbWarehouse, within_bounds
 from airflow_kinesis_audience.hooks.mysql import MySqlWarehouse
 from airflow_kinesis_audience.hooks.postgres import PostgresWarehouse
+from airflow_kinesis_audience.hooks.spark import SparkWarehouse
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
 
 _DOORS: dict[str, type[SqlWarehouse]] = {
     "duckdb": DuckDbWarehouse,
     "postgres": PostgresWarehouse,
     "mysql": MySqlWarehouse,
+    "hiveserver2": SparkWarehouse,
+    "databricks": DatabricksWarehouse,
 }
 
 
@@ -38,12 +44,16 @@ def open_warehouse(conn_id: str) -> SqlWarehouse:
     kind = connection.conn_type
     if kind not in _DOORS:
         raise ValueError(f"warehouse connection {conn_id!r} is of type {kind}; supported are {', '.join(_DOORS)}")
+    connect: Callable[[], Any]
     try:
-        hook = BaseHook.get_hook(conn_id)
+        if kind == "databricks":
+            connect = open_with(conn_id)
+        else:
+            hook = BaseHook.get_hook(conn_id)
+            connect = within_bounds(conn_id, hook) if kind == "duckdb" else hook.get_conn
     except (AirflowException, ImportError):
         raise ValueError(
             f"warehouse connection {conn_id!r} is of type {kind}, whose hook is not installed here; "
             f"pip install airflow-kinesis-audience[{kind}]"
         ) from None
-    connect = within_bounds(conn_id, hook) if kind == "duckdb" else hook.get_conn
     return _DOORS[kind](connect, DIALECTS[kind])

@@ -13,6 +13,7 @@ BENCHMARKS = {
     "diff": "tests.benchmarks.diff",
     "delivery": "tests.benchmarks.delivery",
     "memory": "tests.benchmarks.memory",
+    "spark": "tests.benchmarks.spark",
     "stages": "tests.benchmarks.stages",
     "throttling": "tests.benchmarks.throttling",
 }

@@ -7,6 +7,7 @@ from collections.abc import Generator
 import pytest
 
 from tests.contract.features import OUTCOMES
+from tests.engines import ENGINES, QUICK
 from tests.warehouses import duckdb_in_memory, reopen, warehouse
 
 __all__ = ["duckdb_in_memory", "reopen", "warehouse"]
@@ -15,6 +16,13 @@ __all__ = ["duckdb_in_memory", "reopen", "warehouse"]
 def pytest_addoption(parser: pytest.Parser) -> None:
     told = "write the table of engines and features in docs/warehouses.md as these tests find it"
     parser.addoption("--write-features", action="store_true", help=told)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        engine = item.callspec.params.get("place") if hasattr(item, "callspec") else None
+        if engine and ENGINES[engine].slow and item.originalname not in QUICK:  # type: ignore[attr-defined]
+            item.add_marker(pytest.mark.slow_engine)
 
 
 @pytest.hookimpl(wrapper=True)

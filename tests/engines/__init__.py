@@ -134,11 +134,26 @@ def _mysql(request: REQUEST, _: Path) -> Iterator[Place]:
         yield place
 
 
+def _spark(request: REQUEST, _: Path) -> Any:
+    return place_of(request.getfixturevalue("spark_server").open)
+
+
+QUICK = (
+    "test_what_differs_is_found",
+    "test_values_come_out_as_they_are",
+    "test_users_are_told_apart_by_their_bytes",
+    "test_of_two_writers_one_is_refused",
+    "test_a_column_may_hold_several_identities",
+    "test_errors_show_no_value",
+)
+"""Tests of the state model that run on slow engines, too, without being asked for."""
+
 ENGINES: dict[str, Engine] = {
     "duckdb": Engine(title="DuckDB", open_place=_duckdb, lists="[{a}, {b}]"),
     "duckdb without keys": Engine(title="", open_place=_duckdb_without_keys, lists="[{a}, {b}]"),
     "parquet": Engine(title="Parquet files (`state_path`)", open_place=_parquet, lists="[{a}, {b}]"),
     "postgres": Engine(title="PostgreSQL", open_place=_postgres, lists="ARRAY[{a}, {b}]"),
     "mysql": Engine(title="MariaDB", open_place=_mysql),
+    "spark": Engine(title="Spark SQL", open_place=_spark, lists="ARRAY({a}, {b})", slow=True),
 }
 """By a short name. What has no title is no engine of its own, and not in the documentation."""

@@ -41,6 +41,7 @@ CORE = (
     "retelling",
     "guards",
     "ledger_rows",
+    "ledger_folding",
     "ledger",
     "counting",
     "timeline",

@@ -15,6 +15,7 @@ from airflow_kinesis_audience.sql import SOURCE_PLACEHOLDER, check_query, column
 
 AS_OF = datetime(2026, 1, 31, 12, tzinfo=UTC)
 engines = st.sampled_from(sorted(DIALECTS))
+SPARK = ("hiveserver2", "databricks")
 any_text = st.text(st.characters(codec="utf-8"), max_size=200)
 
 
@@ -49,7 +50,7 @@ def test_long_columns_that_differ_at_their_end_have_different_state_columns(lett
 
 def quoted(name: str, engine: str) -> str:
     """Quote a name as the engine's manual says."""
-    mark = "`" if engine == "mysql" else '"'
+    mark = "`" if engine in (*SPARK, "mysql") else '"'
     return mark + name.replace(mark, mark * 2) + mark
 
 
@@ -67,7 +68,8 @@ def test_names_are_quoted_and_values_are_text(engine):
     name = 'we"ird; `--'
     expected = f"SELECT {quoted('t.t', engine)}.{quoted(name, engine)}"
     assert render(exp.select(column(name, "t.t")), dialect) == expected
-    expected = {"mysql": r"CAST('it''s \\ %s' AS CHAR)"}.get(engine, r"CAST('it''s \ %s' AS TEXT)")
+    escaped = {"mysql": r"CAST('it''s \\ %s' AS CHAR)", **dict.fromkeys(SPARK, r"CAST('it\'s \\ %s' AS STRING)")}
+    expected = escaped.get(engine, r"CAST('it''s \ %s' AS TEXT)")
     assert render(text("it's \\ %s"), dialect) == expected
     names = ".".join(quoted(n, engine) for n in ("db", "my schema", "t"))
     assert render(exp.select("*").from_(table("db.my schema", "t")), dialect) == f"SELECT * FROM {names}"
@@ -141,6 +143,15 @@ KINDS = {
         Kind.TIMESTAMP: ["TIMESTAMP"],
         Kind.EXACT: ["DECIMAL", "BIGINT UNSIGNED"],
     },
+    "hiveserver2": {
+        Kind.BOOLEAN: ["boolean"],
+        Kind.INTEGER: ["tinyint", "smallint", "int", "bigint"],
+        Kind.FLOAT: ["float", "double"],
+        Kind.TEXT: ["string", "string collate UTF8_LCASE", "varchar(10)", "char(5)"],
+        Kind.DATE: ["date"],
+        Kind.TIMESTAMP: ["timestamp", "timestamp_ltz"],
+        Kind.EXACT: ["decimal(38,10)"],
+    },
 }
 
 
@@ -155,7 +166,7 @@ def test_every_type_with_one_json_form_has_its_kind(engine):
     "name", ["JSON", "INTEGER[]", "INTERVAL", "TIME", "a type of my own", "MAP(VARCHAR, INTEGER)"]
 )
 def test_a_type_without_one_json_form_names_the_column_and_a_cast(engine, name):
-    text_type = "CHAR" if engine == "mysql" else "VARCHAR"
+    text_type = {"mysql": "CHAR", **dict.fromkeys(SPARK, "STRING")}.get(engine, "VARCHAR")
     with pytest.raises(ValueError, match=rf"column 'odd' .*CAST\(odd AS {text_type}\) AS odd"):
         kind_of(name, "odd", DIALECTS[engine])
 
@@ -166,6 +177,8 @@ def test_a_type_without_one_json_form_names_the_column_and_a_cast(engine, name):
         ("duckdb", "TIMESTAMP", "seen AT TIME ZONE 'UTC' AS seen"),
         ("postgres", "timestamp without time zone", "seen AT TIME ZONE 'UTC' AS seen"),
         ("mysql", "DATETIME", "DATE_FORMAT(seen, '%Y-%m-%dT%H:%i:%s.%fZ') AS seen"),
+        ("hiveserver2", "timestamp_ntz", "TO_UTC_TIMESTAMP(seen, 'UTC') AS seen"),
+        ("databricks", "timestamp_ntz", "TO_UTC_TIMESTAMP(seen, 'UTC') AS seen"),
     ],
 )
 def test_an_instant_without_a_time_zone_asks_which_one(engine, name, advice):

@@ -1,0 +1,186 @@
+"""A real Spark for the tests: its Thrift server out of the pyspark wheel, stopped by its own process id.
+
+It listens on 127.0.0.1 alone, keeps its catalog in memory and its tables in a directory of its own. The wheel is
+400 MB, and so is installed once, beside the project's environment and apart from it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyhive import hive
+
+from airflow_kinesis_audience.dialects import DIALECTS
+from airflow_kinesis_audience.hooks.spark import SparkWarehouse
+
+VERSION = os.environ.get("SPARK_VERSION", "4.3.0")
+JAVA = 17
+HOW_TO_INSTALL = f"no Java {JAVA} or newer here; on Debian and Ubuntu: apt-get install openjdk-17-jre-headless"
+START_SECONDS = 120
+STOP_SECONDS = 20
+
+_QUICK = {
+    # Statements over a handful of rows: what makes large ones fast makes these slow.
+    "spark.sql.shuffle.partitions": "1",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.adaptive.enabled": "false",
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Server:
+    """A running server.
+
+    :param port: on 127.0.0.1.
+    """
+
+    port: int
+
+    def connect(self) -> Any:
+        """Open a connection as Airflow's hook does."""
+        return hive.connect(host="127.0.0.1", port=self.port, auth="NOSASL")
+
+    def open(self) -> SparkWarehouse:
+        return SparkWarehouse(self.connect, DIALECTS["hiveserver2"])
+
+
+def find_java() -> Path | None:
+    """Return the newest Java that Spark runs on, or none."""
+    homes = [Path(os.environ["JAVA_HOME"])] if "JAVA_HOME" in os.environ else []
+    homes += sorted(Path("/usr/lib/jvm").glob("*"), reverse=True)
+    on_path = shutil.which("java")
+    programs = [home / "bin" / "java" for home in homes] + ([Path(on_path)] if on_path else [])
+    return next((p for p in programs if os.access(p, os.X_OK) and _version(p) >= JAVA), None)
+
+
+def install() -> Path:
+    """Return Spark's directory; the first time, pip fills it.
+
+    :raises RuntimeError: if it cannot be had, with the end of what pip said.
+    """
+    home = Path(sys.prefix) / f"spark-{VERSION}"
+    made = home / "pyspark" / "made"
+    with (Path(sys.prefix) / "spark.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            shutil.rmtree(home, ignore_errors=True)
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", home]
+            done = subprocess.run([*pip, f"pyspark=={VERSION}"], capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise RuntimeError(f"pip could not install pyspark {VERSION}: {done.stderr.strip()[-2000:]}")
+            made.touch()
+    return home / "pyspark"
+
+
+@contextmanager
+def running_server(
+    java: Path, home: Path, *, memory: str = "1g", settings: Mapping[str, str] = _QUICK
+) -> Iterator[Server]:
+    """Start a server; stop it and remove what it wrote at the end.
+
+    :param java: from :func:`find_java`, and ``home`` from :func:`install`.
+    :param memory: of its one process.
+    :param settings: of Spark, besides those that keep it to itself.
+    :raises RuntimeError: if it does not come up, with the end of its log.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="audience-spark-"))
+    try:
+        process, port = _start(java, home, directory, memory, settings)
+        try:
+            yield Server(port=port)
+        finally:
+            _stop(process)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _version(java: Path) -> int:
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(\d+)', said)
+    return int(found[1]) if found else 0
+
+
+def _start(
+    java: Path, home: Path, directory: Path, memory: str, settings: Mapping[str, str]
+) -> tuple[subprocess.Popen[bytes], int]:
+    log = directory / "log"
+    own = {
+        "spark.sql.catalogImplementation": "in-memory",
+        "spark.sql.warehouse.dir": f"file:{directory / 'warehouse'}",
+        "spark.local.dir": directory / "local",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.ui.enabled": "false",
+    }
+    variables = {
+        **{k: v for k, v in os.environ.items() if not k.startswith(("SPARK_", "PYSPARK_"))},
+        "SPARK_HOME": str(home),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        "JAVA_HOME": str(java.resolve().parents[1]),
+    }
+    for _ in range(3):  # a free port may be gone again before the server has it
+        port = _free_port()
+        command = [home / "bin" / "spark-submit", "--master", "local[2]", "--driver-memory", memory]
+        for name, value in {**own, **settings}.items():
+            command += ["--conf", f"{name}={value}"]
+        command += ["--class", "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2", "spark-internal"]
+        for setting in (f"port={port}", "bind.host=127.0.0.1"):
+            command += ["--hiveconf", f"hive.server2.thrift.{setting}"]
+        command += ["--hiveconf", "hive.server2.authentication=NOSASL"]
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                command,
+                cwd=directory,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        if _answers(process, port):
+            return process, port
+        _stop(process)
+    raise RuntimeError(f"Spark did not start; the end of its log: {log.read_text(errors='replace')[-2000:]}")
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return process.poll() is None
+    return False
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        process.send_signal(how)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
