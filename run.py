@@ -42,8 +42,9 @@ LINTS = (
 # The page of Airflow's UI. Each builds it if it has to; Node is a Python package of the environment.
 PAGE = {"build": "building the page", "check": "the page's types", "test": "the page's tests"}
 COMPILE = (
-    "pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --quiet "
-    "--no-annotate --no-emit-index-url --output-file requirements.lock"
+    "pip compile pyproject.toml --extra demo --extra duckdb --extra kpl --extra pandas --extra postgres "
+    "--group dev --universal --python-version 3.11 --quiet --no-annotate --no-emit-index-url "
+    "--output-file requirements.lock"
 )
 
 

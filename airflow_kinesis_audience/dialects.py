@@ -7,7 +7,7 @@ what to cast it to. Pure: nothing here builds a statement or touches a warehouse
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,26 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ListFunctions:
+    """What an engine calls its functions on lists.
+
+    :param transform: gives what an expression makes of each element, and ``keep`` the elements that meet one.
+    :param distinct: gives each element once, and ``sort`` them by their values.
+    :param length: counts them.
+    :param lambda_first: whether the expression stands before the list.
+    :param keeps_nulls: whether NULL is an element like any other to ``distinct``.
+    """
+
+    transform: str
+    keep: str
+    distinct: str
+    sort: str
+    length: str
+    lambda_first: bool = False
+    keeps_nulls: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Dialect:
     """What an engine needs to be told.
 
@@ -38,8 +58,9 @@ class Dialect:
     :param identifier_bytes: longest identifier, in bytes of UTF-8.
     :param fingerprint: SQL function from text to a 64-bit integer that never changes between versions of
         the engine, or none where comparing columns measures faster, as on PostgreSQL.
-    :param list_functions: whether lists have functions that take a lambda; they are 25 times as fast as unnesting
-        them in a subquery, on DuckDB.
+    :param list_functions: what lists' functions are called, where some take a lambda; they are 25 times as fast as
+        unnesting lists in a subquery, on DuckDB.
+    :param lists: whether a column of the source may hold several values.
     :param hashes_bytes: whether SHA256 takes bytes, not text.
     :param keeps_expressions: whether a statement may say that a common table expression is, or is not, kept.
     :param full_join: whether it has a full outer join that joins by hashing or sorting.
@@ -48,12 +69,20 @@ class Dialect:
     :param table_clause: what follows the name of a new table.
     :param after_write: statements to run on a new table, with ``{table}`` in them.
     :param index_slices: statements that make reading a slice of a new table cheap, likewise, with ``{column}``.
+    :param forms: how the engine says what sqlglot renders wrong: class of an expression to SQL with the names of
+        its arguments in braces.
+    :param definitions: sqlglot's name of the dialect of CREATE SCHEMA and DROP TABLE, where it is another.
+    :param tables_of_queries: whether every table is made of a query, because others need to be told a place.
+    :param own_letters: whether it gives names of columns in upper or lower case, however they were written.
+    :param instants: types whose values are instants although their names do not say so.
+    :param in_zone: an expression that makes an instant of ``{column}``, for the error that one without is not.
     """
 
     name: str
     identifier_bytes: int
     fingerprint: str | None = None
-    list_functions: bool = False
+    list_functions: ListFunctions | None = None
+    lists: bool = True
     hashes_bytes: bool = False
     keeps_expressions: bool = False
     full_join: bool = True
@@ -62,14 +91,38 @@ class Dialect:
     table_clause: str = ""
     after_write: tuple[str, ...] = ()
     index_slices: tuple[str, ...] = ()
+    forms: Mapping[str, str] = field(default_factory=dict)
+    definitions: str = ""
+    tables_of_queries: bool = False
+    own_letters: bool = False
+    instants: tuple[str, ...] = ()
+    in_zone: str = "{column} AT TIME ZONE 'UTC'"
 
+
+_TRINO_FORMS = {
+    "MD5": "LOWER(TO_HEX(MD5(TO_UTF8({this}))))",
+    "SHA2": "LOWER(TO_HEX(SHA256(TO_UTF8({this}))))",
+    "GroupConcat": "ARRAY_JOIN(ARRAY_AGG({this}), {separator})",
+}
+"""Digests are of bytes; LISTAGG asks for an order, and ends at one MiB."""
+
+_TRINO_LISTS = ListFunctions(
+    transform="TRANSFORM", keep="FILTER", distinct="ARRAY_DISTINCT", sort="ARRAY_SORT", length="CARDINALITY"
+)
 
 DIALECTS: Mapping[str, Dialect] = {
     "duckdb": Dialect(
         name="duckdb",
         identifier_bytes=255,
         fingerprint="MD5_NUMBER_LOWER",
-        list_functions=True,
+        list_functions=ListFunctions(
+            transform="LIST_TRANSFORM",
+            keep="LIST_FILTER",
+            distinct="LIST_DISTINCT",
+            sort="LIST_SORT",
+            length="LEN",
+            keeps_nulls=False,
+        ),
         keeps_expressions=True,
         enforces_keys=True,
     ),
@@ -81,6 +134,82 @@ DIALECTS: Mapping[str, Dialect] = {
         enforces_keys=True,
         after_write=("ANALYZE {table}",),
         index_slices=('CREATE INDEX ON {table} ("{column}")',),
+        forms={"JSONFormat": "CAST(TO_JSON({this}) AS TEXT)"},
+    ),
+    # No fingerprint: HASH() promises nothing across releases, and the text of a FLOAT or of an instant, of which
+    # any digest would be made, has fewer digits than the value.
+    "snowflake": Dialect(
+        name="snowflake",
+        identifier_bytes=255,
+        list_functions=ListFunctions(
+            transform="TRANSFORM",
+            keep="FILTER",
+            distinct="ARRAY_DISTINCT",
+            sort="ARRAY_SORT",
+            length="ARRAY_SIZE",
+        ),
+        own_letters=True,
+        in_zone="CONVERT_TIMEZONE('UTC', 'UTC', {column})::TIMESTAMP_TZ",
+    ),
+    "redshift": Dialect(
+        name="redshift",
+        identifier_bytes=127,
+        lists=False,
+        own_letters=True,
+        # IS DISTINCT FROM is not among the comparisons that it documents.
+        forms={
+            "NullSafeNEQ": "CASE WHEN {this} = {expression} OR ({this} IS NULL AND {expression} IS NULL) "
+            "THEN FALSE ELSE TRUE END",
+        },
+    ),
+    "gcpbigquery": Dialect(
+        name="bigquery",
+        identifier_bytes=300,
+        forms={"SHA2": "TO_HEX(SHA256({this}))"},
+        in_zone="TIMESTAMP({column}, 'UTC')",
+    ),
+    "trino": Dialect(
+        name="trino",
+        identifier_bytes=127,
+        list_functions=_TRINO_LISTS,
+        forms=_TRINO_FORMS,
+        own_letters=True,
+        in_zone="with_timezone({column}, 'UTC')",
+    ),
+    "athena": Dialect(
+        name="trino",
+        identifier_bytes=127,
+        list_functions=_TRINO_LISTS,
+        forms=_TRINO_FORMS,
+        own_letters=True,
+        definitions="hive",
+        tables_of_queries=True,
+        table_clause="WITH (format = 'PARQUET')",
+        in_zone="with_timezone({column}, 'UTC')",
+    ),
+    "clickhouse": Dialect(
+        name="clickhouse",
+        identifier_bytes=127,
+        list_functions=ListFunctions(
+            transform="arrayMap",
+            keep="arrayFilter",
+            distinct="arrayDistinct",
+            sort="arraySort",
+            length="length",
+            lambda_first=True,
+        ),
+        # TRIM and LOWER take bytes for characters, and would cut a letter in two; COUNT has no sign, and nothing
+        # that has one is of its type.
+        forms={
+            "SHA2": "LOWER(HEX(SHA256({this})))",
+            "Trim": "replaceRegexpAll({this}, concat('^[', {expression}, ']+|[', {expression}, ']+$'), '')",
+            "Lower": "lowerUTF8({this})",
+            "Translate": "translateUTF8({this}, {from_}, {to})",
+            "JSONFormat": "toJSONString({this})",
+            "Count": "toInt64(COUNT({this}))",
+        },
+        table_clause="ENGINE = MergeTree ORDER BY tuple()",
+        instants=("DATETIME", "DATETIME64"),
     ),
 }
 """By the connection type of Airflow's hook."""
@@ -102,7 +231,8 @@ _KINDS: Mapping[str, Kind] = {
         ("TINYINT", "SMALLINT", "MEDIUMINT", "INT", "BIGINT", "UTINYINT", "USMALLINT", "UINT"), Kind.INTEGER
     ),
     **dict.fromkeys(("FLOAT", "DOUBLE"), Kind.FLOAT),
-    **dict.fromkeys(("TEXT", "VARCHAR", "CHAR", "NCHAR", "NVARCHAR", "ENUM"), Kind.TEXT),
+    **dict.fromkeys(("TEXT", "VARCHAR", "CHAR", "NCHAR", "NVARCHAR", "FIXEDSTRING"), Kind.TEXT),
+    **dict.fromkeys(("ENUM", "ENUM8", "ENUM16"), Kind.TEXT),
     **dict.fromkeys(("DATE", "DATE32"), Kind.DATE),
     **dict.fromkeys(("TIMESTAMPTZ", "TIMESTAMPLTZ"), Kind.TIMESTAMP),
     **dict.fromkeys(("DECIMAL", "BIGDECIMAL", "INT128", "UBIGINT", "UINT128", "UUID"), Kind.EXACT),
@@ -136,12 +266,14 @@ def kind_of(type_name: str, column_name: str, dialect: Dialect) -> Kind:
         found = str(exp.DataType.build(type_name, dialect=dialect.name).this.value)
     except ParseError:
         found = "UNKNOWN"
+    if found in dialect.instants:
+        return Kind.TIMESTAMP
     if found in _KINDS:
         return _KINDS[found]
     if found in _NAIVE:
         raise ValueError(
             f"column {column_name!r} is a {type_name}, without a time zone, so its instants are not known; "
-            f"say which zone it is in, for example: {column_name} AT TIME ZONE 'UTC' AS {column_name}"
+            f"say which zone it is in, for example: {dialect.in_zone.format(column=column_name)} AS {column_name}"
         )
     raise ValueError(
         f"column {column_name!r} is of type {type_name}, which has no single JSON form; "

@@ -23,7 +23,13 @@ from airflow_kinesis_audience.guards import (
     Permission,
     find_invalid_rows,
 )
-from airflow_kinesis_audience.layout import Layout, describe_differences, describe_key_differences, layout_of
+from airflow_kinesis_audience.layout import (
+    Layout,
+    describe_differences,
+    describe_key_differences,
+    in_given_letters,
+    layout_of,
+)
 from airflow_kinesis_audience.ledger import Event, Ledger
 from airflow_kinesis_audience.recording import Recorder
 from airflow_kinesis_audience.source import select_first_base
@@ -110,6 +116,7 @@ class Sync:
         """
         query = check_query(self.source.query, self.warehouse.dialect)
         types = self.warehouse.read_types(query)
+        self.source = in_given_letters(self.source, types, self.warehouse.dialect)
         layout = layout_of(self.source, types, self.warehouse.dialect)
         self.ledger.prepare()
         timeline = self.recorder.read()

@@ -5,13 +5,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_audience.dialects import DIALECTS
-from airflow_kinesis_audience.hooks.duckdb import DuckDbWarehouse, within_bounds
+from airflow_kinesis_audience.hooks.bigquery import BigQueryWarehouse
+from airflow_kinesis_audience.hooks.clickhouse import ClickHouseWarehouse
+from airflow_kinesis_audience.hooks.duckdb import DuckDbWarehouse
 from airflow_kinesis_audience.hooks.postgres import PostgresWarehouse
+from airflow_kinesis_audience.hooks.redshift import RedshiftWarehouse
+from airflow_kinesis_audience.hooks.snowflake import SnowflakeWarehouse
+from airflow_kinesis_audience.hooks.trino import AthenaWarehouse, TrinoWarehouse
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
 
-_DOORS: dict[str, type[SqlWarehouse]] = {"duckdb": DuckDbWarehouse, "postgres": PostgresWarehouse}
+_DOORS: dict[str, type[SqlWarehouse]] = {
+    "athena": AthenaWarehouse,
+    "clickhouse": ClickHouseWarehouse,
+    "duckdb": DuckDbWarehouse,
+    "gcpbigquery": BigQueryWarehouse,
+    "postgres": PostgresWarehouse,
+    "redshift": RedshiftWarehouse,
+    "snowflake": SnowflakeWarehouse,
+    "trino": TrinoWarehouse,
+}
+"""By the connection type of Airflow's hook."""
+
+_EXTRAS = {"gcpbigquery": "bigquery"}
+"""By connection type, what pip calls its packages where that is another word."""
 
 
 def open_warehouse(conn_id: str) -> SqlWarehouse:
@@ -38,7 +56,15 @@ def open_warehouse(conn_id: str) -> SqlWarehouse:
     except (AirflowException, ImportError):
         raise ValueError(
             f"warehouse connection {conn_id!r} is of type {kind}, whose hook is not installed here; "
-            f"pip install airflow-kinesis-audience[{kind}]"
+            f"pip install airflow-kinesis-audience[{_EXTRAS.get(kind, kind)}]"
         ) from None
-    connect = within_bounds(conn_id, hook) if kind == "duckdb" else hook.get_conn
-    return _DOORS[kind](connect, DIALECTS[kind])
+    door = door_of(kind)
+    return door(door.connector(conn_id, hook), DIALECTS[kind])
+
+
+def door_of(kind: str) -> type[SqlWarehouse]:
+    """Give the door to an engine.
+
+    :param kind: the connection type of Airflow's hook.
+    """
+    return _DOORS[kind]

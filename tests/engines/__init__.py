@@ -6,13 +6,14 @@ says so in one sentence, which stands at the end of a test run. A place is an em
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlglot import exp
 
 from airflow_kinesis_audience.ledger import Ledger
 from tests.warehouses import fresh_schema, open_duckdb, open_postgres
@@ -30,11 +31,19 @@ class Place:
     :param warehouse: where the state is.
     :param source: where the author's tables are, by default the same.
     :param open_ledger: opens a ledger of a schema and a sync, over one more connection.
+    :param types: the engine's own names of types that sqlglot makes lesser ones of.
     """
 
     warehouse: SqlWarehouse
     source: SqlWarehouse
     open_ledger: Callable[[str, str], Ledger]
+    types: Mapping[str, str] = field(default_factory=dict)
+
+    def type_of(self, name: str) -> exp.DataType:
+        """Give a type of the author's table, by DuckDB's name of it."""
+        if name in self.types:
+            return exp.DataType.build(self.types[name], dialect=self.source.dialect.name)
+        return exp.DataType.build(name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +63,7 @@ class Engine:
 
 
 @contextmanager
-def place_of(connect: Callable[[], SqlWarehouse]) -> Iterator[Place]:
+def place_of(connect: Callable[[], SqlWarehouse], types: Mapping[str, str] | None = None) -> Iterator[Place]:
     """Make a place of a warehouse whose connections are opened so."""
     opened: list[SqlWarehouse] = []
 
@@ -67,6 +76,7 @@ def place_of(connect: Callable[[], SqlWarehouse]) -> Iterator[Place]:
         yield Place(
             warehouse=warehouse,
             source=warehouse,
+            types=types or {},
             open_ledger=lambda schema, sync_id: Ledger(open_one(), schema, sync_id),
         )
     finally:
@@ -98,9 +108,35 @@ def _postgres(request: REQUEST, _: Path) -> Any:
     return place_of(lambda: open_postgres(dsn))
 
 
+def _snowflake(request: REQUEST, _: Path) -> Any:
+    from tests.engines.snowflake import fresh_database, open_fakesnow
+
+    port, database = request.getfixturevalue("fakesnow_port"), fresh_database()
+    return place_of(lambda: open_fakesnow(port, database))
+
+
+@contextmanager
+def _redshift(request: REQUEST, _: Path) -> Iterator[Place]:
+    from tests.engines.redshift import open_redshift, relay_to
+
+    dsn, server = request.getfixturevalue("postgres_database"), request.getfixturevalue("postgres_server")
+    with relay_to(server.port) as port, place_of(lambda: open_redshift(port, dsn)) as place:
+        yield place
+
+
+def _clickhouse(_: REQUEST, __: Path) -> Any:
+    from tests.engines.clickhouse import open_clickhouse
+
+    types = {"TIMESTAMPTZ": "Nullable(DateTime64(6, 'UTC'))", "DATE": "Nullable(Date32)"}
+    return place_of(open_clickhouse, types)
+
+
 ENGINES: dict[str, Engine] = {
     "duckdb": Engine(title="DuckDB", open_place=_duckdb, lists="[{a}, {b}]"),
     "duckdb without keys": Engine(title="", open_place=_duckdb_without_keys, lists="[{a}, {b}]"),
     "postgres": Engine(title="PostgreSQL", open_place=_postgres, lists="ARRAY[{a}, {b}]"),
+    "snowflake": Engine(title="Snowflake (fakesnow)", open_place=_snowflake, slow=True),
+    "redshift": Engine(title="Redshift (its door on PostgreSQL)", open_place=_redshift, slow=True),
+    "clickhouse": Engine(title="ClickHouse (chDB)", open_place=_clickhouse, lists="[{a}, {b}]", slow=True),
 }
 """By a short name. What has no title is no engine of its own, and not in the documentation."""
