@@ -48,7 +48,8 @@ LINTS = (
 PAGE = {"build": "building the page", "check": "the page's types", "test": "the page's tests"}
 # mysqlclient has no wheels, and who has no compiler can do without it; the tests that need it build it.
 COMPILE = (
-    "pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --quiet "
+    "pip compile pyproject.toml --extra demo --extra duckdb --extra kpl --extra pandas --extra postgres "
+    "--extra s3 --extra mysql --extra hiveserver2 --group dev --universal --python-version 3.11 --quiet "
     "--no-emit-package mysqlclient "
     "--no-annotate --no-emit-index-url --output-file requirements.lock"
 )

@@ -1,34 +1,36 @@
-"""Engines: what each must be told apart from the others, and what its types mean.
+"""Engines: what each must be told apart from the others, and nothing that sqlglot renders right by itself.
 
-What sqlglot renders right by itself is not here. A type has one meaning in JSON or none, and then the error says
-what to cast it to. Pure: nothing here builds a statement or touches a warehouse.
+Pure: nothing here builds a statement or touches a warehouse.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import pyarrow as pa
-    from sqlglot import exp
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListFunctions:
+    """What an engine calls its functions on lists.
 
-class Kind(StrEnum):
-    """What a column's values are once they leave the warehouse."""
+    :param transform: gives what an expression makes of each element, and ``keep`` the elements that meet one.
+    :param distinct: gives each element once, and ``sort`` them by their values.
+    :param length: counts them.
+    :param lambda_first: whether the expression stands before the list.
+    :param keeps_nulls: whether NULL is an element like any other to ``distinct``.
+    """
 
-    BOOLEAN = "boolean"
-    INTEGER = "integer"
-    FLOAT = "float"
-    TEXT = "text"
-    DATE = "date"
-    TIMESTAMP = "timestamp"
-    EXACT = "exact"
-    """Decimals, integers beyond 64 bits and UUIDs: compared natively, read as text."""
+    transform: str
+    keep: str
+    distinct: str
+    sort: str
+    length: str
+    lambda_first: bool = False
+    keeps_nulls: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,9 +41,9 @@ class Dialect:
     :param identifier_bytes: longest identifier, in bytes of UTF-8.
     :param fingerprint: SQL function from text to a 64-bit integer that never changes between versions of
         the engine, or none where comparing columns measures faster, as on PostgreSQL.
-    :param list_functions: whether lists have functions that take a lambda; they are 25 times as fast as unnesting
-        them in a subquery, on DuckDB.
-    :param distinct_keeps_null: whether the distinct values of a list have NULL among them.
+    :param list_functions: what lists' functions are called, where some take a lambda; they are 25 times as fast as
+        unnesting lists in a subquery, on DuckDB.
+    :param lists: whether a column of the source may hold several values.
     :param hashes_bytes: whether SHA256 takes bytes, not text.
     :param keeps_expressions: whether a statement may say that a common table expression is, or is not, kept.
     :param full_join: whether it has a full outer join that joins by hashing or sorting.
@@ -63,13 +65,19 @@ class Dialect:
     :param before_read: a statement without which a session does not see what others have inserted into a table
         since it first read it, likewise.
     :param index_slices: statements that make reading a slice of a new table cheap, likewise, with ``{column}``.
+    :param forms: how the engine says what sqlglot renders wrong: class of an expression to SQL with the names of
+        its arguments in braces.
+    :param definitions: sqlglot's name of the dialect of CREATE SCHEMA and DROP TABLE, where it is another.
+    :param tables_of_queries: whether every table is made of a query, because others need to be told a place.
+    :param own_letters: whether it gives names of columns in upper or lower case, however they were written.
+    :param instants: types whose values are instants although their names do not say so.
     """
 
     name: str
     identifier_bytes: int
     fingerprint: str | None = None
-    list_functions: bool = False
-    distinct_keeps_null: bool = False
+    list_functions: ListFunctions | None = None
+    lists: bool = True
     hashes_bytes: bool = False
     keeps_expressions: bool = False
     full_join: bool = True
@@ -88,14 +96,41 @@ class Dialect:
     before_read: str = ""
     index_slices: tuple[str, ...] = ()
     index_audiences: tuple[str, ...] = ()
+    forms: Mapping[str, str] = field(default_factory=dict)
+    definitions: str = ""
+    tables_of_queries: bool = False
+    own_letters: bool = False
+    instants: tuple[str, ...] = ()
 
+
+_TRINO_FORMS = {
+    "MD5": "LOWER(TO_HEX(MD5(TO_UTF8({this}))))",
+    "SHA2": "LOWER(TO_HEX(SHA256(TO_UTF8({this}))))",
+    "GroupConcat": "ARRAY_JOIN(ARRAY_AGG({this}), {separator})",
+}
+"""Digests are of bytes; LISTAGG asks for an order, and ends at one MiB."""
+
+_TRINO_LISTS = ListFunctions(
+    transform="TRANSFORM", keep="FILTER", distinct="ARRAY_DISTINCT", sort="ARRAY_SORT", length="CARDINALITY"
+)
+
+_SPARK_LISTS = ListFunctions(
+    transform="TRANSFORM", keep="FILTER", distinct="ARRAY_DISTINCT", sort="ARRAY_SORT", length="SIZE"
+)
 
 DIALECTS: Mapping[str, Dialect] = {
     "duckdb": Dialect(
         name="duckdb",
         identifier_bytes=255,
         fingerprint="MD5_NUMBER_LOWER",
-        list_functions=True,
+        list_functions=ListFunctions(
+            transform="LIST_TRANSFORM",
+            keep="LIST_FILTER",
+            distinct="LIST_DISTINCT",
+            sort="LIST_SORT",
+            length="LEN",
+            keeps_nulls=False,
+        ),
         keeps_expressions=True,
         enforces_keys=True,
     ),
@@ -108,6 +143,7 @@ DIALECTS: Mapping[str, Dialect] = {
         after_write=("ANALYZE {table}",),
         index_slices=('CREATE INDEX ON {table} ("{column}")',),
         index_audiences=("""CREATE INDEX ON {table} ("audience_id") WHERE "action" = 'audience'""",),
+        forms={"JSONFormat": "CAST(TO_JSON({this}) AS TEXT)"},
     ),
     # MySQL and MariaDB
     "mysql": Dialect(
@@ -121,6 +157,7 @@ DIALECTS: Mapping[str, Dialect] = {
         character_sets=False,
         regexp_like=False,
         offsets=False,
+        lists=False,
         table_clause="ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 ROW_FORMAT=DYNAMIC",
         index_slices=("CREATE INDEX `by_{column}` ON {table} (`{column}`)",),
         as_text="CAST({column} AS CHAR)",
@@ -130,8 +167,7 @@ DIALECTS: Mapping[str, Dialect] = {
     "hiveserver2": Dialect(
         name="spark",
         identifier_bytes=128,
-        list_functions=True,
-        distinct_keeps_null=True,
+        list_functions=_SPARK_LISTS,
         files_rows=True,
         before_read="REFRESH TABLE {table}",
         as_text="CAST({column} AS STRING)",
@@ -140,28 +176,90 @@ DIALECTS: Mapping[str, Dialect] = {
     "databricks": Dialect(
         name="databricks",
         identifier_bytes=255,
-        list_functions=True,
-        distinct_keeps_null=True,
+        list_functions=_SPARK_LISTS,
         files_rows=True,
         # Or a column's name could have no space in it.
         table_clause="TBLPROPERTIES ('delta.columnMapping.mode' = 'name')",
         as_text="CAST({column} AS STRING)",
         as_instant="TO_UTC_TIMESTAMP({column}, 'UTC')",
     ),
+    # No fingerprint: HASH() promises nothing across releases, and the text of a FLOAT or of an instant, of which
+    # any digest would be made, has fewer digits than the value.
+    "snowflake": Dialect(
+        name="snowflake",
+        identifier_bytes=255,
+        list_functions=ListFunctions(
+            transform="TRANSFORM",
+            keep="FILTER",
+            distinct="ARRAY_DISTINCT",
+            sort="ARRAY_SORT",
+            length="ARRAY_SIZE",
+        ),
+        own_letters=True,
+        as_instant="CONVERT_TIMEZONE('UTC', 'UTC', {column})::TIMESTAMP_TZ",
+    ),
+    "redshift": Dialect(
+        name="redshift",
+        identifier_bytes=127,
+        lists=False,
+        own_letters=True,
+        # IS DISTINCT FROM is not among the comparisons that it documents.
+        forms={
+            "NullSafeNEQ": "CASE WHEN {this} = {expression} OR ({this} IS NULL AND {expression} IS NULL) "
+            "THEN FALSE ELSE TRUE END",
+        },
+    ),
+    "gcpbigquery": Dialect(
+        name="bigquery",
+        identifier_bytes=300,
+        forms={"SHA2": "TO_HEX(SHA256({this}))"},
+        as_instant="TIMESTAMP({column}, 'UTC')",
+    ),
+    "trino": Dialect(
+        name="trino",
+        identifier_bytes=127,
+        list_functions=_TRINO_LISTS,
+        forms=_TRINO_FORMS,
+        own_letters=True,
+        as_instant="with_timezone({column}, 'UTC')",
+    ),
+    "athena": Dialect(
+        name="trino",
+        identifier_bytes=127,
+        list_functions=_TRINO_LISTS,
+        forms=_TRINO_FORMS,
+        own_letters=True,
+        definitions="hive",
+        tables_of_queries=True,
+        table_clause="WITH (format = 'PARQUET')",
+        as_instant="with_timezone({column}, 'UTC')",
+    ),
+    "clickhouse": Dialect(
+        name="clickhouse",
+        identifier_bytes=127,
+        list_functions=ListFunctions(
+            transform="arrayMap",
+            keep="arrayFilter",
+            distinct="arrayDistinct",
+            sort="arraySort",
+            length="length",
+            lambda_first=True,
+        ),
+        # TRIM and LOWER take bytes for characters, and would cut a letter in two; COUNT has no sign, and nothing
+        # that has one is of its type.
+        forms={
+            "SHA2": "LOWER(HEX(SHA256({this})))",
+            "Trim": "replaceRegexpAll({this}, concat('^[', {expression}, ']+|[', {expression}, ']+$'), '')",
+            "Lower": "lowerUTF8({this})",
+            "Translate": "translateUTF8({this}, {from_}, {to})",
+            "JSONFormat": "toJSONString({this})",
+            "Count": "toInt64(COUNT({this}))",
+        },
+        table_clause="ENGINE = MergeTree ORDER BY tuple()",
+        instants=("DATETIME", "DATETIME64"),
+    ),
 }
 """By the connection type of Airflow's hook."""
-
-
-KEPT_TYPES: Mapping[Kind, str] = {
-    Kind.BOOLEAN: "BOOLEAN",
-    Kind.INTEGER: "BIGINT",
-    Kind.FLOAT: "DOUBLE",
-    Kind.DATE: "DATE",
-    Kind.TIMESTAMP: "TIMESTAMPTZ",
-    Kind.TEXT: "VARCHAR",
-    Kind.EXACT: "VARCHAR",
-}
-"""Types of DuckDB in which values of another engine are kept, as :func:`arrow_type` reads them."""
 
 
 def state_column(source_column: str, dialect: Dialect) -> str:
@@ -172,71 +270,3 @@ def state_column(source_column: str, dialect: Dialect) -> str:
         return source_column
     digest = hashlib.blake2b(encoded, digest_size=4).hexdigest()
     return f"{encoded[: longest - 9].decode(errors='ignore')}_{digest}"
-
-
-_KINDS: Mapping[str, Kind] = {
-    **dict.fromkeys(("BOOLEAN",), Kind.BOOLEAN),
-    **dict.fromkeys(
-        ("TINYINT", "SMALLINT", "MEDIUMINT", "INT", "BIGINT", "UTINYINT", "USMALLINT", "UINT"), Kind.INTEGER
-    ),
-    **dict.fromkeys(("FLOAT", "DOUBLE"), Kind.FLOAT),
-    **dict.fromkeys(("TEXT", "VARCHAR", "CHAR", "NCHAR", "NVARCHAR", "ENUM"), Kind.TEXT),
-    **dict.fromkeys(("DATE", "DATE32"), Kind.DATE),
-    **dict.fromkeys(("TIMESTAMPTZ", "TIMESTAMPLTZ"), Kind.TIMESTAMP),
-    **dict.fromkeys(("DECIMAL", "BIGDECIMAL", "INT128", "UBIGINT", "UINT128", "UUID"), Kind.EXACT),
-}
-_NAIVE = ("TIMESTAMP", "TIMESTAMPNTZ", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "DATETIME")
-
-
-def is_list(type_name: str, dialect: Dialect) -> bool:
-    """Tell whether an engine's type holds several values."""
-    from sqlglot import exp
-
-    return bool(data_type(type_name, dialect).is_type(exp.DataType.Type.ARRAY, exp.DataType.Type.LIST))
-
-
-def data_type(type_name: str, dialect: Dialect) -> exp.DataType:
-    """Build a type from the engine's name of it; a type that is not known is passed on as it is called."""
-    from sqlglot import exp
-
-    return exp.DataType.build(type_name, dialect=dialect.name, udt=True)
-
-
-def arrow_type(kind: Kind) -> pa.DataType:
-    """Return the Arrow type in which a kind of column is read."""
-    import pyarrow as pa
-
-    types: dict[Kind, pa.DataType] = {
-        Kind.BOOLEAN: pa.bool_(),
-        Kind.INTEGER: pa.int64(),
-        Kind.FLOAT: pa.float64(),
-        Kind.DATE: pa.date32(),
-        Kind.TIMESTAMP: pa.timestamp("us", tz="UTC"),
-    }
-    return types.get(kind, pa.string())
-
-
-def kind_of(type_name: str, column_name: str, dialect: Dialect) -> Kind:
-    """Classify an engine's type.
-
-    :raises ValueError: if its values have no one JSON form; the sentence says what to cast to.
-    """
-    from sqlglot import exp
-    from sqlglot.errors import ParseError
-
-    try:
-        found = str(exp.DataType.build(type_name, dialect=dialect.name).this.value)
-    except ParseError:
-        found = "UNKNOWN"
-    if found in _KINDS:
-        return _KINDS[found]
-    if found in _NAIVE:
-        raise ValueError(
-            f"column {column_name!r} is a {type_name}, without a time zone, so its instants are not known; "
-            "say which zone it is in, for example: "
-            f"{dialect.as_instant.format(column=column_name)} AS {column_name}"
-        )
-    raise ValueError(
-        f"column {column_name!r} is of type {type_name}, which has no single JSON form; "
-        f"cast it in the query, for example: {dialect.as_text.format(column=column_name)} AS {column_name}"
-    )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.audience import Source
-from airflow_kinesis_audience.dialects import Kind, kind_of
+from airflow_kinesis_audience.kinds import Kind, kind_of
 from airflow_kinesis_audience.layout import Layout, layout_of
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.audience import instant_text
-from airflow_kinesis_audience.dialects import Kind, arrow_type
 from airflow_kinesis_audience.events import Events, EventSource, Interval
 from airflow_kinesis_audience.identity import is_wrong
+from airflow_kinesis_audience.kinds import Kind, arrow_type
 from airflow_kinesis_audience.membership import bucket_of, padded, with_expressions
 from airflow_kinesis_audience.slices import (
     Reader,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_audience.dialects import Kind
+from airflow_kinesis_audience.kinds import Kind
 from airflow_kinesis_audience.membership import AUDIENCE
 from airflow_kinesis_audience.sql import column, render, table
 

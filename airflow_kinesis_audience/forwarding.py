@@ -14,6 +14,7 @@ from airflow_kinesis_audience.event_layout import EventLayout, event_layout
 from airflow_kinesis_audience.event_rows import PROBLEMS, EventSet, count_events, read_events, select_events
 from airflow_kinesis_audience.events import EventSource, Interval, without
 from airflow_kinesis_audience.exceptions import GuardTripped
+from airflow_kinesis_audience.layout import in_given_letters
 from airflow_kinesis_audience.ledger import Event
 from airflow_kinesis_audience.snapshot import drop_kept, find_or_write
 from airflow_kinesis_audience.sql import check_query, drop_table, table, write_table
@@ -71,12 +72,13 @@ def read_forwarded(log: str, entries: Iterable[Entry]) -> list[Interval]:
 
 class _Forwarder:
     def __init__(self, outbox: Outbox, source: EventSource, *, drop: bool) -> None:
-        self.outbox, self.source, self._drop = outbox, source, drop
+        self.outbox, self._drop = outbox, drop
         self.ledger, self.log = outbox.ledger, outbox.log
         warehouse = self.ledger.warehouse
         self._query = check_query(source.query, warehouse.origin.dialect)
         types = warehouse.origin.read_types(self._query)
-        self._layout = event_layout(source, types, warehouse.origin.dialect)
+        self.source = in_given_letters(source, types, warehouse.origin.dialect)
+        self._layout = event_layout(self.source, types, warehouse.origin.dialect)
         self.counts = {"events": 0, "dropped_rows": 0}
 
     def run(self, start: datetime | None, end: datetime, *, resend: bool) -> dict[str, Any]:

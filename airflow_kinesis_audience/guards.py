@@ -10,10 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_audience.audience import Action
+from airflow_kinesis_audience.audience import Action, instant_text
+from airflow_kinesis_audience.exceptions import AudienceDeleted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
+    from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,3 +212,11 @@ def find_invalid_rows(audiences: Iterable[AudienceCounts]) -> list[Breach]:
                 sentence = f"{rows:,} of {a.source_rows:,} rows {what} (on_invalid_rows is fail)"
                 found.append(Breach(a.audience_id, f"audience {a.audience_id!r}: {sentence}"))
     return found
+
+
+def deleted_before(what: str, deleted_at: datetime, as_of: datetime) -> AudienceDeleted:
+    """Make the error of what was deleted, and is computed again."""
+    advice = "give reuse_deleted=True to begin anew under it: consumers then hear of everybody as entering"
+    if as_of <= deleted_at:
+        advice = "and this run speaks for an instant that is not after it, so consumers could not tell which holds"
+    return AudienceDeleted(f"{what} was deleted as of {instant_text(deleted_at)}; {advice}. Nothing was computed")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlglot import exp
 
     from airflow_kinesis_audience.audience import IdentityRule
-    from airflow_kinesis_audience.dialects import Dialect
+    from airflow_kinesis_audience.dialects import Dialect, ListFunctions
     from airflow_kinesis_audience.layout import Column
 
 _WHITE = " \t\n\r\v\f\u00a0\u200b\ufeff"
@@ -46,7 +46,7 @@ def identity_value(c: Column, dialect: Dialect) -> exp.Expr:
         value = exp.cast(column(c.source), "TEXT")
         return value if c.rule == AS_IT_IS else _kept(value, c.rule, dialect)
     found = _distinct(c, dialect)
-    return exp.func("NULLIF", exp.cast(exp.func("TO_JSON", found), "TEXT"), exp.Literal.string("[]"))
+    return exp.func("NULLIF", exp.JSONFormat(this=found), exp.Literal.string("[]"))
 
 
 def is_wrong(c: Column, dialect: Dialect) -> exp.Expr | None:
@@ -58,9 +58,9 @@ def is_wrong(c: Column, dialect: Dialect) -> exp.Expr | None:
     if not c.several:
         return _breaks(exp.cast(column(c.source), "TEXT"), c.rule, dialect)
     broken: exp.Expr
-    if dialect.list_functions:
-        wrong = exp.ArrayFilter(this=_texts(c), expression=_each(lambda v: _breaks(v, c.rule, dialect)))
-        broken = exp.GT(this=exp.ArraySize(this=wrong), expression=exp.Literal.number(0))
+    if (functions := dialect.list_functions) is not None:
+        wrong = _each(functions, functions.keep, _texts(c), lambda v: _breaks(v, c.rule, dialect))
+        broken = exp.GT(this=_called(functions.length, wrong), expression=exp.Literal.number(0))
     else:
         one = exp.Literal.number(1)
         broken = exp.Exists(this=_elements(c, one).where(_breaks(column(_ELEMENT), c.rule, dialect)))
@@ -71,10 +71,11 @@ def _distinct(c: Column, dialect: Dialect) -> exp.Expr:
     """Build the list of a column's values, each kept once, NULL left out."""
     from sqlglot import exp
 
-    if dialect.list_functions:
-        kept: exp.Expr = exp.Transform(this=_texts(c), expression=_each(lambda v: _kept(v, c.rule, dialect)))
-        known = exp.ArrayCompact(this=kept) if dialect.distinct_keeps_null else kept
-        return exp.ArraySort(this=exp.ArrayDistinct(this=known), nulls_first=exp.false())
+    if (functions := dialect.list_functions) is not None:
+        kept = _each(functions, functions.transform, _texts(c), lambda v: _kept(v, c.rule, dialect))
+        if functions.keeps_nulls:
+            kept = _each(functions, functions.keep, kept, lambda v: v.is_(exp.null()).not_())
+        return _called(functions.sort, _called(functions.distinct, kept))
     one = _kept(column(_ELEMENT), c.rule, dialect).as_("kept", quoted=True)
     once = _elements(c, one).distinct().subquery("once")
     # By a digest, because a collation's order may change with the system's libraries.
@@ -89,10 +90,21 @@ def _texts(c: Column) -> exp.Expr:
     return exp.cast(column(c.source), exp.DataType.build("ARRAY<TEXT>"))
 
 
-def _each(build: Callable[[exp.Expr], exp.Expr]) -> exp.Lambda:
+def _each(
+    functions: ListFunctions, name: str, listed: exp.Expr, build: Callable[[exp.Expr], exp.Expr]
+) -> exp.Expr:
+    """Build a function's call with a list and what is to be done with each element of it."""
     from sqlglot import exp
 
-    return exp.Lambda(this=build(column(_ELEMENT)), expressions=[exp.to_identifier(_ELEMENT, quoted=True)])
+    each = exp.Lambda(this=build(column(_ELEMENT)), expressions=[exp.to_identifier(_ELEMENT, quoted=True)])
+    return _called(name, each, listed) if functions.lambda_first else _called(name, listed, each)
+
+
+def _called(name: str, *given: exp.Expr) -> exp.Expr:
+    from sqlglot import exp
+
+    # By this very name: sqlglot would put another in the place of one that it knows.
+    return exp.Anonymous(this=name, expressions=list(given))
 
 
 def _elements(c: Column, wanted: exp.Expr) -> exp.Select:

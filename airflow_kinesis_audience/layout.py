@@ -6,16 +6,21 @@ every change set, so that whoever reads a change set needs no mapping. It builds
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_kinesis_audience.audience import AS_IT_IS, IdentityRule
-from airflow_kinesis_audience.dialects import KEPT_TYPES, Dialect, Kind, is_list, kind_of, state_column
+from airflow_kinesis_audience.dialects import Dialect, state_column
+from airflow_kinesis_audience.kinds import KEPT_TYPES, Kind, is_list, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_kinesis_audience.audience import Source
+    from airflow_kinesis_audience.events import EventSource
+
+_Mapped = TypeVar("_Mapped", "Source", "EventSource")
+_NO_COLUMN = ("query", "audience_id", "audience_name")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,6 +142,28 @@ class Layout:
             for c in value["columns"]
         )
         return cls(**{"key_types": {}, **value, "columns": columns})
+
+
+def in_given_letters(source: _Mapped, types: Mapping[str, str], dialect: Dialect) -> _Mapped:
+    """Name the mapped columns as the query gives them, where the engine has letters of its own for that.
+
+    What the query gives in just these letters stays; so does what it gives in none, or in two ways.
+    """
+    if not dialect.own_letters:
+        return source
+
+    def given(name: str) -> str:
+        alike = [n for n in types if n.lower() == name.lower()]
+        return alike[0] if name not in types and len(alike) == 1 else name
+
+    named: dict[str, Any] = {}
+    for column in (f.name for f in fields(source) if f.name not in _NO_COLUMN):
+        value = getattr(source, column)
+        if isinstance(value, str):
+            named[column] = given(value)
+        elif value is not None:
+            named[column] = {given(name): meaning for name, meaning in value.items()}
+    return replace(source, **named)
 
 
 def layout_of(

@@ -162,11 +162,21 @@ class KeyedRows:
         dialect = self._warehouse.dialect
         database, _, inner = self._schema.rpartition(".")
         schema = exp.Create(this=table(database or None, inner), kind="SCHEMA", exists=True)
+        made_so = schema.sql(dialect=dialect.definitions or dialect.name, identify=True)
         target = table(self._schema, name).sql(dialect=dialect.name, identify=True)
+        if dialect.tables_of_queries:
+            nothing = exp.select(*self._nothing()).where(exp.false())
+            return [made_so, f"CREATE TABLE {target} {dialect.table_clause} AS {render(nothing, dialect)}"]
         columns = ", ".join(f"{name} {kind}" for name, kind in zip(self._names(), self._types(), strict=True))
         clause = f" {dialect.table_clause}" if dialect.table_clause else ""
         made = f"CREATE TABLE IF NOT EXISTS {target} ({columns}{self._constraint()}){clause}"
-        return [render(schema, dialect), made]
+        return [made_so, made]
+
+    def _nothing(self) -> list[exp.Expr]:
+        from sqlglot import exp
+
+        types = {"sequence": "BIGINT"}
+        return [exp.cast(exp.null(), types.get(n, "TEXT")).as_(n, quoted=True) for n in Row._fields]
 
     def _names(self) -> list[str]:
         from sqlglot import exp

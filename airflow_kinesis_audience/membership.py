@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_audience.audience import Action, instant_text
-from airflow_kinesis_audience.dialects import Kind
+from airflow_kinesis_audience.kinds import Kind
 from airflow_kinesis_audience.sql import column, table, text
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ AUDIENCE = "audience"
 
 AUDIENCE_COLUMNS = ("audience_name", "source_rows", "invalid_rows", "wrong_identities")
 """Columns that only the rows of audiences have."""
+
+_TYPES = {"audience_name": "TEXT", "source_rows": "BIGINT", "invalid_rows": "BIGINT", "wrong_identities": "TEXT"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,7 +210,9 @@ def padded(given: Mapping[str, exp.Expr], names: Sequence[str]) -> exp.Select:
     """Select the given expressions under their names, in the order of ``names``, and NULL for all others."""
     from sqlglot import exp
 
-    return exp.select(*(given.get(n, exp.null()).as_(n, quoted=True) for n in names))
+    # What is NULL in every row has no type by itself, and some engines make no table of that.
+    typed = {n: exp.cast(exp.null(), kind) for n, kind in _TYPES.items()}
+    return exp.select(*(given.get(n, typed.get(n, exp.null())).as_(n, quoted=True) for n in names))
 
 
 def audience_rows(origin: exp.Table, names: Sequence[str], **more: exp.Expr) -> exp.Select:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.audience import Action, Source
 from airflow_kinesis_audience.counting import add_up
-from airflow_kinesis_audience.dialects import data_type
 from airflow_kinesis_audience.diff import select_audience_rows, select_changes
 from airflow_kinesis_audience.guards import AudienceCounts, Breach, Guards, find_invalid_rows
+from airflow_kinesis_audience.kinds import data_type
 from airflow_kinesis_audience.layout import Layout, describe_differences, layout_of
 from airflow_kinesis_audience.membership import AUDIENCE, MEMBER, Tables, select_base
 from airflow_kinesis_audience.overview import read_entries

@@ -136,9 +136,10 @@ def _of_touched(tables: Tables) -> exp.Select:
     if needed:
         known = with_expressions(known, [(n, q, None) for n, q in needed])
     return (
-        exp.select(exp.Column(this=exp.Star(), table=exp.to_identifier("known", quoted=True)))
-        .from_(known.subquery("known", copy=False))
-        .join(table(None, "touched"), on=column("user_id", "known").eq(column("user_id", "touched")))
+        # Not "known", which the outermost query calls a column: ClickHouse sees it from in here.
+        exp.select(exp.Column(this=exp.Star(), table=exp.to_identifier("everybody", quoted=True)))
+        .from_(known.subquery("everybody", copy=False))
+        .join(table(None, "touched"), on=column("user_id", "everybody").eq(column("user_id", "touched")))
     )
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_audience.audience import Action, Updated
-from airflow_kinesis_audience.dialects import Kind
 from airflow_kinesis_audience.diff import change_columns, numbered
+from airflow_kinesis_audience.kinds import Kind
 from airflow_kinesis_audience.membership import (
     AUDIENCE,
     LEFT,

@@ -13,8 +13,8 @@ import orjson
 
 from airflow_kinesis_audience.audience import Changes, instant_text
 from airflow_kinesis_audience.columns import ArrowColumn
-from airflow_kinesis_audience.dialects import arrow_type
 from airflow_kinesis_audience.diff import select_audience_rows
+from airflow_kinesis_audience.kinds import arrow_type
 from airflow_kinesis_audience.membership import AUDIENCE, with_expressions
 from airflow_kinesis_audience.sql import Warehouse, column, read_value, render, table
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_audience.audience import Source, instant_text
-from airflow_kinesis_audience.dialects import Kind
 from airflow_kinesis_audience.identity import identity_value, is_wrong
+from airflow_kinesis_audience.kinds import Kind
 from airflow_kinesis_audience.membership import (
     MEMBER,
     audience_rows,

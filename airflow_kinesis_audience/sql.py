@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_kinesis_audience.audience import instant_text
-from airflow_kinesis_audience.dialects import Kind
+from airflow_kinesis_audience.kinds import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     import pyarrow as pa
@@ -77,13 +78,35 @@ def render(expression: exp.Expr, dialect: Dialect, *, query: str | None = None) 
         expression = expression.copy()
         for named in expression.find_all(exp.CTE):
             named.set("materialized", None)
-    sql = expression.sql(dialect=dialect.name, identify=True)
+    sql = _write(expression, dialect)
     if query is None:
         return sql
     marker = table(None, SOURCE_PLACEHOLDER).sql(dialect=dialect.name, identify=True)
     before, found, after = sql.partition(marker)
     assert found, "a statement over the source must name it once"  # noqa: S101
     return f"{before}(\n{query}\n){after}"
+
+
+def _write(expression: exp.Expr, dialect: Dialect) -> str:
+    if not dialect.forms:
+        return expression.sql(dialect=dialect.name, identify=True)
+    return str(_writer(dialect.name, tuple(dialect.forms.items()))().generate(expression))
+
+
+@cache
+def _writer(name: str, forms: Sequence[tuple[str, str]]) -> Callable[[], Any]:
+    """Make sqlglot's own writer of a dialect with other forms of some expressions."""
+    from sqlglot import Dialect as Engines
+    from sqlglot import ErrorLevel, exp
+
+    def form(template: str) -> Callable[[Any, exp.Expr], str]:
+        return lambda writer, e: template.format(**{n: writer.sql(e, n) for n in e.args})
+
+    engine = Engines.get_or_raise(name)
+    given = type(engine.generator())
+    own = {**given.TRANSFORMS, **{getattr(exp, written): form(template) for written, template in forms}}
+    writer = type(given.__name__, (given,), {"TRANSFORMS": own})
+    return lambda: writer(dialect=engine, identify=True, unsupported_level=ErrorLevel.IGNORE)
 
 
 def check_query(query: str, dialect: Dialect) -> str:
@@ -173,7 +196,8 @@ def write_table(
 
 def drop_table(warehouse: Warehouse, target: exp.Table) -> None:
     """Drop a table if it is there."""
-    warehouse.drop_table(target.sql(dialect=warehouse.dialect.name, identify=True))
+    dialect = warehouse.dialect
+    warehouse.drop_table(target.sql(dialect=dialect.definitions or dialect.name, identify=True))
 
 
 def write_view(warehouse: Warehouse, target: exp.Table, query: exp.Query, *, replace: bool = True) -> None:

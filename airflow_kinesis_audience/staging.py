@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_audience.dialects import arrow_type
+from airflow_kinesis_audience.kinds import arrow_type
 from airflow_kinesis_audience.sql import column, read_value, render, table
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sqlglot import exp
 
-    from airflow_kinesis_audience.dialects import Kind
+    from airflow_kinesis_audience.kinds import Kind
     from airflow_kinesis_audience.sql import Warehouse
 
 _BATCH_ROWS = 50_000

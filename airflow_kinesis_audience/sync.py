@@ -22,9 +22,16 @@ from airflow_kinesis_audience.guards import (
     Breach,
     Guards,
     Permission,
+    deleted_before,
     find_invalid_rows,
 )
-from airflow_kinesis_audience.layout import Layout, describe_differences, describe_key_differences, layout_of
+from airflow_kinesis_audience.layout import (
+    Layout,
+    describe_differences,
+    describe_key_differences,
+    in_given_letters,
+    layout_of,
+)
 from airflow_kinesis_audience.ledger import Event, Ledger
 from airflow_kinesis_audience.recording import Recorder
 from airflow_kinesis_audience.source import read_source, select_first_base
@@ -115,6 +122,7 @@ class Sync:
         origin = self.warehouse.origin
         query = check_query(self.source.query, origin.dialect)
         types = origin.read_types(query)
+        self.source = in_given_letters(self.source, types, origin.dialect)
         layout = layout_of(self.source, types, origin.dialect, kept_in=self.warehouse.dialect)
         self.ledger.prepare()
         timeline = self.recorder.read()
@@ -241,12 +249,12 @@ class Sync:
         deleted = self.ledger.read_closed_audiences()
         for audience_id in sorted(fresh & deleted.keys()):
             if not reuse_deleted or deleted[audience_id] >= as_of:
-                raise _deleted(f"audience {audience_id!r}", deleted[audience_id], as_of)
+                raise deleted_before(f"audience {audience_id!r}", deleted[audience_id], as_of)
 
     def check_reuse(self, closed: datetime, as_of: datetime, reuse_deleted: bool) -> None:
         """Refuse a sync that was deleted, unless it may begin anew and its end is told."""
         if not reuse_deleted or as_of <= closed:
-            raise _deleted(f"sync {self.ledger.sync_id!r}", closed, as_of)
+            raise deleted_before(f"sync {self.ledger.sync_id!r}", closed, as_of)
         if untold := find_attached(self.ledger.read()):
             raise AudienceDeleted(
                 f"sync {self.ledger.sync_id!r} was deleted, and not told so: {', '.join(untold)}; run the "
@@ -290,10 +298,3 @@ class Sync:
         if len(audiences) <= FEW_AUDIENCES:
             detail["audiences"] = {str(a.audience_id): {n: getattr(a, n) for n in _COUNTED} for a in audiences}
         return detail
-
-
-def _deleted(what: str, deleted_at: datetime, as_of: datetime) -> AudienceDeleted:
-    advice = "give reuse_deleted=True to begin anew under it: consumers then hear of everybody as entering"
-    if as_of <= deleted_at:
-        advice = "and this run speaks for an instant that is not after it, so consumers could not tell which holds"
-    return AudienceDeleted(f"{what} was deleted as of {instant_text(deleted_at)}; {advice}. Nothing was computed")

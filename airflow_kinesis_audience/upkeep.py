@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_audience.audience import instant_text
-from airflow_kinesis_audience.dialects import data_type
+from airflow_kinesis_audience.kinds import data_type
 from airflow_kinesis_audience.ledger import Event
 from airflow_kinesis_audience.membership import Tables, select_base
 from airflow_kinesis_audience.retelling import select_history

@@ -132,6 +132,15 @@ def postgres_server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
+def fakesnow_port() -> Iterator[int]:
+    """Start fakesnow, Snowflake's stand-in; gives its port on 127.0.0.1."""
+    from tests.engines.snowflake import running_fakesnow
+
+    with running_fakesnow() as port:
+        yield port
+
+
+@pytest.fixture(scope="session")
 def postgres_dsn(postgres_server: Server) -> str:
     """URI of the server's own database, one for all tests: leave nothing in it."""
     return postgres_server.dsn()

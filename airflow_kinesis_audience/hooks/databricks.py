@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 class DatabricksWarehouse(SparkWarehouse):
     """Databricks SQL; rows come out as Arrow."""
 
+    @staticmethod
+    def connector(conn_id: str, hook: Any) -> Callable[[], Any]:
+        """Give what opens a connection: the hook that Airflow has for the type speaks of jobs, not SQL.
+
+        A hook for each, since one gives the same connection again after it was closed.
+        """
+        from airflow.providers.databricks.hooks.databricks_sql import DatabricksSqlHook
+
+        return lambda: DatabricksSqlHook(databricks_conn_id=conn_id).get_conn()
+
     def read_batches(self, sql: str, schema: pa.Schema, *, rows: int) -> Iterator[pa.RecordBatch]:
         """Read a large result in Arrow batches."""
         with self._cursor() as cursor:
@@ -48,13 +58,3 @@ class DatabricksWarehouse(SparkWarehouse):
             f"Databricks is not available ({type(error).__name__}); check host, http_path and token of the "
             "connection, and whether the SQL warehouse runs"
         )
-
-
-def open_with(conn_id: str) -> Callable[[], Any]:
-    """Give what opens a connection: the hook that Airflow has for the type speaks of jobs, not SQL.
-
-    A hook for each, since one gives the same connection again after it was closed.
-    """
-    from airflow.providers.databricks.hooks.databricks_sql import DatabricksSqlHook
-
-    return lambda: DatabricksSqlHook(databricks_conn_id=conn_id).get_conn()

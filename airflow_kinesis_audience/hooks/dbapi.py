@@ -36,6 +36,14 @@ class SqlWarehouse:
         self._idle: list[Any] = []
         self.dialect = dialect
 
+    @staticmethod
+    def connector(conn_id: str, hook: Any) -> Callable[[], Any]:
+        """Give what opens a connection through Airflow's hook.
+
+        :raises ValueError: if nothing can be kept where the connection leads; a retry does not help.
+        """
+        return hook.get_conn  # type: ignore[no-any-return]
+
     def __enter__(self) -> SqlWarehouse:
         return self
 
@@ -98,14 +106,10 @@ class SqlWarehouse:
 
     def read_batches(self, sql: str, schema: pa.Schema, *, rows: int) -> Iterator[pa.RecordBatch]:
         """Read a large result in batches of at most ``rows`` rows; the client never holds it whole."""
-        import pyarrow as pa
-
         with self._cursor() as cursor:
             self._run(cursor, sql, ())
             while fetched := cursor.fetchmany(rows):
-                columns = zip(*fetched, strict=True)
-                arrays = [pa.array(c, type=f.type) for c, f in zip(columns, schema, strict=True)]
-                yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+                yield arrow_batch(fetched, schema)
 
     def _open(self) -> Any:
         raise NotImplementedError
@@ -153,6 +157,15 @@ class SqlWarehouse:
             cursor.execute(sql, list(parameters))
         else:
             cursor.execute(sql)
+
+
+def arrow_batch(fetched: Sequence[Sequence[Any]], schema: pa.Schema) -> pa.RecordBatch:
+    """Make a batch of rows that a driver gave, in the given types."""
+    import pyarrow as pa
+
+    columns = zip(*fetched, strict=True)
+    arrays = [pa.array(c, type=f.type) for c, f in zip(columns, schema, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def as_frame(batch: pa.RecordBatch) -> pd.DataFrame:

@@ -28,6 +28,11 @@ class DuckDbWarehouse(SqlWarehouse):
 
     placeholder = "?"
 
+    @staticmethod
+    def connector(conn_id: str, hook: Any) -> Callable[[], Any]:
+        """Give what opens the file, within bounds."""
+        return within_bounds(conn_id, hook)
+
     def read_types(self, query: str) -> dict[str, str]:
         """Read the query's column names and type names."""
         described = self.read_rows(f"DESCRIBE SELECT * FROM (\n{query}\n) AS given")  # noqa: S608

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_kinesis_audience.dialects import DIALECTS
-from airflow_kinesis_audience.hooks.databricks import DatabricksWarehouse, open_with
-from airflow_kinesis_audience.hooks.duckdb import DuckDbWarehouse, within_bounds
+from airflow_kinesis_audience.hooks.bigquery import BigQueryWarehouse
+from airflow_kinesis_audience.hooks.clickhouse import ClickHouseWarehouse
+from airflow_kinesis_audience.hooks.databricks import DatabricksWarehouse
+from airflow_kinesis_audience.hooks.duckdb import DuckDbWarehouse
 from airflow_kinesis_audience.hooks.mysql import MySqlWarehouse
 from airflow_kinesis_audience.hooks.postgres import PostgresWarehouse
+from airflow_kinesis_audience.hooks.redshift import RedshiftWarehouse
+from airflow_kinesis_audience.hooks.snowflake import SnowflakeWarehouse
 from airflow_kinesis_audience.hooks.spark import SparkWarehouse
+from airflow_kinesis_audience.hooks.trino import AthenaWarehouse, TrinoWarehouse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
 
 _DOORS: dict[str, type[SqlWarehouse]] = {
+    "athena": AthenaWarehouse,
+    "clickhouse": ClickHouseWarehouse,
     "duckdb": DuckDbWarehouse,
-    "postgres": PostgresWarehouse,
-    "mysql": MySqlWarehouse,
-    "hiveserver2": SparkWarehouse,
+    "gcpbigquery": BigQueryWarehouse,
     "databricks": DatabricksWarehouse,
+    "hiveserver2": SparkWarehouse,
+    "mysql": MySqlWarehouse,
+    "postgres": PostgresWarehouse,
+    "redshift": RedshiftWarehouse,
+    "snowflake": SnowflakeWarehouse,
+    "trino": TrinoWarehouse,
 }
+"""By the connection type of Airflow's hook."""
+
+_EXTRAS = {"gcpbigquery": "bigquery"}
+"""By connection type, what pip calls its packages where that is another word."""
 
 
 def open_warehouse(conn_id: str) -> SqlWarehouse:
@@ -44,16 +57,20 @@ def open_warehouse(conn_id: str) -> SqlWarehouse:
     kind = connection.conn_type
     if kind not in _DOORS:
         raise ValueError(f"warehouse connection {conn_id!r} is of type {kind}; supported are {', '.join(_DOORS)}")
-    connect: Callable[[], Any]
+    door = door_of(kind)
     try:
-        if kind == "databricks":
-            connect = open_with(conn_id)
-        else:
-            hook = BaseHook.get_hook(conn_id)
-            connect = within_bounds(conn_id, hook) if kind == "duckdb" else hook.get_conn
+        connect = door.connector(conn_id, BaseHook.get_hook(conn_id))
     except (AirflowException, ImportError):
         raise ValueError(
             f"warehouse connection {conn_id!r} is of type {kind}, whose hook is not installed here; "
-            f"pip install airflow-kinesis-audience[{kind}]"
+            f"pip install airflow-kinesis-audience[{_EXTRAS.get(kind, kind)}]"
         ) from None
-    return _DOORS[kind](connect, DIALECTS[kind])
+    return door(connect, DIALECTS[kind])
+
+
+def door_of(kind: str) -> type[SqlWarehouse]:
+    """Give the door to an engine.
+
+    :param kind: the connection type of Airflow's hook.
+    """
+    return _DOORS[kind]

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from airflow_kinesis_audience import sync as sync_module
 from airflow_kinesis_audience.audience import Source, instant_text
-from airflow_kinesis_audience.dialects import Kind
 from airflow_kinesis_audience.exceptions import WarehouseRefused
 from airflow_kinesis_audience.guards import Guards
+from airflow_kinesis_audience.kinds import Kind
 from airflow_kinesis_audience.ledger import Ledger
 from airflow_kinesis_audience.sync import Sync, Upkeep
 from tests.warehouses import (

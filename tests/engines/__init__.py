@@ -6,6 +6,7 @@ says so in one sentence, which stands at the end of a test run. A place is an em
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlglot import exp
 
 from airflow_kinesis_audience.ledger import Ledger
 from tests.warehouses import Watched, WatchedRows, fresh_schema, open_duckdb, open_postgres
@@ -31,6 +33,7 @@ class Place:
     :param source: where the author's tables are, by default the same.
     :param open_ledger: opens a ledger of a schema and a sync, over one more connection.
     :param only_defined: how a table's definition writes types that no expression has, by DuckDB's name.
+    :param types: the engine's own names of types that sqlglot makes lesser ones of.
     """
 
     warehouse: SqlWarehouse
@@ -42,6 +45,14 @@ class Place:
         """Give the same ledger, everything of which is watched."""
         rows = WatchedRows(ledger.rows, watched) if self.source is not self.warehouse else None
         return Ledger(watched, ledger.schema, ledger.sync_id, rows)  # type: ignore[arg-type]
+
+    types: Mapping[str, str] = field(default_factory=dict)
+
+    def type_of(self, name: str) -> exp.DataType:
+        """Give a type of the author's table, by DuckDB's name of it."""
+        if name in self.types:
+            return exp.DataType.build(self.types[name], dialect=self.source.dialect.name)
+        return exp.DataType.build(name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +72,7 @@ class Engine:
 
 
 @contextmanager
-def place_of(connect: Callable[[], SqlWarehouse]) -> Iterator[Place]:
+def place_of(connect: Callable[[], SqlWarehouse], types: Mapping[str, str] | None = None) -> Iterator[Place]:
     """Make a place of a warehouse whose connections are opened so."""
     opened: list[SqlWarehouse] = []
 
@@ -74,6 +85,7 @@ def place_of(connect: Callable[[], SqlWarehouse]) -> Iterator[Place]:
         yield Place(
             warehouse=warehouse,
             source=warehouse,
+            types=types or {},
             open_ledger=lambda schema, sync_id: Ledger(open_one(), schema, sync_id),
         )
     finally:
@@ -148,6 +160,32 @@ QUICK = (
 )
 """Tests of the state model that run on slow engines, too, without being asked for."""
 
+
+def _snowflake(request: REQUEST, _: Path) -> Any:
+    from tests.engines.snowflake import fresh_database, open_fakesnow
+
+    port, database = request.getfixturevalue("fakesnow_port"), fresh_database()
+    return place_of(lambda: open_fakesnow(port, database))
+
+
+@contextmanager
+def _redshift(request: REQUEST, _: Path) -> Iterator[Place]:
+    from tests.engines.redshift import open_redshift, relay_to
+
+    dsn, server = request.getfixturevalue("postgres_database"), request.getfixturevalue("postgres_server")
+    with relay_to(server.port) as port, place_of(lambda: open_redshift(port, dsn)) as place:
+        yield place
+
+
+def _clickhouse(_: REQUEST, __: Path) -> Any:
+    from tests.engines.clickhouse import open_clickhouse
+
+    if "clickhouse" not in os.environ.get("AUDIENCE_ENGINES", "").split(","):
+        pytest.skip("ClickHouse is half a gigabyte, so it runs on request: AUDIENCE_ENGINES=clickhouse")
+    types = {"TIMESTAMPTZ": "Nullable(DateTime64(6, 'UTC'))", "DATE": "Nullable(Date32)"}
+    return place_of(open_clickhouse, types)
+
+
 ENGINES: dict[str, Engine] = {
     "duckdb": Engine(title="DuckDB", open_place=_duckdb, lists="[{a}, {b}]"),
     "duckdb without keys": Engine(title="", open_place=_duckdb_without_keys, lists="[{a}, {b}]"),
@@ -155,5 +193,8 @@ ENGINES: dict[str, Engine] = {
     "postgres": Engine(title="PostgreSQL", open_place=_postgres, lists="ARRAY[{a}, {b}]"),
     "mysql": Engine(title="MariaDB", open_place=_mysql),
     "spark": Engine(title="Spark SQL", open_place=_spark, lists="ARRAY({a}, {b})", slow=True),
+    "snowflake": Engine(title="Snowflake (fakesnow)", open_place=_snowflake, slow=True),
+    "redshift": Engine(title="Redshift (its door on PostgreSQL)", open_place=_redshift, slow=True),
+    "clickhouse": Engine(title="ClickHouse (chDB)", open_place=_clickhouse, lists="[{a}, {b}]", slow=True),
 }
 """By a short name. What has no title is no engine of its own, and not in the documentation."""

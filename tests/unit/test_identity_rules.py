@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from airflow_kinesis_audience.audience import AS_IT_IS, IdentityRule, Source, identity_rules
-from airflow_kinesis_audience.dialects import DIALECTS, is_list
+from airflow_kinesis_audience.dialects import DIALECTS
+from airflow_kinesis_audience.kinds import is_list
 from airflow_kinesis_audience.layout import Layout, describe_differences, layout_of
 
 NONE: dict[str, str] = {}

@@ -28,6 +28,7 @@ CORE = (
     "profile",
     "events",
     "dialects",
+    "kinds",
     "sql",
     "layout",
     "event_layout",

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from airflow_kinesis_audience.audience import Source
-from airflow_kinesis_audience.dialects import DIALECTS, Kind
+from airflow_kinesis_audience.dialects import DIALECTS
+from airflow_kinesis_audience.kinds import Kind
 from airflow_kinesis_audience.layout import Layout, describe_differences, describe_key_differences, layout_of
 
 SOURCE = Source(
