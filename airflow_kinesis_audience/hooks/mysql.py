@@ -40,12 +40,13 @@ _SLOW_READER_SECONDS = 3600
 
 _DENIED = {1044, 1142, 1143, 1227, 1370, 1410}
 _TEMPORARY = {
-    *(3, 1021, 1037, 1038, 1040, 1041, 1045, 1047, 1053, 1077, 1114, 1129, 1130, 1135, 1152, 1158, 1159, 1160),
+    *range(1, 200),
+    *(1021, 1037, 1038, 1040, 1041, 1045, 1047, 1053, 1077, 1114, 1129, 1130, 1135, 1152, 1158, 1159, 1160),
     *(1161, 1180, 1184, 1203, 1205, 1206, 1213, 1226, 1290, 1317, 1412, 1615, 1637, 1698, 1836, 1927, 1969, 3024),
     *(3572, 4031),
     *range(2000, 2100),
 }
-"""Numbers of errors that are of this moment: the network, the load, a lock, a failover, and the login."""
+"""Numbers of errors that are of this moment: files, network, load, a lock, a failover, and the login."""
 
 _WITHOUT_VALUES = {
     *(1007, 1008, 1046, 1049, 1050, 1051, 1052, 1054, 1055, 1056, 1059, 1060, 1063, 1064, 1066, 1068, 1069, 1071),
@@ -164,7 +165,7 @@ class MySqlWarehouse(SqlWarehouse):
         if number in _DENIED:
             return WarehouseRefused(
                 f"MySQL denies it: {_sentence(error)}. The login needs SELECT on the source, and SELECT, INSERT, "
-                "CREATE, DROP, INDEX, ALTER, CREATE VIEW and SHOW VIEW on the state schema"
+                "CREATE, DROP, INDEX and CREATE VIEW on the state schema"
             )
         if number in _TEMPORARY:
             return WarehouseUnavailable(
