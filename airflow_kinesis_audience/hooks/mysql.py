@@ -95,7 +95,7 @@ _WIRE_TYPES = {
 class MySqlWarehouse(SqlWarehouse):
     """MySQL or MariaDB through mysqlclient."""
 
-    def write_table(self, name: str, query: str, *, sliced_by: str = "") -> None:
+    def write_table(self, name: str, query: str, *, sliced_by: str = "", tells_audiences: bool = False) -> None:
         """Create a table of a query's rows; an id that is too long for a key is refused, and never cut."""
         [(collation,)] = self.read_rows("SELECT @@SESSION.collation_connection")
         keys = ", ".join(
