@@ -6,8 +6,10 @@ from outside, with the engine's own driver; never through what is tested.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +27,8 @@ from tests.airflow.running import Airflow, aws
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from tests.engines.mysql import Server as MariaDb
 
 _numbers = itertools.count()
 
@@ -81,6 +85,32 @@ class Postgres(Warehouse):
                 return []
             cursor.execute(sql)
             return cursor.fetchall() if cursor.description else []
+
+
+@dataclass
+class MySql(Warehouse):
+    """A database of a MariaDB server; what the tests say in the words of two engines is put into its own.
+
+    :param server: whose database it is.
+    """
+
+    server: MariaDb
+    database: str
+
+    def __post_init__(self) -> None:
+        where = {"host": "127.0.0.1", "port": self.server.port, "login": "root", "schema": self.database}
+        self.connection = json.dumps({"conn_type": "mysql", **where})
+
+    def execute(self, sql: str, rows: Sequence[Sequence[Any]] = ()) -> list[tuple[Any, ...]]:
+        sql = re.sub(r"\bVARCHAR\b", "VARCHAR(99)", re.sub(r"\$\d", "%s", sql))
+        with contextlib.closing(self.server.connect(self.database, autocommit=True)) as connection:
+            cursor = connection.cursor()
+            for row in rows:
+                cursor.execute(sql, row)
+            if rows:
+                return []
+            cursor.execute(sql)
+            return list(cursor.fetchall())
 
 
 class Stream:
@@ -143,6 +173,11 @@ def duckdb_warehouse(tmp_path: Path) -> DuckDb:
 @pytest.fixture
 def postgres_warehouse(postgres_database: str) -> Postgres:
     return Postgres(postgres_database)
+
+
+@pytest.fixture
+def mysql_warehouse(mysql_server: MariaDb, mysql_database: str) -> MySql:
+    return MySql(mysql_server, mysql_database)
 
 
 @pytest.fixture(params=["duckdb", "postgres"])

@@ -20,9 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.airflow.canaries import SECRET
+from tests.engines.mysql import DRIVER_HOME
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# The driver of MySQL is beside the environment, if it is there.
+_PATH = os.pathsep.join([str(ROOT), str(DRIVER_HOME)])
 _numbers = itertools.count()
 
 _DAG = """
@@ -118,7 +121,7 @@ class Airflow:
 
     def __init__(self, home: Path, environment: Mapping[str, str] | None = None) -> None:
         self.dags = home / "dags"
-        self._environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "1000", **(environment or {})}
+        self._environment = {**os.environ, "PYTHONPATH": _PATH, "COLUMNS": "1000", **(environment or {})}
 
     def __enter__(self) -> Airflow:
         self._stack = contextlib.ExitStack()

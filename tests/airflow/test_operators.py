@@ -85,6 +85,24 @@ def test_what_is_in_the_warehouse_arrives_on_the_stream(
     assert second["publish"].xcom["delivery"] == delivery
 
 
+def test_a_mysql_connection_of_airflow_is_a_warehouse(
+    airflow: Airflow, mysql_warehouse: Warehouse, stream: Stream
+) -> None:
+    publish = {"stream_name": stream.name, "format_options": {"user_properties": True}}
+    with deployed(airflow, mysql_warehouse.connection, stream.connection, DIFF, publish) as dag:
+        mysql_warehouse.members([ANNA, BORA])
+        first = dag.run(day(1))
+        assert first.state == "success", first.log
+        mysql_warehouse.members([("u2", "bora@x.example", "Berlin"), CEM])
+        second = dag.run(day(2))
+    assert second.state == "success", second.log
+    assert [second["diff"].summary[n] for n in ("entered", "exited", "updated", "members")] == [1, 1, 1, 2]
+    assert mysql_warehouse.newest_edge() == "2026-03-02T00:00:00Z"
+    consumer = heard(stream.records())
+    assert consumer.members("gs72ns") == {"u2", "u3"}
+    assert consumer.properties("gs72ns", "u2") == {"city": "Berlin"}
+
+
 def test_templates_are_filled_in_before_anything_is_looked_at(
     airflow: Airflow, duckdb_warehouse: Warehouse, stream: Stream
 ) -> None:

@@ -129,8 +129,9 @@ class Crowd:
             if t in self.place.only_defined
         ]
         if defined:
-            name = f"{name} ({', '.join(defined)})"
-        warehouse.write_table(name, query)
+            warehouse.execute(f"CREATE TABLE {name} ({', '.join(defined)}) AS {query}")
+        else:
+            warehouse.write_table(name, query)
 
     def _row(self, row: Mapping[str, Any]) -> str:
         dialect = self.place.source.dialect

@@ -51,7 +51,7 @@ class Server:
         """Open a connection of the driver."""
         import MySQLdb
 
-        return MySQLdb.connect(host="127.0.0.1", port=self.port, user="root", db=database, **more)
+        return MySQLdb.connect(**{"host": "127.0.0.1", "port": self.port, "user": "root", "db": database, **more})
 
     def open(self, database: str, **more: Any) -> MySqlWarehouse:
         """Open the door to a database."""
@@ -103,7 +103,12 @@ def running_server(programs: tuple[str, str]) -> Iterator[Server]:
     try:
         if account:
             os.chown(home, account["user"], account["group"])
-        options = [f"--datadir={home / 'data'}", "--auth-root-authentication-method=normal", "--skip-test-db"]
+        options = [
+            f"--datadir={home / 'data'}",
+            f"--tmpdir={home}",
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+        ]
         made = subprocess.run(
             [install, "--no-defaults", *options], cwd=home, capture_output=True, text=True, check=False, **account
         )
@@ -134,6 +139,8 @@ def _start(program: str, home: Path, account: dict[str, Any]) -> tuple[subproces
             "datadir": home / "data",
             "bind-address": "127.0.0.1",
             "port": port,
+            # A server that starts clears away what looks like a temporary table there, another server's too.
+            "tmpdir": home,
             "socket": home / "socket",
             "pid-file": home / "pid",
             "innodb-flush-log-at-trx-commit": 0,
