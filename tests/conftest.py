@@ -132,6 +132,15 @@ def postgres_server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
+def bigquery_port() -> Iterator[int]:
+    """Start BigQuery's emulator; gives its port on 127.0.0.1."""
+    from tests.engines.bigquery import running_emulator
+
+    with running_emulator() as port:
+        yield port
+
+
+@pytest.fixture(scope="session")
 def fakesnow_port() -> Iterator[int]:
     """Start fakesnow, Snowflake's stand-in; gives its port on 127.0.0.1."""
     from tests.engines.snowflake import running_fakesnow

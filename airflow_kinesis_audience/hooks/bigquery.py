@@ -10,10 +10,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.exceptions import AudienceError, WarehouseRefused, WarehouseUnavailable
-from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
+from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse, arrow_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    import pyarrow as pa
 
 _WITHOUT_VALUES = re.compile(
     r"(Syntax error|Unrecognized name|Not found|No matching signature|Already Exists)\b.*"
@@ -22,43 +24,47 @@ _WITHOUT_VALUES = re.compile(
 
 
 class BigQueryWarehouse(SqlWarehouse):
-    """BigQuery through google-cloud-bigquery; what is opened is its client."""
+    """BigQuery through google-cloud-bigquery: its client, since its DB-API changes what a statement says."""
+
+    placeholder = "?"
 
     @staticmethod
     def connector(conn_id: str, hook: Any) -> Callable[[], Any]:
         """Give what opens a client; the hook's own DB-API connection binds no values to a statement."""
         return lambda: hook.get_client(project_id=hook.project_id, location=_location(hook))
 
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        """Run a statement that gives no rows, to its end."""
+        self.read_rows(sql, parameters)
+
+    def read_rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Read a small result whole."""
+        with self._translated():
+            return [tuple(row.values()) for row in self._query(sql, parameters).result()]
+
     def read_types(self, query: str) -> dict[str, str]:
         """Read the query's column names and type names by a dry run."""
-        from google.cloud.bigquery import QueryJobConfig
-
-        with self._cursor(), self._translated():
-            job = self._client.query(query, job_config=QueryJobConfig(dry_run=True, use_query_cache=False))
-            return {field.name: _type_name(field) for field in job.schema}
-
-    def close(self) -> None:
-        """Close the connection and its client."""
-        if self._opened is not None:
-            super().close()
-            self._client.close()
-
-    def _open(self) -> Any:
-        from google.cloud.bigquery import dbapi
-
         with self._translated():
-            self._client = self._connect()
-            return dbapi.connect(self._client)
+            return {field.name: _type_name(field) for field in self._query(query, (), dry_run=True).schema}
 
-    @staticmethod
-    def _run(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
-        # Without parameters the driver makes one % of two.
-        cursor.execute(sql if parameters else sql.replace("%%", "%%%%"), list(parameters))
+    def read_batches(self, sql: str, schema: pa.Schema, *, rows: int) -> Iterator[pa.RecordBatch]:
+        """Read a large result page by page."""
+        with self._translated():
+            for page in self._query(sql, ()).result(page_size=rows).pages:
+                if fetched := [row.values() for row in page]:
+                    yield arrow_batch(fetched, schema)
+
+    def _query(self, sql: str, parameters: Sequence[Any], *, dry_run: bool = False) -> Any:
+        from google.cloud.bigquery import QueryJobConfig, ScalarQueryParameter
+
+        if self._opened is None:
+            self._opened = self._connect()
+        given = [ScalarQueryParameter(None, "INT64" if isinstance(v, int) else "STRING", v) for v in parameters]
+        config = QueryJobConfig(query_parameters=given, dry_run=dry_run, use_query_cache=False)
+        return self._opened.query(sql, job_config=config)
 
     def _translate(self, error: Exception) -> AudienceError:
-        # The DB-API's error holds that of the request.
-        cause: Any = error.args[0] if error.args and isinstance(error.args[0], Exception) else error
-        code = getattr(cause, "code", None)
+        code = getattr(error, "code", None)
         if code == 403:
             return WarehouseRefused(
                 "BigQuery denies it. The account needs roles/bigquery.jobUser on the project, dataViewer on the "
@@ -66,7 +72,7 @@ class BigQueryWarehouse(SqlWarehouse):
                 "to make that one)"
             )
         if code in (400, 404, 409):
-            found = _WITHOUT_VALUES.search(getattr(cause, "message", ""))
+            found = _WITHOUT_VALUES.search(getattr(error, "message", ""))
             if found:
                 return WarehouseRefused(f"BigQuery cannot run the statement ({code}): {found[0]}")
             return WarehouseRefused(
@@ -78,7 +84,7 @@ class BigQueryWarehouse(SqlWarehouse):
                 "a value that BigQuery gave is beyond what its type can be read as; it is not shown here"
             )
         return WarehouseUnavailable(
-            f"BigQuery is not available ({type(cause).__name__}); check project, location, account and quotas"
+            f"BigQuery is not available ({type(error).__name__}); check project, location, account and quotas"
         )
 
 

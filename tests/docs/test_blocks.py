@@ -38,6 +38,10 @@ ELSEWHERE = {
     "docs/start.md:sql:1": "tests/airflow/test_docs_start.py",
     "docs/state.md:sql:0": "tests/airflow/test_docs_start.py",
     "docs/state.md:sql:1": "tests/airflow/test_docs_start.py",
+    "docs/warehouse-cloud.md:sql:0": "tests/docs/test_warehouse_pages.py",
+    "docs/warehouse-cloud.md:sql:1": "tests/docs/test_warehouse_pages.py",
+    "docs/warehouse-snowflake.md:sql:0": "tests/docs/test_warehouse_pages.py",
+    "docs/warehouse-snowflake.md:sql:1": "tests/docs/test_warehouse_pages.py",
 }
 """Blocks that need a warehouse or a stream, and the tests that run them."""
 

@@ -177,6 +177,15 @@ def _redshift(request: REQUEST, _: Path) -> Iterator[Place]:
         yield place
 
 
+def _bigquery(request: REQUEST, _: Path) -> Any:
+    from tests.engines.bigquery import open_bigquery
+
+    if "bigquery" not in os.environ.get("AUDIENCE_ENGINES", "").split(","):
+        pytest.skip("BigQuery's emulator is half a gigabyte, so it runs on request: AUDIENCE_ENGINES=bigquery")
+    port = request.getfixturevalue("bigquery_port")
+    return place_of(lambda: open_bigquery(port))
+
+
 def _clickhouse(_: REQUEST, __: Path) -> Any:
     from tests.engines.clickhouse import open_clickhouse
 
@@ -195,6 +204,7 @@ ENGINES: dict[str, Engine] = {
     "spark": Engine(title="Spark SQL", open_place=_spark, lists="ARRAY({a}, {b})", slow=True),
     "snowflake": Engine(title="Snowflake (fakesnow)", open_place=_snowflake, slow=True),
     "redshift": Engine(title="Redshift (its door on PostgreSQL)", open_place=_redshift, slow=True),
+    "bigquery": Engine(title="", open_place=_bigquery, lists="[{a}, {b}]", slow=True),
     "clickhouse": Engine(title="ClickHouse (chDB)", open_place=_clickhouse, lists="[{a}, {b}]", slow=True),
 }
 """By a short name. What has no title is no engine of its own, and not in the documentation."""
