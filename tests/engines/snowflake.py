@@ -65,7 +65,7 @@ def fresh_database() -> str:
     return f"TEST_{next(_numbers)}"
 
 
-def open_fakesnow(port: int, database: str) -> SnowflakeWarehouse:
+def open_fakesnow(port: int, database: str, *, protocol: str = "http") -> SnowflakeWarehouse:
     """Open the door to a database of the running server."""
     add_packages("snowflake")
     from snowflake.connector import connect
@@ -78,7 +78,8 @@ def open_fakesnow(port: int, database: str) -> SnowflakeWarehouse:
         "password": "test",
         "host": "127.0.0.1",
         "port": port,
-        "protocol": "http",
+        "protocol": protocol,
+        "disable_ocsp_checks": True,
         "database": database,
         "schema": "PUBLIC",
         "session_parameters": SESSION,
