@@ -62,6 +62,7 @@ class Dialect:
     :param table_clause: what follows the name of a new table.
     :param after_write: statements to run on a new table, with ``{table}`` in them.
     :param index_audiences: statements that make what a new table tells of audiences cheap to read, likewise.
+    :param index_ledger: statements that make the few rows of ended syncs cheap to find in a new ledger, likewise.
     :param before_read: a statement without which a session does not see what others have inserted into a table
         since it first read it, likewise.
     :param index_slices: statements that make reading a slice of a new table cheap, likewise, with ``{column}``.
@@ -96,6 +97,7 @@ class Dialect:
     before_read: str = ""
     index_slices: tuple[str, ...] = ()
     index_audiences: tuple[str, ...] = ()
+    index_ledger: tuple[str, ...] = ()
     forms: Mapping[str, str] = field(default_factory=dict)
     definitions: str = ""
     tables_of_queries: bool = False
@@ -143,6 +145,9 @@ DIALECTS: Mapping[str, Dialect] = {
         after_write=("ANALYZE {table}",),
         index_slices=('CREATE INDEX ON {table} ("{column}")',),
         index_audiences=("""CREATE INDEX ON {table} ("audience_id") WHERE "action" = 'audience'""",),
+        index_ledger=(
+            """CREATE INDEX IF NOT EXISTS "ledger_closed" ON {table} ("as_of") WHERE "event" = 'closed'""",
+        ),
         forms={"JSONFormat": "CAST(TO_JSON({this}) AS TEXT)"},
     ),
     # MySQL and MariaDB

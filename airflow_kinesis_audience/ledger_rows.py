@@ -87,6 +87,9 @@ class KeyedRows:
             # Only now: a login that was given a schema may not be allowed to say that there should be one.
             self._warehouse.execute(schema)
             self._warehouse.execute(made)
+        target = table(self._schema, LEDGER_TABLE).sql(dialect=self._warehouse.dialect.name, identify=True)
+        for template in self._warehouse.dialect.index_ledger:
+            self._warehouse.execute(template.format(table=target))
 
     def read(self, known: Mapping[str, int]) -> list[Row]:
         """Read rows; see :class:`LedgerRows`."""

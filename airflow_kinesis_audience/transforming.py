@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_kinesis_audience.audience import Action, Changes
 from airflow_kinesis_audience.columns import ArrowColumn
-from airflow_kinesis_audience.formats import Renderer, load_renderer
+from airflow_kinesis_audience.formats import Renderer, exits_kept_by, load_renderer
 from airflow_kinesis_audience.profile import Profiles
 
 if TYPE_CHECKING:
@@ -182,9 +182,13 @@ def load_transform(path: str) -> Transform:
 def render_as_told(how: Mapping[str, Any], changes: Any, envelope: Envelope) -> Iterator[Message | Oversized]:
     """Render as it was rendered then; nothing, if that was over a function that is another one now.
 
+    Nothing, too, if the format speaks of profiles: changes alone do not say what is in one.
+
     :param how: what the ledger says of it.
     """
     renderer = load_renderer(how["format"], how["options"])
+    if exits_kept_by(renderer) is not None:
+        return
     if "transform" in how:
         path, code = how["transform"]
         try:

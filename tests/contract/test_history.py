@@ -197,3 +197,13 @@ def test_a_table_that_somebodys_view_stands_on_stops_no_run(people):
                 select = f'SELECT * FROM {people.schema}."{name}"'
                 people.warehouse.execute(f'CREATE OR REPLACE VIEW {people.schema}."v_{name[-6:]}" AS {select}')
     assert people.run(5, compaction_share=0.0, keep_history=timedelta(0))["members"] == 15
+
+
+def test_what_was_told_by_profiles_has_no_message_of_one_change(people):
+    delivery = small_delivery(message_format="adobe_profile", options={})
+    open_outbox(people.ledger(), Stream(), delivery).drain(day(0))
+    people.take("u", audience="b")
+    people.run(1)
+    open_outbox(people.ledger(), Stream(), delivery).drain(day(1))
+    [gone] = [h for h in find_user(people.ledger(), "u").changes if h.action == "exited"]
+    assert [(t.message_format, t.state, t.message_id) for t in gone.told] == [("adobe_profile", "delivered", None)]
