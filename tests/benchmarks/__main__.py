@@ -12,6 +12,7 @@ import sys
 BENCHMARKS = {
     "diff": "tests.benchmarks.diff",
     "delivery": "tests.benchmarks.delivery",
+    "large": "tests.benchmarks.large",
     "ledger": "tests.benchmarks.ledger",
     "memory": "tests.benchmarks.memory",
     "spark": "tests.benchmarks.spark",

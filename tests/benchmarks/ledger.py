@@ -33,9 +33,11 @@ def main() -> bool:
     """Measure, print, and tell whether the bound is kept."""
     print(f"A ledger of {SYNCS:,} syncs with {ROWS} rows each, medians of {TIMES}")
     print(f"{'':12}{'first look':>12}{'again':>12}{'deleted ones':>14}  seconds")
-    with tempfile.TemporaryDirectory(prefix="audience-benchmark-") as home:
-        with open_duckdb(Path(home) / "ledger.duckdb", UNBOUNDED) as warehouse:
-            kept = [measure("DuckDB", warehouse)]
+    with (
+        tempfile.TemporaryDirectory(prefix="audience-benchmark-") as home,
+        open_duckdb(Path(home) / "ledger.duckdb", UNBOUNDED) as warehouse,
+    ):
+        kept = [measure("DuckDB", warehouse)]
     programs = find_programs()
     if programs is None:
         print(f"PostgreSQL was not measured: {HOW_TO_INSTALL}")

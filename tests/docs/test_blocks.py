@@ -40,6 +40,8 @@ ELSEWHERE = {
     "docs/state.md:sql:1": "tests/airflow/test_docs_start.py",
     "docs/warehouse-cloud.md:sql:0": "tests/docs/test_warehouse_pages.py",
     "docs/warehouse-cloud.md:sql:1": "tests/docs/test_warehouse_pages.py",
+    "docs/warehouse-mysql.md:sql:0": "tests/docs/test_warehouse_pages.py",
+    "docs/warehouse-mysql.md:sql:1": "tests/docs/test_warehouse_pages.py",
     "docs/warehouse-snowflake.md:sql:0": "tests/docs/test_warehouse_pages.py",
     "docs/warehouse-snowflake.md:sql:1": "tests/docs/test_warehouse_pages.py",
 }
