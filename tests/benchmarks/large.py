@@ -1,6 +1,6 @@
 """Fifty million members through the whole diff, on DuckDB within 2 GB: seconds, memory, and what is on the disk.
 
-The first run writes the membership, the second finds 3 in 100 changed; each in a process of its own. Free are to be
+The first run writes the membership, the second finds 3 in 100 changed; each in a process of its own. It takes
 some 30 GB of disk. ``AUDIENCE_BENCHMARK_LARGE`` sets another number of members.
 """
 

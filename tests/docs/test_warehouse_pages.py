@@ -1,4 +1,4 @@
-"""The SQL on the pages of warehouses: run where the engine is here, and elsewhere read by a parser of its dialect."""
+"""The SQL on the pages of warehouses: run where the engine is here, elsewhere read by a parser of its dialect."""
 
 from __future__ import annotations
 
