@@ -7,7 +7,7 @@ from collections.abc import Generator
 import pytest
 
 from tests.contract.features import OUTCOMES
-from tests.engines import ENGINES, QUICK
+from tests.engines import ENGINES
 from tests.warehouses import duckdb_in_memory, reopen, warehouse
 
 __all__ = ["duckdb_in_memory", "reopen", "warehouse"]
@@ -21,7 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         engine = _engine_of(item)
-        if engine and ENGINES[engine].slow and item.originalname not in QUICK:  # type: ignore[attr-defined]
+        if engine and ENGINES[engine].slow and item.originalname not in ENGINES[engine].quick:  # type: ignore[attr-defined]
             item.add_marker(pytest.mark.slow_engine)
 
 

@@ -25,10 +25,21 @@ from airflow_kinesis_audience.exceptions import (
     WarehouseUnavailable,
 )
 from airflow_kinesis_audience.hooks import spark as door
+from airflow_kinesis_audience.hooks.databricks import DatabricksWarehouse
 from airflow_kinesis_audience.hooks.spark import SparkWarehouse, bound
 from airflow_kinesis_audience.ledger import Event, Ledger
 from airflow_kinesis_audience.sync import Sync
-from tests.warehouses import LET_ALL_THROUGH, DiesAt, Killed, day, fresh_schema, insert_rows, read_changes
+from tests.warehouses import (
+    LET_ALL_THROUGH,
+    DiesAt,
+    Killed,
+    day,
+    fresh_schema,
+    insert_rows,
+    read_changes,
+    read_membership,
+    read_timeline,
+)
 
 NUMBERS = "SELECT id + 1 AS n, CASE WHEN id % 2 = 1 THEN 9007199254740993 END AS big FROM range(0, 25)"
 SCHEMA = pa.schema([("n", pa.int64()), ("big", pa.int64())])
@@ -100,6 +111,33 @@ def test_question_marks_within_texts_and_comments_are_no_parameters():
     )
     with pytest.raises(ValueError, match="argument"):
         bound("SELECT ?", ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("said", "expected", "told"),
+    [
+        (
+            "[CAST_INVALID_INPUT] The value 'secret' cannot be cast. SQLSTATE: 22018",
+            WarehouseRefused,
+            "CAST_INVALID",
+        ),
+        (
+            "[TABLE_OR_VIEW_NOT_FOUND] `marts`.`x` cannot be found. SQLSTATE: 42P01",
+            WarehouseRefused,
+            "`marts`.`x`",
+        ),
+        ("[INSUFFICIENT_PERMISSIONS] No SELECT on marts.x. SQLSTATE: 42501", WarehouseRefused, "needs SELECT on"),
+        ("HTTP 503 from secret.example", WarehouseUnavailable, "whether the SQL warehouse runs"),
+    ],
+)
+def test_an_error_of_databricks_is_told_without_values(said, expected, told):
+    def connect() -> None:
+        raise RuntimeError(said)
+
+    with DatabricksWarehouse(connect, DIALECTS["databricks"]) as warehouse, pytest.raises(expected) as refused:
+        warehouse.read_rows("SELECT 1")
+    assert told in str(refused.value)
+    assert "secret" not in str(refused.value)
 
 
 def test_every_value_is_read_as_it_is_in_the_table(warehouse):
@@ -227,6 +265,7 @@ def test_a_time_without_a_zone_is_refused_with_what_to_write_instead(warehouse, 
     assert list(changes.new_properties["seen"]) == [datetime(2026, 1, 31, 11, tzinfo=UTC)]
 
 
+@pytest.mark.slow_engine
 def test_texts_of_a_collation_that_ignores_case_are_compared_byte_by_byte(warehouse, schema):
     def named(*names: str) -> str:
         rows = ", ".join(f"('{name}', 'x')" for name in names)
@@ -235,6 +274,17 @@ def test_texts_of_a_collation_that_ignores_case_are_compared_byte_by_byte(wareho
     people(warehouse, schema, named("bob", "Bob")).run(day(0))
     summary = people(warehouse, schema, named("BOB", "Bob")).run(day(1))
     assert [summary[n] for n in ("entered", "exited", "updated", "members")] == [1, 1, 0, 2]
+
+
+@pytest.mark.slow_engine
+def test_a_source_that_is_not_deterministic_is_worked_out_once(warehouse, schema):
+    query = "SELECT CAST(id AS STRING) AS uid, CAST(id % 7 AS STRING) AS seen FROM range(400) WHERE RAND() < 0.5"
+    for number in range(2):
+        members = people(warehouse, schema, query).run(day(number))["members"]
+        name = read_timeline(Ledger(warehouse, schema, "s")).edges[-1].table
+        told = f"SELECT source_rows, invalid_rows FROM {schema}.{name} WHERE action = 'audience'"
+        assert warehouse.read_rows(told) == [(members, 0)]
+        assert len(read_membership(Ledger(warehouse, schema, "s"), day(number))) == members
 
 
 def test_a_list_that_has_no_value_or_null_in_it_is_no_identity(warehouse, schema):

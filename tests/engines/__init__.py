@@ -24,6 +24,16 @@ if TYPE_CHECKING:
 
 REQUEST = pytest.FixtureRequest
 
+QUICK = (
+    "test_what_differs_is_found",
+    "test_values_come_out_as_they_are",
+    "test_users_are_told_apart_by_their_bytes",
+    "test_of_two_writers_one_is_refused",
+    "test_a_column_may_hold_several_identities",
+    "test_errors_show_no_value",
+)
+"""Tests of the state model that run on slow engines, too, without being asked for."""
+
 
 @dataclass(kw_only=True)
 class Place:
@@ -69,6 +79,7 @@ class Engine:
     open_place: Callable[[REQUEST, Path], AbstractContextManager[Place]]
     lists: str | None = None
     slow: bool = False
+    quick: tuple[str, ...] = QUICK
 
 
 @contextmanager
@@ -150,15 +161,8 @@ def _spark(request: REQUEST, _: Path) -> Any:
     return place_of(request.getfixturevalue("spark_server").open)
 
 
-QUICK = (
-    "test_what_differs_is_found",
-    "test_values_come_out_as_they_are",
-    "test_users_are_told_apart_by_their_bytes",
-    "test_of_two_writers_one_is_refused",
-    "test_a_column_may_hold_several_identities",
-    "test_errors_show_no_value",
-)
-"""Tests of the state model that run on slow engines, too, without being asked for."""
+def _databricks_on_spark(request: REQUEST, _: Path) -> Any:
+    return place_of(request.getfixturevalue("spark_server").open_as_databricks)
 
 
 def _snowflake(request: REQUEST, _: Path) -> Any:
@@ -201,7 +205,10 @@ ENGINES: dict[str, Engine] = {
     "parquet": Engine(title="Parquet files (`state_path`)", open_place=_parquet, lists="[{a}, {b}]"),
     "postgres": Engine(title="PostgreSQL", open_place=_postgres, lists="ARRAY[{a}, {b}]"),
     "mysql": Engine(title="MariaDB", open_place=_mysql),
-    "spark": Engine(title="Spark SQL", open_place=_spark, lists="ARRAY({a}, {b})", slow=True),
+    "spark": Engine(title="Spark SQL", open_place=_spark, lists="ARRAY({a}, {b})", slow=True, quick=QUICK[1:]),
+    "databricks on spark": Engine(
+        title="", open_place=_databricks_on_spark, lists="ARRAY({a}, {b})", slow=True, quick=QUICK[1:2]
+    ),
     "snowflake": Engine(title="Snowflake (fakesnow)", open_place=_snowflake, slow=True),
     "redshift": Engine(title="Redshift (its door on PostgreSQL)", open_place=_redshift, slow=True),
     "bigquery": Engine(title="", open_place=_bigquery, lists="[{a}, {b}]", slow=True),

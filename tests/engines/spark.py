@@ -18,14 +18,18 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import pyarrow as pa
 from pyhive import hive
+from TCLIService import ttypes
 
 from airflow_kinesis_audience.dialects import DIALECTS
-from airflow_kinesis_audience.hooks.spark import SparkWarehouse
+from airflow_kinesis_audience.hooks.databricks import DatabricksWarehouse
+from airflow_kinesis_audience.hooks.spark import SETTINGS, SparkWarehouse
+from airflow_kinesis_audience.hooks.thrift import ThriftConnection, ThriftCursor
 
 VERSION = os.environ.get("SPARK_VERSION", "4.3.0")
 JAVA = 17
@@ -58,13 +62,64 @@ class Server:
     def open(self) -> SparkWarehouse:
         return SparkWarehouse(self.connect, DIALECTS["hiveserver2"])
 
+    def open_as_databricks(self) -> DatabricksWarehouse:
+        """Open the door to Databricks, with its SQL, before this server: the nearest that runs here."""
+        # A file of Parquet that another session added is not seen without it; Delta has a log for that.
+        dialect = replace(DIALECTS["databricks"], before_read=DIALECTS["hiveserver2"].before_read)
+        return DatabricksWarehouse(lambda: _Connector(self.connect()), dialect)
+
+
+class _Connector(ThriftConnection):
+    """Looks like the connection of Databricks' own connector."""
+
+    def __init__(self, opened: Any) -> None:
+        super().__init__(opened)
+        for setting in SETTINGS:
+            self.cursor().execute(setting)
+
+    def cursor(self) -> _ArrowCursor:
+        return _ArrowCursor(self._opened.client, self._opened.sessionHandle)
+
+
+class _ArrowCursor(ThriftCursor):
+    """Gives rows as Arrow tables of the types that the server tells, as Databricks' connector does."""
+
+    def __enter__(self) -> _ArrowCursor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def execute(self, statement: str) -> None:
+        super().execute(statement)
+        self._fetched: Iterator[list[pa.Array]] | None = None
+
+    def fetchmany_arrow(self, rows: int) -> pa.Table:
+        self._fetched = self._fetched or self.fetch_columns(rows)
+        told = self._client.GetResultSetMetadata(ttypes.TGetResultSetMetadataReq(self._operation)).schema.columns
+        types = [_TYPES.get(c.typeDesc.types[0].primitiveEntry.type) for c in told]
+        names = [c.columnName for c in told]
+        columns = next(self._fetched, [pa.array([], pa.string()) for _ in told])
+        arrays = [c if t is None else c.cast(t.unzoned).cast(t.zoned) for c, t in zip(columns, types, strict=True)]
+        return pa.Table.from_arrays(arrays, names=names)
+
+
+class _Type(NamedTuple):
+    unzoned: pa.DataType
+    zoned: pa.DataType
+
+
+_TYPES = {
+    ttypes.TTypeId.TIMESTAMP_TYPE: _Type(pa.timestamp("us"), pa.timestamp("us", tz="Etc/UTC")),
+    ttypes.TTypeId.DATE_TYPE: _Type(pa.date32(), pa.date32()),
+}
+
 
 def find_java() -> Path | None:
-    """Return the newest Java that Spark runs on, or none."""
-    homes = [Path(os.environ["JAVA_HOME"])] if "JAVA_HOME" in os.environ else []
-    homes += sorted(Path("/usr/lib/jvm").glob("*"), reverse=True)
-    on_path = shutil.which("java")
-    programs = [home / "bin" / "java" for home in homes] + ([Path(on_path)] if on_path else [])
+    """Return a Java that Spark runs on: the one that is set, the one on PATH, or any; or none."""
+    programs = [Path(os.environ["JAVA_HOME"]) / "bin" / "java"] if "JAVA_HOME" in os.environ else []
+    programs += [Path(on_path)] if (on_path := shutil.which("java")) else []
+    programs += sorted(Path("/usr/lib/jvm").glob("*/bin/java"))
     return next((p for p in programs if os.access(p, os.X_OK) and _version(p) >= JAVA), None)
 
 
