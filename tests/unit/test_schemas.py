@@ -120,7 +120,7 @@ def notice_of(message_format: str, kind: Lifecycle = Lifecycle.RESYNC_BEGIN) -> 
 
 
 def goldens() -> Iterator[tuple[str, str]]:
-    for path in sorted(GOLDEN.iterdir()):
+    for path in sorted(p for p in GOLDEN.iterdir() if p.is_file()):
         name = next((n for n in SCHEMAS if path.stem.startswith(n)), "mparticle_audience")
         assert name != "mparticle_audience" or path.stem.startswith("mparticle_member")
         lines = path.read_text().strip().split("\n") if path.suffix == ".ndjson" else [path.read_text()]
