@@ -159,8 +159,8 @@ def test_a_wrong_diff_fails_once_and_says_what_to_do(delivered: Delivered, wrong
 @pytest.mark.parametrize(
     ("connection", "sentence"),
     [
-        ({"conn_type": "http", "host": "example.com"}, "is of type http; supported are duckdb, postgres"),
-        ({"conn_type": "sqlite", "host": "/tmp/x.db"}, "is of type sqlite; supported are duckdb, postgres"),
+        ({"conn_type": "http", "host": "example.com"}, "is of type http; supported are athena, "),
+        ({"conn_type": "sqlite", "host": "/tmp/x.db"}, "is of type sqlite; supported are athena, "),
         ({"conn_type": "duckdb"}, "is a DuckDB in memory, which forgets who was told what; set its host"),
         ({"conn_type": "duckdb", "host": ":memory:"}, "is a DuckDB in memory"),
     ],
