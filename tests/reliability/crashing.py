@@ -25,9 +25,9 @@ from airflow_kinesis_audience import outbox as outbox_module
 from airflow_kinesis_audience import sync as sync_module
 from airflow_kinesis_audience.audience import instant
 from airflow_kinesis_audience.delivery import deliver
+from airflow_kinesis_audience.dialects import DIALECTS
 from airflow_kinesis_audience.hooks.duckdb import DuckDbWarehouse
 from airflow_kinesis_audience.outbox import Outbox
-from airflow_kinesis_audience.sql import DIALECTS
 from airflow_kinesis_audience.upkeep import Upkeep
 from tests.contract.converging import SLICE_ROWS, AtPut, AtStatement, Edits, Moments, WholeLedger, World
 from tests.postgres import HOW_TO_INSTALL, find_programs, running_server

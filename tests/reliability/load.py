@@ -21,11 +21,11 @@ import duckdb
 import orjson
 
 from airflow_kinesis_audience.audience import Source
+from airflow_kinesis_audience.dialects import DIALECTS
 from airflow_kinesis_audience.hooks.duckdb import DuckDbWarehouse
 from airflow_kinesis_audience.ledger import Ledger
 from airflow_kinesis_audience.messages import KINESIS_LIMITS, Outcome, Record, Status
 from airflow_kinesis_audience.outbox import Outbox
-from airflow_kinesis_audience.sql import DIALECTS
 from airflow_kinesis_audience.sync import Sync
 from tests.warehouses import LET_ALL_THROUGH, day, small_delivery
 

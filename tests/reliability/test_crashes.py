@@ -9,8 +9,8 @@ import duckdb
 import pytest
 
 from airflow_kinesis_audience import outbox as outbox_module
+from airflow_kinesis_audience.dialects import DIALECTS
 from airflow_kinesis_audience.hooks.duckdb import DuckDbWarehouse
-from airflow_kinesis_audience.sql import DIALECTS
 from tests.contract.converging import Diverged
 from tests.contract.test_converges import DeliveredFirst
 from tests.reliability.crashing import DAYS, crash_at_every_step
