@@ -23,6 +23,7 @@ with DAG(
     start_date=datetime(1997, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
+    default_args={"retries": 3, "retry_delay": timedelta(minutes=2)},
     doc_md=__doc__,
     tags=["load"],
 ) as load:
