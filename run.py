@@ -105,8 +105,7 @@ def lint(arguments):
 
 def test(arguments):
     style = max(lint([]), make_page("test"))
-    # Two at once, each file by one of them, unless it is said otherwise: much of a test is waiting for a server.
-    tests = run_python(["-m", "pytest", *(arguments or ["-n", "2", "--dist", "loadfile"])])
+    tests = run_python(["-m", "pytest", *arguments])
     if style:
         print("Style, types or the page: see above, before the tests.", file=sys.stderr)
     return tests or style
