@@ -164,7 +164,7 @@ def test_a_task_that_is_mapped_over_a_list_is_planned_one_by_one(
     assert "has these diff tasks: plans.diff[0], plans.diff[1]; name one" in command("plan", str(file), code=1)
     planned = json.loads(command("plan", str(file), "--task", "diff[1]", "--json"))
     assert (planned["sync_id"], planned["members"]) == ("plans.free", 3)
-    file.write_text(MAPPED.format(task="listed = task(lambda: [])()", over="listed"))
+    file.write_text(MAPPED.format(task='listed = task(task_id="listed")(lambda: [])()', over="listed"))
     assert "plans.diff is mapped, but not by expand_kwargs over a list" in command("plan", str(file), code=1)
 
 
