@@ -6,7 +6,7 @@ Pure: nothing here builds a statement or touches a warehouse.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -112,12 +112,8 @@ _TRINO_FORMS = {
 }
 """Digests are of bytes; LISTAGG asks for an order, and ends at one MiB."""
 
-_TRINO_LISTS = ListFunctions(
+_LISTS = ListFunctions(
     transform="TRANSFORM", keep="FILTER", distinct="ARRAY_DISTINCT", sort="ARRAY_SORT", length="CARDINALITY"
-)
-
-_SPARK_LISTS = ListFunctions(
-    transform="TRANSFORM", keep="FILTER", distinct="ARRAY_DISTINCT", sort="ARRAY_SORT", length="SIZE"
 )
 
 DIALECTS: Mapping[str, Dialect] = {
@@ -172,7 +168,7 @@ DIALECTS: Mapping[str, Dialect] = {
     "hiveserver2": Dialect(
         name="spark",
         identifier_bytes=128,
-        list_functions=_SPARK_LISTS,
+        list_functions=replace(_LISTS, length="SIZE"),
         files_rows=True,
         before_read="REFRESH TABLE {table}",
         as_text="CAST({column} AS STRING)",
@@ -181,7 +177,7 @@ DIALECTS: Mapping[str, Dialect] = {
     "databricks": Dialect(
         name="databricks",
         identifier_bytes=255,
-        list_functions=_SPARK_LISTS,
+        list_functions=replace(_LISTS, length="SIZE"),
         files_rows=True,
         # Or a column's name could have no space in it.
         table_clause="TBLPROPERTIES ('delta.columnMapping.mode' = 'name')",
@@ -193,13 +189,7 @@ DIALECTS: Mapping[str, Dialect] = {
     "snowflake": Dialect(
         name="snowflake",
         identifier_bytes=255,
-        list_functions=ListFunctions(
-            transform="TRANSFORM",
-            keep="FILTER",
-            distinct="ARRAY_DISTINCT",
-            sort="ARRAY_SORT",
-            length="ARRAY_SIZE",
-        ),
+        list_functions=replace(_LISTS, length="ARRAY_SIZE"),
         own_letters=True,
         as_instant="CONVERT_TIMEZONE('UTC', 'UTC', {column})::TIMESTAMP_TZ",
     ),
@@ -223,7 +213,7 @@ DIALECTS: Mapping[str, Dialect] = {
     "trino": Dialect(
         name="trino",
         identifier_bytes=127,
-        list_functions=_TRINO_LISTS,
+        list_functions=_LISTS,
         forms=_TRINO_FORMS,
         own_letters=True,
         as_instant="with_timezone({column}, 'UTC')",
@@ -231,7 +221,7 @@ DIALECTS: Mapping[str, Dialect] = {
     "athena": Dialect(
         name="trino",
         identifier_bytes=127,
-        list_functions=_TRINO_LISTS,
+        list_functions=_LISTS,
         forms=_TRINO_FORMS,
         own_letters=True,
         definitions="hive",
