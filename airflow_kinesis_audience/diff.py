@@ -97,16 +97,18 @@ def select_counts(schema: str, name: str) -> exp.Query:
     )
 
 
-def select_found(schema: str, name: str) -> exp.Query:
+def select_found(schema: str, name: str, *more: exp.Expr) -> exp.Query:
     """Build the counts and what is told of audiences in one reading of a table.
 
-    Columns: audience_id, action, rows, distinct users; and where the action is ``audience``: audience_name,
-    source_rows, invalid_rows, wrong_identities.
+    :param more: further measures of an action's rows.
+
+    Columns: audience_id, action, rows, distinct users; where the action is ``audience`` also audience_name,
+    source_rows, invalid_rows, wrong_identities; and those.
     """
     from sqlglot import exp
 
     told = (exp.Max(this=column(n)) for n in AUDIENCE_COLUMNS)
-    query = select_counts(schema, name).select(*told)
+    query = select_counts(schema, name).select(*told, *more)
     query.set("where", None)
     return query
 

@@ -58,8 +58,7 @@ class FoldedRows(ClaimedRows):
 
     def create(self) -> None:
         """Create the schema and the first table; see :class:`LedgerRows`."""
-        for statement in self._definitions(name := _table_name(0)):
-            self._warehouse.execute(statement)
+        self._create_table(name := _table_name(0))
         if not self._point_to(0, name, 0):
             drop_table(self._warehouse, table(self._schema, name))
 

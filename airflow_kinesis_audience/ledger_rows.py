@@ -79,17 +79,13 @@ class KeyedRows:
         self._sync_id = sync_id
 
     def create(self) -> None:
-        """Create schema and table where they are missing."""
-        schema, made = self._definitions()
-        try:
-            self._warehouse.execute(made)
-        except AudienceError:
-            # Only now: a login that was given a schema may not be allowed to say that there should be one.
-            self._warehouse.execute(schema)
-            self._warehouse.execute(made)
+        """Create schema and table where they are missing; see :class:`LedgerRows`."""
+        self._create_table(LEDGER_TABLE)
         target = table(self._schema, LEDGER_TABLE).sql(dialect=self._warehouse.dialect.name, identify=True)
-        for template in self._warehouse.dialect.index_ledger:
-            self._warehouse.execute(template.format(table=target))
+        # A ledger without its index is slow and right; another run may be making it at this moment.
+        with contextlib.suppress(AudienceError):
+            for template in self._warehouse.dialect.index_ledger:
+                self._warehouse.execute(template.format(table=target))
 
     def read(self, known: Mapping[str, int]) -> list[Row]:
         """Read rows; see :class:`LedgerRows`."""
@@ -159,7 +155,16 @@ class KeyedRows:
         query = exp.select(*map(column, Row._fields)).from_(self._table()).where(*where)
         return next(iter(self._read(query)), None)
 
-    def _definitions(self, name: str = LEDGER_TABLE) -> list[str]:
+    def _create_table(self, name: str) -> None:
+        schema, made = self._definitions(name)
+        try:
+            self._warehouse.execute(made)
+        except AudienceError:
+            # Only now: a login that was given a schema may not be allowed to say that there should be one.
+            self._warehouse.execute(schema)
+            self._warehouse.execute(made)
+
+    def _definitions(self, name: str) -> list[str]:
         from sqlglot import exp
 
         dialect = self._warehouse.dialect

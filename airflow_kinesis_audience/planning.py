@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.audience import Action, Source
+from airflow_kinesis_audience.baseline import ask, check_audiences, check_mapping, find_baseline
 from airflow_kinesis_audience.counting import add_up
 from airflow_kinesis_audience.diff import select_audience_rows, select_changes
 from airflow_kinesis_audience.guards import AudienceCounts, Breach, Guards, find_invalid_rows
 from airflow_kinesis_audience.kinds import data_type
-from airflow_kinesis_audience.layout import Layout, describe_differences, layout_of
 from airflow_kinesis_audience.membership import AUDIENCE, MEMBER, Tables, select_base
 from airflow_kinesis_audience.overview import read_entries
 from airflow_kinesis_audience.source import read_source, select_first_base
-from airflow_kinesis_audience.sql import check_query, column, render, table, text
+from airflow_kinesis_audience.sql import column, render, table, text
 from airflow_kinesis_audience.sync import Sync
 from airflow_kinesis_audience.timeline import Edge, Timeline
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from sqlglot import exp
 
+    from airflow_kinesis_audience.layout import Layout
     from airflow_kinesis_audience.ledger import Ledger
 
 _PLANNED = "planned"
@@ -105,29 +106,20 @@ def make_plan(
     :raises SchemaChanged: if the key is not the one of the published membership.
     :raises AudienceDeleted: if the sync or an audience of it was deleted.
     """
-    sync, origin = Sync(ledger, source, guards=guards), ledger.warehouse.origin
-    query = check_query(source.query, origin.dialect)
-    types = origin.read_types(query)
-    layout = layout_of(source, types, origin.dialect, kept_in=ledger.warehouse.dialect)
-    timeline, previous, stopped = Timeline.from_entries(read_entries(ledger)), None, list[Breach]()
-    if timeline.closed is not None:
-        sync.check_reuse(timeline.closed, as_of, reuse_deleted)
-    elif (there := timeline.find_settled(as_of)) is not None:
+    sync, asked = Sync(ledger, source, guards=guards), ask(ledger.warehouse, source)
+    timeline = Timeline.from_entries(read_entries(ledger))
+    if timeline.closed is None and (there := timeline.find_settled(as_of)) is not None:
         found = there.summary(ledger.sync_id)
         return Plan(sync_id=ledger.sync_id, as_of=as_of, previous_as_of=there.previous_as_of, recorded=found)
-    else:
-        previous = next((e for e in reversed(timeline.edges) if e.as_of < as_of), None)
+    baseline = find_baseline(ledger, timeline, asked, as_of, reuse_deleted=reuse_deleted)
+    stopped, previous = check_mapping(baseline, sync.guards, hold=True), baseline.previous
+    read, within = read_source(ledger.warehouse, asked.source, baseline.layout, asked.query)
+    step = _Step(layout=baseline.layout, read=read, query=within, as_of=as_of)
     if previous is not None:
-        stopped = sync.find_schema_changes(previous.layout, layout, hold=True)
-        if describe_differences(previous.layout, layout):
-            layout = layout.retiring(previous.layout, ledger.warehouse.dialect)
-    read, within = read_source(ledger.warehouse, source, layout, query)
-    step = _Step(layout=layout, read=read, query=within, as_of=as_of)
-    if previous is not None:
-        step = _step_from(sync, timeline, previous, step, types if within else layout.kept_types)
+        step = _step_from(sync, timeline, previous, step, asked.kept_types(baseline.layout))
     counts, sample = _select(sync, step, sample_rows)
     if timeline.edges:
-        sync.check_audiences(as_of, counts, reuse_deleted)
+        check_audiences(ledger, as_of, counts, reuse_deleted=reuse_deleted)
     stopped += [] if sync.guards.on_invalid_rows == "drop" else find_invalid_rows(counts)
     return Plan(
         sync_id=ledger.sync_id,

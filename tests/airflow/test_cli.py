@@ -58,9 +58,15 @@ class Commands:
         return ended.stdout
 
 
+@pytest.fixture(autouse=True)
+def as_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set what a command sets for the rest of its process, so that it is gone after the test."""
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
+    monkeypatch.setenv("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
+
+
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], airflow_db: Path) -> Commands:
-    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
     return Commands(monkeypatch, capsys)
 
 

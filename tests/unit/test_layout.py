@@ -47,6 +47,7 @@ CORE = (
     "counting",
     "timeline",
     "standing",
+    "baseline",
     "recording",
     "upkeep",
     "sync",
