@@ -24,7 +24,7 @@ from tests.engines.mysql import DRIVER_HOME
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# The driver of MySQL is beside the environment, once it is built. Python looks no more into a folder that was missing.
+# The driver of MySQL is beside the environment, once it is built; Python never looks again where no folder was.
 DRIVER_HOME.mkdir(exist_ok=True)
 _PATH = os.pathsep.join([str(ROOT), str(DRIVER_HOME)])
 _numbers = itertools.count()
