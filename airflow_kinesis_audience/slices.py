@@ -231,10 +231,12 @@ def columns_of(rows: pa.Table) -> dict[str, ArrowColumn]:
     """Give the columns of a table that was read, by name."""
     import pyarrow as pa
 
-    return {
-        name: ArrowColumn(pa.concat_arrays(found.chunks) if found.num_chunks else pa.array([], found.type))
-        for name, found in zip(rows.column_names, rows.columns, strict=True)
-    }
+    def whole(column: pa.ChunkedArray) -> pa.Array:
+        if column.num_chunks == 1:
+            return column.chunk(0)  # concat_arrays would copy it
+        return pa.concat_arrays([pa.array([], column.type), *column.chunks])
+
+    return {n: ArrowColumn(whole(c)) for n, c in zip(rows.column_names, rows.columns, strict=True)}
 
 
 def slice_of(ahead: exp.Expr, slice_rows: int) -> exp.Expr:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, reduce
 from itertools import compress, pairwise
 from typing import TYPE_CHECKING, ClassVar
 
@@ -17,7 +18,7 @@ import orjson
 
 from airflow_kinesis_audience.audience import Action, Changes, Updated, epoch_seconds
 from airflow_kinesis_audience.columns import find_breaks, find_rows, first_letters, take_rows, value_at
-from airflow_kinesis_audience.formats.values import encode, render_array, require_texts
+from airflow_kinesis_audience.formats.values import encode, find_differing, render_array, require_texts
 from airflow_kinesis_audience.messages import (
     Direction,
     Envelope,
@@ -84,6 +85,43 @@ class _Users:
         return self._text[self._ends[start] + len(b",") : self._ends[stop]]
 
 
+class _RenderedUsers:
+    """All users of a slice, rendered when they are first asked for, by columns: a dict per user costs much more.
+
+    :param names: of the properties that are sent.
+    """
+
+    def __init__(self, changes: Changes, names: Sequence[str]) -> None:
+        self._changes, self._names = changes, names
+        self._ids = render_array("user_id", require_texts("user_id", changes.user_id))
+
+    @cached_property
+    def exiting(self) -> _Users:
+        """Each with the id alone."""
+        return self._join([b"}"])
+
+    @cached_property
+    def entering(self) -> _Users:
+        """Each with id and properties."""
+        pieces: list[bytes | pa.Array] = []
+        before = b',"user_properties":{'
+        for name in self._names:
+            pieces += [
+                before + orjson.dumps(name) + b":",
+                render_array(f"property {name}", self._changes.new_properties[name]),
+            ]
+            before = b","
+        return self._join([*pieces, b"}}"]) if pieces else self.exiting
+
+    def _join(self, pieces: list[bytes | pa.Array]) -> _Users:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        whole = [_USER, self._ids, *pieces, b""]
+        typed = (pa.scalar(p, pa.large_binary()) if isinstance(p, bytes) else p for p in whole)
+        return _Users(pc.binary_join_element_wise(*typed))
+
+
 @dataclass(frozen=True, kw_only=True)
 class AmplitudeCohort:
     """Render changes as Amplitude's cohort messages.
@@ -120,14 +158,14 @@ class AmplitudeCohort:
         names = self._names(changes)
         if not len(changes):
             return
-        entering, exiting = _render_users(changes, names)
+        users = _RenderedUsers(changes, names)
         for run in _find_runs(changes, envelope.partitions):
             rows: Sequence[int] = run.rows
             if run.action is Action.UPDATED:
                 rows = self._telling(changes, run.rows, names)
             if rows:
-                users = exiting if run.direction is Direction.EXIT else entering
-                yield from self._render_run(changes, envelope, users, run, rows)
+                told = users.exiting if run.direction is Direction.EXIT else users.entering
+                yield from self._render_run(changes, envelope, told, run, rows)
 
     def render_notice(self, notice: Notice, envelope: Envelope) -> Message:
         """Render what happens to a whole cohort: a message that moves no user, with a key of its own.
@@ -168,15 +206,12 @@ class AmplitudeCohort:
             return asked
         import pyarrow.compute as pc
 
-        differs = None
-        for name in names:
-            new, old = (
-                render_array(f"property {name}", take_rows(column, asked))
-                for column in (changes.new_properties[name], changes.old_properties[name])
-            )
-            found = pc.not_equal(new, old)
-            differs = found if differs is None else pc.or_(differs, found)
-        return list(compress(asked, differs.to_pylist())) if differs is not None else []
+        sides = (changes.new_properties, changes.old_properties)
+        differing = (
+            find_differing(f"property {n}", *(take_rows(side[n], asked) for side in sides)) for n in names
+        )
+        differs = reduce(pc.or_, differing)
+        return list(compress(asked, differs.to_pylist()))
 
     def _render_run(
         self, changes: Changes, envelope: Envelope, users: _Users, run: _Run, rows: Sequence[int]
@@ -220,29 +255,6 @@ def _find_runs(changes: Changes, partitions: int) -> Iterator[_Run]:
     for start, stop in pairwise((*sorted(starts), len(changes))):
         action = Action(value_at(changes.action, start))
         yield _Run(value_at(changes.audience_id, start), action, range(start, stop))
-
-
-def _render_users(changes: Changes, names: Sequence[str]) -> tuple[_Users, _Users]:
-    """Render the users as they enter and as they exit, by columns: a dict per user would cost much more."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    ids = render_array("user_id", require_texts("user_id", changes.user_id))
-    entering: list[bytes | pa.Array] = [_USER, ids]
-    before = b',"user_properties":{'
-    for name in names:
-        entering += [
-            before + orjson.dumps(name) + b":",
-            render_array(f"property {name}", changes.new_properties[name]),
-        ]
-        before = b","
-
-    def join(pieces: list[bytes | pa.Array]) -> _Users:
-        whole = [pa.scalar(p, pa.large_binary()) if isinstance(p, bytes) else p for p in (*pieces, b"")]
-        return _Users(pc.binary_join_element_wise(*whole))
-
-    alone = join([_USER, ids, b"}"])
-    return join([*entering, b"}}"]) if names else alone, alone
 
 
 def _head(changes: Changes, envelope: Envelope, run: _Run, first_row: int) -> bytes:

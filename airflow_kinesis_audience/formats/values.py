@@ -90,6 +90,25 @@ def render_array(name: str, column: Sequence[Any]) -> pa.Array:
     return pc.fill_null(found, b"null") if found.null_count else found
 
 
+def find_differing(name: str, one: Sequence[Any], other: Sequence[Any]) -> pa.Array:
+    """Tell of each row whether its two values are rendered differently; two that are NULL are the same."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not (isinstance(one, ArrowColumn) and isinstance(other, ArrowColumn) and _equal_as_rendered(one, other)):
+        return pc.not_equal(render_array(name, one), render_array(name, other))
+    differs = pc.fill_null(pc.not_equal(one.array, other.array), pa.scalar(value=False))
+    return pc.or_(differs, pc.xor(one.array.is_null(), other.array.is_null()))
+
+
+def _equal_as_rendered(one: ArrowColumn, other: ArrowColumn) -> bool:
+    """Tell whether values are the same in JSON just where they are in Arrow: of floats they need not be."""
+    import pyarrow as pa
+
+    exact = (pa.types.is_string, pa.types.is_integer, pa.types.is_boolean, pa.types.is_date)
+    return one.array.type == other.array.type and any(holds(one.array.type) for holds in exact)
+
+
 def _render_plain(array: pa.Array) -> pa.Array | None:
     """Render what is the same in JSON as in Arrow's own text; none if a value of it is not."""
     import pyarrow as pa
