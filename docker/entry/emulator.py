@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 from threading import Thread
 
 import boto3
@@ -32,5 +33,7 @@ if __name__ == "__main__":
     if given.stream:
         # It waits for the server, which takes requests once it serves.
         Thread(target=make_stream, args=(f"http://127.0.0.1:{given.port}", given.stream), daemon=True).start()
+    # What a container is ended with means the same as a key that is pressed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         server.serve_forever()

@@ -258,6 +258,8 @@ def _settings(home: Path, database: str, port: int) -> dict[str, str]:
         "DATABASE__SQL_ALCHEMY_CONN": engine,
         "DATABASE__SQL_ALCHEMY_CONN_ASYNC": engine,
         "LOGGING__BASE_LOG_FOLDER": home / "logs",
+        # What a scheduler says is waited for here.
+        "LOGGING__LOGGING_LEVEL": "INFO",
         "API__HOST": "127.0.0.1",
         "API__PORT": port,
         "API__BASE_URL": f"http://127.0.0.1:{port}",

@@ -325,7 +325,7 @@ def test_the_emulator_by_itself_has_the_stream_that_the_start_page_asks_it_for(t
                     found = kinesis.list_streams()["StreamNames"]
                 time.sleep(0.2)
             assert found == ["audience-changes"]
-            process.send_signal(signal.SIGINT)
+            process.terminate()
             assert process.wait(15) == 0
         finally:
             process.kill()
