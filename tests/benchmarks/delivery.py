@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import importlib.util
 import io
 import json
@@ -106,9 +105,6 @@ def main() -> bool:
 def measure(load: Load, url: str) -> Iterator[tuple[str, Measured | None]]:
     """Give each client's medians; one at a time is put less where each request takes long."""
     records = load.records()
-    # They are there before any client begins, so what the collector does with them is no client's time.
-    gc.collect()
-    gc.freeze()
     fit = min(PER_CALL, CALL_BYTES // records[0].size)
     batches = [records[start : start + fit] for start in range(0, len(records), fit)]
     few = batches[: len(batches) // 8] if load.latency_seconds else batches
