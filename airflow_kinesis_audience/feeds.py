@@ -8,13 +8,14 @@ number of tasks, and give the same bytes and ids.
 
 from __future__ import annotations
 
-from collections import Counter
-from functools import lru_cache
+from collections import Counter, deque
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -27,7 +28,7 @@ _CELL_RECORDS = 2**32
 """Numbers that a cell has for its records, far more than it needs."""
 
 _KEPT_SLICES = 4
-"""Slices that several feeds have rows in are read once, as long as the feeds keep up with each other."""
+"""The last slices are kept beside those that are being rendered: feeds have rows in the same ones."""
 
 _ROWS_AT_ONCE = 2_000
 """Rows that a format gets at once, if it makes a message of each."""
@@ -82,8 +83,19 @@ def lay_out(
     return laid
 
 
+@dataclass(frozen=True, eq=False)
+class _Sorted:
+    """A slice with the rows of each feed side by side, in their order.
+
+    :param ends: where those of each feed end.
+    """
+
+    rows: pa.Table
+    ends: Sequence[int]
+
+
 class CellReader:
-    """Reads cells, and keeps the last few slices, in which other feeds may have rows.
+    """Reads cells; a slice that others are being rendered of, or were just now, is not read again.
 
     :param reader: of what is sent.
     :param apart: the format makes a message of every row, so that a cell may be rendered in parts.
@@ -92,35 +104,33 @@ class CellReader:
     def __init__(self, reader: Reader, *, partitions: int, apart: bool) -> None:
         self._reader = reader
         self._feeds = count_feeds(partitions)
-        self._read = lru_cache(_KEPT_SLICES)(self._read_by_feed)
         self._apart = apart
+        self._in_use: WeakValueDictionary[int, _Sorted] = WeakValueDictionary()
+        self._last: deque[_Sorted] = deque(maxlen=_KEPT_SLICES)
 
     def read(self, cell: Cell) -> Iterator[Any]:
         """Read what a format is to render, in the order of the change set."""
-        table = self._rows(cell)
-        rows = _ROWS_AT_ONCE if self._apart else max(1, table.num_rows)
-        for start in range(0, table.num_rows, rows):
-            yield self._reader.make(table.slice(start, rows))
+        found = self._in_use.get(cell.slice) or self._read_sorted(cell.slice)
+        self._in_use[cell.slice] = found
+        self._last.append(found)
+        start, end = found.ends[cell.feed - 1] if cell.feed else 0, found.ends[cell.feed]
+        rows = _ROWS_AT_ONCE if self._apart else max(1, end - start)
+        for first in range(start, end, rows):
+            yield self._reader.make(found.rows.slice(first, min(rows, end - first)))
 
-    def _rows(self, cell: Cell) -> pa.Table:
-        rows, ends = self._read(cell.slice)
-        start = ends[cell.feed - 1] if cell.feed else 0
-        return rows.slice(start, ends[cell.feed] - start)
-
-    def _read_by_feed(self, number: int) -> tuple[pa.Table, list[int]]:
-        """Read a slice with the rows of each feed side by side, in their order, and where those of each end."""
+    def _read_sorted(self, number: int) -> _Sorted:
         import pyarrow as pa
         import pyarrow.compute as pc
 
         rows = self._reader.read(number)
         if self._feeds == 1:
-            return rows, [rows.num_rows]
+            return _Sorted(rows, [rows.num_rows])
         digits = pc.utf8_slice_codeunits(rows["bucket"], 0, 1)
         names = pa.array(f"{digit:x}" for digit in range(MOST_FEEDS))
         feeds = pc.divide(pc.index_in(digits, value_set=names), MOST_FEEDS // self._feeds)
         found = {one["values"]: one["counts"] for one in pc.value_counts(feeds).to_pylist()}
         ends = list(accumulate(found.get(feed, 0) for feed in range(self._feeds)))
         if pc.all(pc.greater_equal(feeds[1:], feeds[:-1])).as_py():
-            return rows, ends  # as in all slices that hold one audience's entries, or exits, alone
+            return _Sorted(rows, ends)  # as in all slices that hold one audience's entries, or exits, alone
         # Sorting keeps the order of equals.
-        return rows.take(pc.sort_indices(feeds)).combine_chunks(), ends
+        return _Sorted(rows.take(pc.sort_indices(feeds)).combine_chunks(), ends)
