@@ -209,8 +209,7 @@ class _Delivery:
         tally.messages_delivered += sum([record.messages for record in records])
         tally.bytes_delivered += sum([held[2] for held in taken])
         self._settled.add_all(ordinals)
-        if self._failed:
-            self._failed.difference_update(ordinals)
+        self._failed.difference_update(ordinals)
         self._quiet_seconds = 0.0
         others = self._window.remove(taken)
         if self._troubles:

@@ -10,10 +10,9 @@ what is counted once goes with it as a plain tuple.
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, islice
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_kinesis_audience.pacing import Held, Pacing
@@ -146,13 +145,13 @@ class Window:
         records, size = self.pacing.room()
         most_records = min(records + len(taken), limits.records_per_request)
         most_bytes = min(size + filled, limits.request_bytes)
-        found = [ready.popleft() for _ in range(min(len(ready), most_records - len(taken)))]
-        ends = list(accumulate((held[2] for held in found), initial=filled))
-        fitting = max(bisect_right(ends, most_bytes) - 1, bool(found) and not taken)
-        ready.extendleft(reversed(found[fitting:]))
-        taken += found[:fitting]
-        self._ready_bytes -= ends[fitting] - filled
-        filled = ends[fitting]
+        while ready and len(taken) < most_records:
+            size = ready[0][2]
+            if filled + size > most_bytes and taken:
+                break
+            filled += size
+            self._ready_bytes -= size
+            taken.append(ready.popleft())
         self.pacing.fly(len(taken), filled)
         return Batch(taken, [held[0] for held in taken], filled, now)
 
@@ -183,13 +182,15 @@ class Window:
             _, key, size, feed = held
             feed.records -= 1
             feed.bytes -= size
-            found = lanes.pop(key)
+            found = lanes[key]
             if found is held:
+                del lanes[key]
                 continue
             found.popleft()  # type: ignore[union-attr]
             if found:
-                lanes[key] = found
                 others.append(key)
+            else:
+                del lanes[key]
         return others
 
     def close(self, key: str) -> None:

@@ -24,8 +24,7 @@ from tests.engines.mysql import DRIVER_HOME
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# The driver of MySQL is beside the environment, once it is built; Python never looks again where no folder was.
-DRIVER_HOME.mkdir(exist_ok=True)
+# The driver of MySQL is beside the environment, once it is built.
 _PATH = os.pathsep.join([str(ROOT), str(DRIVER_HOME)])
 _numbers = itertools.count()
 
@@ -125,6 +124,8 @@ class Airflow:
         self._environment = {**os.environ, "PYTHONPATH": _PATH, "COLUMNS": "1000", **(environment or {})}
 
     def __enter__(self) -> Airflow:
+        # Python never looks again where no folder was when it began.
+        DRIVER_HOME.mkdir(exist_ok=True)
         self._stack = contextlib.ExitStack()
         # Opened to append: the process writes at the end, whatever is read here meanwhile.
         folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="audience-output-"))

@@ -230,6 +230,8 @@ class Soak:
     ) -> None:
         self._open, self._destinations, self._found, self._drop = open_warehouse, destinations, found, drop
         self._chance = random.Random(seed)
+        # Who belongs is the same whatever goes wrong, and however many statements it takes.
+        self._edits = random.Random(seed)
         self._own = open_warehouse()
         self.people = People(self._own, many=True)
         self._users = 0
@@ -256,7 +258,7 @@ class Soak:
         with self._reopened() as own:
             self.people.warehouse = own
             for audience in AUDIENCES:
-                chance, known = self._chance, sorted(self.people.members().get(audience, ()))
+                chance, known = self._edits, sorted(self.people.members().get(audience, ()))
                 new = [f"u{self._users + n}" for n in range(chance.randint(3, 15))]
                 self._users += len(new)
                 self.people.put(*new, audience=audience, title=audience, email=f"{number}@example.com")
