@@ -57,11 +57,13 @@ class Baseline:
 
     :param previous: its edge; none where nothing is published, or what was is deleted.
     :param asked: the layout that the mapping asks for.
+    :param differences: from the layout of what is published, a sentence each.
     :param layout: the same, with what it no longer has and destinations were told.
     """
 
     previous: Edge | None
     asked: Layout
+    differences: Sequence[str]
     layout: Layout
 
 
@@ -86,13 +88,14 @@ def find_baseline(
     :raises AudienceDeleted: if the sync was deleted, and may not begin anew.
     """
     previous, layout = None, asked.layout
+    differences: list[str] = []
     if timeline.closed is not None:
         _check_reuse(ledger, timeline.closed, as_of, reuse_deleted=reuse_deleted)
     else:
         previous = next((e for e in reversed(timeline.edges) if e.as_of < as_of), None)
-    if previous is not None and describe_differences(previous.layout, layout):
+    if previous is not None and (differences := describe_differences(previous.layout, layout)):
         layout = layout.retiring(previous.layout, ledger.warehouse.dialect)
-    return Baseline(previous=previous, asked=asked.layout, layout=layout)
+    return Baseline(previous=previous, asked=asked.layout, differences=differences, layout=layout)
 
 
 def check_mapping(
@@ -104,21 +107,20 @@ def check_mapping(
     """
     if baseline.previous is None:
         return []
-    published = baseline.previous.layout
-    if differences := describe_key_differences(published, baseline.asked):
+    if differences := describe_key_differences(baseline.previous.layout, baseline.asked):
         raise SchemaChanged(
             "the key is not the one that the published membership was written with: "
             f"{'; '.join(differences)}. Everybody would exit and enter, so nothing was computed. Rename or "
             "cast the column in the query to what it was, or give the new key a sync_id of its own"
         )
-    differences = describe_differences(published, baseline.asked)
-    if not differences or guards.on_schema_change == "update":
+    if not baseline.differences or guards.on_schema_change == "update":
         return []
-    breach = Breach(None, f"the mapping has changed: {'; '.join(differences)} (on_schema_change is fail)")
+    told = "; ".join(baseline.differences)
+    breach = Breach(None, f"the mapping has changed: {told} (on_schema_change is fail)")
     if not hold and not permission.covers(breach):
         raise SchemaChanged(
             "the mapping is not the one that the published membership was written with: "
-            f"{'; '.join(differences)}. Nothing was computed. Restore the mapping, or say "
+            f"{told}. Nothing was computed. Restore the mapping, or say "
             'on_schema_change="update" to tell destinations of the members whose values are others by it, or '
             "give the new mapping a sync_id of its own"
         )

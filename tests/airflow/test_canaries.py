@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.airflow.canaries import SECRET, assert_unseen, find_planted, plant
+
+if TYPE_CHECKING:
+    from tests.airflow.conftest import DuckDb
 
 
 @pytest.fixture
@@ -31,3 +35,8 @@ def test_a_word_is_found_in_the_output_a_log_and_the_metadata(home: Path) -> Non
     assert not any("a.canary@mail.example" in told for told in found)
     with pytest.raises(AssertionError, match="2 canaries were seen"):
         assert_unseen(home, "nothing")
+
+
+def test_every_email_address_of_a_source_is_searched_for(home: Path, duckdb_warehouse: DuckDb) -> None:
+    duckdb_warehouse.members([("u1", "another.canary@mail.example", "Oslo")])
+    assert len(find_planted(home, "row: another.canary@mail.example")) == 1

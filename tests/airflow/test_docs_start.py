@@ -42,6 +42,12 @@ def execute(dsn: str, statements: str) -> list[tuple[str, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
+def alike(printed: str) -> set[str]:
+    """Give the lines, without what is another in every run."""
+    runs_own = r"\d{4}-\S+Z|[0-9a-f]{8}…|shard \d+|\d+\.\d+ s|, [^,]+ ago|kinesis://\S+"
+    return {re.sub(runs_own, "…", line).strip() for line in printed.splitlines()}
+
+
 def test_a_reader_gets_from_a_table_to_a_stream_by_the_start_page(
     airflow: Airflow,
     shop: str,
@@ -68,12 +74,18 @@ def test_a_reader_gets_from_a_table_to_a_stream_by_the_start_page(
         capsys.readouterr()
         assert main(["plan", str(file)]) == 0
         printed = capsys.readouterr().out.splitlines()
-        [shown] = blocks("text", "docs/start.md")
+        shown, delivered, told_of = blocks("text", "docs/start.md")
         assert printed[0][:11] == shown.text[:11]
         assert printed[1:] == shown.text.splitlines()[1:]
         deployed = Deployed(airflow, file, connections)
         first = deployed.run(day(1))
         assert first.state == "success", first.log[-3_000:]
+        [line] = alike(delivered.text)
+        assert any(line in shape for shape in alike(first.log))
+        capsys.readouterr()
+        for command in (["tail", stream.name], ["status"]):
+            assert main(command) == 0
+        assert alike(capsys.readouterr().out.replace(stream.name, "audience-changes")) == alike(told_of.text)
         execute(shop, "UPDATE marts.lapsed SET city = 'Bodø' WHERE user_id = 'u-2'")
         execute(shop, "DELETE FROM marts.lapsed WHERE user_id = 'u-1'")
         second = deployed.run(day(2))
