@@ -7,7 +7,9 @@ identity or a property value. What an author wrote wrong (an argument, a column 
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -124,3 +126,12 @@ class RunSuperseded(AudienceError):
     """The run speaks for an instant that a later run has covered already; there is nothing to compute."""
 
     retry_helps = False
+
+
+def name_failure(error: Exception) -> str:
+    """Name an error of an author's function by kind and place; what it says itself may quote a value.
+
+    :param error: caught where the function is called, so that the function's own line comes second.
+    """
+    places = traceback.extract_tb(error.__traceback__)[1:2]
+    return " ".join([type(error).__name__, *(f"({Path(p.filename).name}, line {p.lineno})" for p in places)])

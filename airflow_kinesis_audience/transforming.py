@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_kinesis_audience.audience import Action, Changes
 from airflow_kinesis_audience.columns import ArrowColumn
+from airflow_kinesis_audience.exceptions import name_failure
 from airflow_kinesis_audience.formats import Renderer, exits_kept_by, load_renderer
 from airflow_kinesis_audience.profile import Profiles
 
@@ -80,7 +81,7 @@ class Transform:
         try:
             made = self.call(given.copy())
         except Exception as error:
-            failure = type(error).__name__
+            failure = name_failure(error)
         if failure:
             # Not chained: what a function says of its failure may quote a value.
             self._refuse(f"failed with {failure}, on values that are not shown here; run it by itself")

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
+from airflow_kinesis_audience.exceptions import AudienceError, name_failure
 from airflow_kinesis_audience.messages import Envelope, Message, Notice
 from airflow_kinesis_audience.oversize import Oversized
 
@@ -63,7 +64,41 @@ def load_renderer(message_format: str, options: Mapping[str, Any]) -> Renderer:
             f"format_options has {', '.join(unknown)}; {message_format} knows {', '.join(accepted) or 'none'}"
         )
     renderer: Renderer = build(**options)
-    return renderer
+    if not callable(renderer):
+        raise ValueError(
+            f"message_format {message_format!r} gives a {type(renderer).__name__}; expected a renderer"
+        )
+    return renderer if message_format in FORMATS else _Foreign(renderer, message_format)
+
+
+class _Foreign:
+    """A renderer that is not of this package; what it has besides, this has.
+
+    :param path: where it was imported from.
+    """
+
+    def __init__(self, renderer: Renderer, path: str) -> None:
+        self._renderer = renderer
+        self._path = path
+
+    def __call__(self, changes: Any, envelope: Envelope) -> Iterator[Message | Oversized]:
+        """Render the changes; of an error that is not ours no more than its kind and place is told."""
+        failure = ""
+        try:
+            yield from self._renderer(changes, envelope)
+        except AudienceError:
+            raise
+        except Exception as error:
+            failure = name_failure(error)
+        if failure:
+            # Not chained: what it says of its failure may quote a value.
+            raise ValueError(
+                f"message_format {self._path} failed with {failure}, on values that are not shown here; run it by "
+                "itself. What was rendered before may have been sent"
+            )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._renderer, name)
 
 
 def exits_kept_by(renderer: Renderer) -> timedelta | None:

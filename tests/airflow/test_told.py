@@ -148,19 +148,44 @@ def test_a_failed_delivery_tells_where_and_why(airflow: Airflow, duckdb_warehous
 
 
 _BROKEN = """
-def broken(**options):
+def failing(**options):
     def render(changes, envelope):
-        raise RuntimeError("said by the author's own code")
+        raise RuntimeError(f"cannot tell {changes.new_identities} of {changes.user_id}")
         yield
     return render
+
+
+class Unfinished:
+    version = 1
+
+    def __call__(self, changes, envelope):
+        return iter(())
+
+    @property
+    def apart(self):
+        raise RuntimeError("said by the author's own code")
 """
 
 
-def test_of_an_error_that_is_not_ours_no_more_than_the_name_is_told(
-    airflow: Airflow, duckdb_warehouse: DuckDb, stream: Stream, monkeypatch: pytest.MonkeyPatch
+def test_what_a_format_of_the_authors_says_of_its_failure_is_seen_nowhere(
+    airflow: Airflow, duckdb_warehouse: DuckDb, stream: Stream
 ) -> None:
     duckdb_warehouse.members([ANNA])
-    publish = {"stream_name": stream.name, "message_format": "broken_format.broken"}
+    publish = {"stream_name": stream.name, "message_format": "broken_format.failing"}
+    beside = {"broken_format.py": _BROKEN}
+    with deployed(airflow, duckdb_warehouse.connection, stream.connection, DIFF, publish, beside=beside) as dag:
+        run = dag.run(day(1))
+    [sentence] = run["publish"].xcom["state"]["sentences"]
+    assert "failing failed with RuntimeError (broken_format.py, line 4), on values that are not shown" in sentence
+    assert "RuntimeError (broken_format.py, line 4)" in run.log
+    assert not any(value in run.log for value in ANNA)
+
+
+def test_of_an_error_that_is_not_ours_no_more_than_the_name_is_told(
+    airflow: Airflow, duckdb_warehouse: DuckDb, stream: Stream
+) -> None:
+    duckdb_warehouse.members([ANNA])
+    publish = {"stream_name": stream.name, "message_format": "broken_format.Unfinished"}
     beside = {"broken_format.py": _BROKEN}
     with deployed(airflow, duckdb_warehouse.connection, stream.connection, DIFF, publish, beside=beside) as dag:
         told = dag.run(day(1))["publish"].xcom["state"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 import pytest
 
 from airflow_kinesis_audience.formats import FORMATS, load_renderer
@@ -19,7 +21,19 @@ class OwnFormat:
 
 
 def any_options(**options):
-    return options
+    return OwnFormat(color=options["whatever"])
+
+
+def failing():
+    def render(changes, envelope):
+        yield "a message"
+        raise KeyError("ada@example.com")
+
+    return render
+
+
+def giving_nothing():
+    return None
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -36,7 +50,21 @@ def test_options_reach_the_format():
 
 def test_a_dotted_path_works_wherever_a_name_does():
     assert load_renderer(f"{__name__}.OwnFormat", {"color": "blue"}).color == "blue"
-    assert load_renderer(f"{__name__}.any_options", {"whatever": 1}) == {"whatever": 1}
+    assert load_renderer(f"{__name__}.any_options", {"whatever": 1}).color == 1
+
+
+def test_of_the_failure_of_a_foreign_format_its_kind_and_place_are_told_and_no_value():
+    rendered = load_renderer(f"{__name__}.failing", {})(None, None)
+    assert next(rendered) == "a message"
+    told = r"failing failed with KeyError \(test_formats.py, line \d+\), on values that are not shown"
+    with pytest.raises(ValueError, match=told) as caught:
+        next(rendered)
+    assert "ada@example.com" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_format_that_gives_no_renderer_is_refused():
+    with pytest.raises(ValueError, match="giving_nothing' gives a NoneType; expected a renderer"):
+        load_renderer(f"{__name__}.giving_nothing", {})
 
 
 @pytest.mark.parametrize(
