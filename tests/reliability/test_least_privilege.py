@@ -96,6 +96,7 @@ def iam() -> Iterator[Iam]:
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    urllib3.request("POST", f"http://{host}:{port}/moto-api/reset")  # of what other tests of this process made
     made = Iam(f"http://{host}:{port}")
     yield made
     made.enforce_after("inf")
