@@ -107,6 +107,8 @@ def test_a_failure_shows_no_value():
 def module(monkeypatch, tmp_path):
     """A module of the author's, whose text a test may change."""
     monkeypatch.syspath_prepend(str(tmp_path))
+    # What Python keeps of a module it tells from its text by second and size, and a test is faster than that.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
     def write(text: str) -> str:
         (tmp_path / "my_audiences.py").write_text(text)
