@@ -128,10 +128,13 @@ class RunSuperseded(AudienceError):
     retry_helps = False
 
 
-def name_failure(error: Exception) -> str:
-    """Name an error of an author's function by kind and place; what it says itself may quote a value.
+def tell_failure(error: Exception) -> str:
+    """Tell of an error of an author's function its kind and place; what it says itself may quote a value.
+
+    Whoever raises it does so outside of the handler, so that it is not chained.
 
     :param error: caught where the function is called, so that the function's own line comes second.
     """
     places = traceback.extract_tb(error.__traceback__)[1:2]
-    return " ".join([type(error).__name__, *(f"({Path(p.filename).name}, line {p.lineno})" for p in places)])
+    named = " ".join([type(error).__name__, *(f"({Path(p.filename).name}, line {p.lineno})" for p in places)])
+    return f"failed with {named}, on values that are not shown here; run it by itself"

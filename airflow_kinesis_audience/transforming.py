@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_kinesis_audience.audience import Action, Changes
 from airflow_kinesis_audience.columns import ArrowColumn
-from airflow_kinesis_audience.exceptions import name_failure
+from airflow_kinesis_audience.exceptions import tell_failure
 from airflow_kinesis_audience.formats import Renderer, exits_kept_by, load_renderer
 from airflow_kinesis_audience.profile import Profiles
 
@@ -81,10 +81,9 @@ class Transform:
         try:
             made = self.call(given.copy())
         except Exception as error:
-            failure = name_failure(error)
+            failure = tell_failure(error)
         if failure:
-            # Not chained: what a function says of its failure may quote a value.
-            self._refuse(f"failed with {failure}, on values that are not shown here; run it by itself")
+            self._refuse(failure)
         self._check(given, made, list(keys))
         return {n: self._column(n, made[n], n in identities) for n in made.columns if n not in keys}
 

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
-from airflow_kinesis_audience.exceptions import AudienceError, name_failure
+from airflow_kinesis_audience.exceptions import AudienceError, tell_failure
 from airflow_kinesis_audience.messages import Envelope, Message, Notice
 from airflow_kinesis_audience.oversize import Oversized
 
@@ -89,13 +89,9 @@ class _Foreign:
         except AudienceError:
             raise
         except Exception as error:
-            failure = name_failure(error)
+            failure = tell_failure(error)
         if failure:
-            # Not chained: what it says of its failure may quote a value.
-            raise ValueError(
-                f"message_format {self._path} failed with {failure}, on values that are not shown here; run it by "
-                "itself. What was rendered before may have been sent"
-            )
+            raise ValueError(f"message_format {self._path} {failure}. What was rendered before may have been sent")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._renderer, name)

@@ -19,6 +19,7 @@ from tests.scripted_kinesis import TAKE, Arrived, ScriptedKinesis, Whole
 
 if TYPE_CHECKING:
     from tests.airflow.conftest import DuckDb, Stream
+    from tests.airflow.running import Run
 
 pytestmark = pytest.mark.slow
 
@@ -167,14 +168,19 @@ class Unfinished:
 """
 
 
+def run_broken(name: str, airflow: Airflow, warehouse: DuckDb, stream: Stream) -> Run:
+    """Tell of Anna in a format of the author's that does not work."""
+    warehouse.members([ANNA])
+    publish = {"stream_name": stream.name, "message_format": f"broken_format.{name}"}
+    beside = {"broken_format.py": _BROKEN}
+    with deployed(airflow, warehouse.connection, stream.connection, DIFF, publish, beside=beside) as dag:
+        return dag.run(day(1))
+
+
 def test_what_a_format_of_the_authors_says_of_its_failure_is_seen_nowhere(
     airflow: Airflow, duckdb_warehouse: DuckDb, stream: Stream
 ) -> None:
-    duckdb_warehouse.members([ANNA])
-    publish = {"stream_name": stream.name, "message_format": "broken_format.failing"}
-    beside = {"broken_format.py": _BROKEN}
-    with deployed(airflow, duckdb_warehouse.connection, stream.connection, DIFF, publish, beside=beside) as dag:
-        run = dag.run(day(1))
+    run = run_broken("failing", airflow, duckdb_warehouse, stream)
     [sentence] = run["publish"].xcom["state"]["sentences"]
     assert "failing failed with RuntimeError (broken_format.py, line 4), on values that are not shown" in sentence
     assert "RuntimeError (broken_format.py, line 4)" in run.log
@@ -184,11 +190,7 @@ def test_what_a_format_of_the_authors_says_of_its_failure_is_seen_nowhere(
 def test_of_an_error_that_is_not_ours_no_more_than_the_name_is_told(
     airflow: Airflow, duckdb_warehouse: DuckDb, stream: Stream
 ) -> None:
-    duckdb_warehouse.members([ANNA])
-    publish = {"stream_name": stream.name, "message_format": "broken_format.Unfinished"}
-    beside = {"broken_format.py": _BROKEN}
-    with deployed(airflow, duckdb_warehouse.connection, stream.connection, DIFF, publish, beside=beside) as dag:
-        told = dag.run(day(1))["publish"].xcom["state"]
+    told = run_broken("Unfinished", airflow, duckdb_warehouse, stream)["publish"].xcom["state"]
     assert told["sentences"] == ["RuntimeError; the task's log has more"]
 
 

@@ -62,7 +62,7 @@ EXTRAS = ("demo", "kpl", "pandas", "postgres", "s3")
 LOWEST = (
     *("--requirement", "pyproject.toml", *(f"--extra={name}" for name in EXTRAS), *OLD),
     *(a for name, day in NEWER.items() for a in ("--exclude-newer-package", f"{name}={day}")),
-    # Airflow 3.1.0 imports what later ones of these do not have.
+    # Airflow 3.1.1 imports what later ones of these do not have.
     "structlog<25.5",
     "psycopg2-binary",
 )
