@@ -267,12 +267,13 @@ def _select(change_set: ChangeSet, number: int, told: exp.Query | None) -> exp.Q
             *(column(n) for n in _OWN),
             *value_columns(change_set.layout),
         )
-        .from_(origin)
+        .from_(origin, copy=False)
         .where(
             column("action").neq(AUDIENCE),
             exp.GTE(this=column("position"), expression=exp.Literal.number(start)),
             exp.LT(this=column("position"), expression=exp.Literal.number(start + change_set.slice_rows)),
+            copy=False,
         )
-        .order_by(column("position"))
+        .order_by(column("position"), copy=False)
     )
     return query if told is None else with_expressions(query, [("told", told.copy(), None)])

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import re
 import selectors
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.exceptions import AudienceError, WarehouseRefused, WarehouseUnavailable
@@ -14,6 +14,7 @@ from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
 
     import pyarrow as pa
 
@@ -21,6 +22,8 @@ _TEMPORARY = ("08", "40", "53", "55", "57", "58")
 _WITHOUT_VALUES = ("0A", "21", "25", "3D", "3F", "42")
 """Classes of errors whose first line speaks of the statement; others, such as a function's own, can quote rows."""
 
+_TEXT_BYTES = 2**19
+"""Of what the server writes so much is parsed together, while it writes more."""
 
 _CHEAP_COST = 0.1
 """The planner's cost of a row up to which reading it again is cheaper than writing it and reading that twice."""
@@ -103,7 +106,7 @@ def _copy_batches(connection: Any, sql: str, schema: pa.Schema, rows: int) -> It
     import pyarrow as pa
     from pyarrow import csv
 
-    parse = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
+    parse_as = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
     convert = csv.ConvertOptions(
         column_types=schema,
         # NULL is nothing, and an empty text is two quotes.
@@ -113,15 +116,25 @@ def _copy_batches(connection: Any, sql: str, schema: pa.Schema, rows: int) -> It
         true_values=["t"],
         false_values=["f"],
     )
-    lines = _copy(connection.pgconn, f"COPY (\n{sql}\n) TO STDOUT (FORMAT csv, ENCODING 'UTF8')")
-    while text := b"".join(itertools.islice(lines, rows)):
-        read = csv.ReadOptions(column_names=schema.names, block_size=len(text) + 1)
-        found = csv.read_csv(pa.BufferReader(text), read, parse, convert)
-        yield from found.to_batches()
+
+    def parse(text: bytearray) -> pa.Table:
+        read = csv.ReadOptions(column_names=schema.names, block_size=len(text) + 1, use_threads=False)
+        return csv.read_csv(pa.py_buffer(text), read, parse_as, convert)
+
+    statement = f"COPY (\n{sql}\n) TO STDOUT (FORMAT csv, ENCODING 'UTF8')"
+    with ThreadPoolExecutor(1, thread_name_prefix="csv") as pool:
+        # One text is parsed while the next one is read.
+        parsed: Future[pa.Table] | None = None
+        for text in _copy(connection.pgconn, statement, rows):
+            before, parsed = parsed, pool.submit(parse, text)
+            if before is not None:
+                yield from before.result().to_batches()
+        if parsed is not None:
+            yield from parsed.result().to_batches()
 
 
-def _copy(server: Any, statement: str) -> Iterator[bytes]:
-    """Give what the server copies out, by the protocol one row at a time.
+def _copy(server: Any, statement: str, rows: int) -> Iterator[bytearray]:
+    """Give what the server copies out in pieces of whole rows: so many at most, and fewer of long ones.
 
     It asks libpq itself: psycopg's own iterator takes longer for a row than the server does.
 
@@ -138,11 +151,16 @@ def _copy(server: Any, statement: str) -> Iterator[bytes]:
         while server.is_busy():
             selector.select()
             server.consume_input()
-        result = server.get_result()
+        result, get = server.get_result(), server.get_copy_data
+        text, count = bytearray(), 0
         while result.status == ExecStatus.COPY_OUT:
-            length, line = server.get_copy_data(1)
+            length, line = get(1)  # one row, as the protocol has it
             if length > 0:
-                yield bytes(line)
+                text += line
+                count += 1
+                if count == rows or len(text) >= _TEXT_BYTES:
+                    yield text
+                    text, count = bytearray(), 0
             elif length == 0:
                 selector.select()
                 server.consume_input()
@@ -152,6 +170,8 @@ def _copy(server: Any, statement: str) -> Iterator[bytes]:
         told = {field: (result.error_field(field) or b"").decode(errors="replace") for field in DiagnosticField}
         state = told[DiagnosticField.SQLSTATE]
         raise (lookup(state) if state else OperationalError)(told[DiagnosticField.MESSAGE_PRIMARY])
+    if text:
+        yield text
     while server.get_result() is not None:
         pass
 

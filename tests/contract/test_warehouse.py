@@ -108,6 +108,17 @@ def test_every_value_is_read_as_it_is_in_the_table(driver):
     assert read["seen"][-4:] == [*early, None, None]
 
 
+def test_long_values_come_whole_and_in_their_order(driver):
+    line = "CASE WHEN n % 7 > 0 THEN n || REPEAT(',\"' || CHR(10), 2000) END"
+    query = f"SELECT n, {line} AS line FROM generate_series(1, 1000) AS t(n) ORDER BY n"
+    schema = pa.schema([("n", pa.int64()), ("line", pa.string())])
+    batches = list(driver.read_batches(query, schema, rows=400))
+    assert max(batch.num_rows for batch in batches) <= 400
+    read = pa.Table.from_batches(batches).to_pydict()
+    assert read["n"] == list(range(1, 1001))
+    assert read["line"] == [f"{n}" + ',"\n' * 2000 if n % 7 else None for n in range(1, 1001)]
+
+
 def test_what_is_read_does_not_stand_in_the_way_of_another_statement(driver):
     first = driver.read_batches(NUMBERS, SCHEMA, rows=1)
     next(first)
