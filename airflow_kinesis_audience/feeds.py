@@ -103,7 +103,7 @@ class CellReader:
     """
 
     def __init__(self, reader: Reader, *, partitions: int, apart: bool) -> None:
-        free_slices_at_once()
+        _free_slices_at_once()
         self._reader = reader
         self._feeds = count_feeds(partitions)
         self._apart = apart
@@ -138,7 +138,7 @@ class CellReader:
         return _Sorted(rows.take(pc.sort_indices(feeds)).combine_chunks(), ends)
 
 
-def free_slices_at_once() -> None:
+def _free_slices_at_once() -> None:
     """Have Arrow give back the memory of a slice that is done with: its own allocator keeps some 40 MiB of it.
 
     For the whole process, unless ``ARROW_DEFAULT_MEMORY_POOL`` says which allocator it is to be.
