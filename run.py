@@ -2,11 +2,12 @@
 
     python3 run.py demo         the whole way on this machine, without an account anywhere
     python3 run.py test         style, types and all tests; further arguments go to pytest
-    python3 run.py lint         style and types
+    python3 run.py lint         style, types, and which package imports which
     python3 run.py page         build the page of Airflow's UI, as a wheel has it
     python3 run.py docs         build the documentation's site in build/site
     python3 run.py bench        the benchmarks, or those that are named
     python3 run.py reliability  the long runs: crashes, a soak, loads, other versions; or those that are named
+    python3 run.py simulate     random histories of faults; --seed N lives one again
     python3 run.py audit        what is known of the packages of requirements.lock
     python3 run.py sbom         a bill of them, as CycloneDX; to a file, if one is named
     python3 run.py release      build what would be released, twice, and look at it; DIRECTORY is dist by default
@@ -43,6 +44,8 @@ LINTS = (
     ("ruff check", ["-m", "ruff", "check", "."]),
     ("ruff format", ["-m", "ruff", "format", "--check", "."]),
     ("mypy", ["-m", "mypy"]),
+    # it has no module of its own to be run
+    ("lint-imports", ["-c", "import importlinter.cli as cli; cli.lint_imports_command()"]),
 )
 # Two files of tests at a time, since many wait for an Airflow. A file stays together: what it has made is for all
 # its tests. In the order of their names the long ones come first. -n 0 runs them one by one.
@@ -51,7 +54,7 @@ SIDE_BY_SIDE = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
 PAGE = {"build": "building the page", "check": "the page's types", "test": "the page's tests"}
 # mysqlclient has no wheels, and who has no compiler can do without it; the tests that need it build it.
 COMPILE = (
-    "pip compile pyproject.toml --extra demo --extra duckdb --extra kpl --extra pandas --extra postgres "
+    "pip compile pyproject.toml --extra demo --extra duckdb --extra kpl --extra postgres "
     "--extra s3 --extra mysql --extra hiveserver2 --group dev --universal --python-version 3.11 --quiet "
     "--no-emit-package mysqlclient "
     "--no-annotate --no-emit-index-url --output-file requirements.lock"
@@ -60,7 +63,7 @@ COMPILE = (
 
 def main(arguments):
     """Run the command that the first argument names, and return its exit code."""
-    programs = (demo, test, lint, page, docs, bench, reliability, audit, sbom, release, lock)
+    programs = (demo, test, lint, page, docs, bench, reliability, simulate, audit, sbom, release, lock)
     commands = {program.__name__: program for program in programs}
     if not arguments or arguments[0] not in commands:
         print(__doc__)
@@ -81,16 +84,20 @@ def reliability(arguments):
     return run_python(["-m", "tests.reliability", *arguments], installer_settings())
 
 
+def simulate(arguments):
+    return run_python(["-m", "tests.simulator", *arguments])
+
+
 def audit(arguments):
-    return run_python([".ci/bill.py", "audit", *arguments], installer_settings())
+    return run_python(["scripts/sbom.py", "audit", *arguments], installer_settings())
 
 
 def sbom(arguments):
-    return run_python([".ci/bill.py", "sbom", *arguments])
+    return run_python(["scripts/sbom.py", "sbom", *arguments])
 
 
 def release(arguments):
-    return run_python(["release.py", "build", *arguments])
+    return run_python(["scripts/release.py", "build", *arguments])
 
 
 def page(_):
@@ -98,7 +105,7 @@ def page(_):
 
 
 def docs(_):
-    return quietly("the documentation", [PYTHON, "docs_build.py", "build"], stop=False)
+    return quietly("the documentation", [PYTHON, "scripts/build_docs.py", "build"], stop=False)
 
 
 def lint(arguments):
@@ -115,7 +122,7 @@ def test(arguments):
 
 
 def make_page(script):
-    return quietly(PAGE[script], [PYTHON, "hatch_build.py", script], stop=False)
+    return quietly(PAGE[script], [PYTHON, "scripts/hatch_build.py", script], stop=False)
 
 
 def lock(arguments):
@@ -130,7 +137,7 @@ def run_python(arguments, variables=None):
             try:
                 code = process.wait()
             except KeyboardInterrupt:
-                continue  # the terminal told the program, too; it decides how to end
+                continue  # the terminal has signalled the program, too; it decides how to end
             return code if code >= 0 else 128 - code
 
 
@@ -183,7 +190,7 @@ def install_locked():
 
 
 def fetch_uv(locked):
-    """Install the uv that the lock names, and tell whether it is there."""
+    """Install the uv that the lock names, and return whether it is there."""
     pins = [line for line in locked if line.startswith("uv==")]
     command = [PYTHON, "-m", "pip", "install", "--quiet", "--no-deps", *pins]
     return bool(pins) and quietly("fetching uv", command, stop=False, show=False) == 0
@@ -191,20 +198,20 @@ def fetch_uv(locked):
 
 def installer_settings():
     """Return the variables for uv: pip's own settings in uv's words, because uv does not read pip's files."""
-    said = pip_settings()
-    links = said.get("find-links", "").split()
-    hosts = said.get("trusted-host", "").split()
+    settings = pip_settings()
+    links = settings.get("find-links", "").split()
+    hosts = settings.get("trusted-host", "").split()
     translated = {
         "UV_SYSTEM_CERTS": "1",  # as pip does; uv's own certificates know no company's proxy
         "UV_INDEX_STRATEGY": "unsafe-best-match",  # as pip does: the best version of all indices
-        "UV_DEFAULT_INDEX": said.get("index-url"),
-        "UV_INDEX": " ".join(said.get("extra-index-url", "").split()),
+        "UV_DEFAULT_INDEX": settings.get("index-url"),
+        "UV_INDEX": " ".join(settings.get("extra-index-url", "").split()),
         "UV_FIND_LINKS": ",".join(links),
-        "UV_NO_INDEX": "1" if said.get("no-index", "").lower() in ("1", "true", "yes", "on") else None,
+        "UV_NO_INDEX": "1" if settings.get("no-index", "").lower() in ("1", "true", "yes", "on") else None,
         "UV_INSECURE_HOST": " ".join(hosts),
-        "UV_HTTP_TIMEOUT": said.get("timeout", said.get("default-timeout")),
-        "SSL_CERT_FILE": said.get("cert"),
-        "ALL_PROXY": said.get("proxy"),
+        "UV_HTTP_TIMEOUT": settings.get("timeout", settings.get("default-timeout")),
+        "SSL_CERT_FILE": settings.get("cert"),
+        "ALL_PROXY": settings.get("proxy"),
     }
     return {**{k: v for k, v in translated.items() if v}, **environment()}
 
@@ -213,11 +220,11 @@ def pip_settings():
     """Return pip's settings by option, as they hold for `pip install`."""
     command = [PYTHON, "-m", "pip", "config", "list"]
     listed = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False).stdout
-    said = {}
+    settings = {}
     for section in ("global", "install", ":env:"):  # the later one wins
         for name, value in re.findall(rf"^{section}\.([\w-]+)=(.*)$", listed, re.MULTILINE):
-            said[name] = ast.literal_eval(value)
-    return said
+            settings[name] = ast.literal_eval(value)
+    return settings
 
 
 def quietly(label, command, *, stop=True, show=True, variables=None):
@@ -242,7 +249,7 @@ def quietly(label, command, *, stop=True, show=True, variables=None):
             output.seek(0)
             print(output.read().decode(errors="replace").rstrip(), file=sys.stderr, flush=True)
     if code and stop:
-        sys.exit(f"{label} failed with exit code {code}; what it said stands above.")
+        sys.exit(f"{label} failed with exit code {code}; its output stands above.")
     return code
 
 

@@ -1,4 +1,4 @@
-"""What Airflow's provider manager is told about this package.
+"""What Airflow's provider manager reads about this package.
 
 Airflow reads it in every process, so it imports nothing. An entry that fails Airflow's schema would stop the
 discovery of every provider, not of this one alone: a test validates it. ``package-name`` is the name of the
@@ -38,7 +38,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     f"{_PACKAGE}.operators.approve",
                     f"{_PACKAGE}.operators.delete",
-                    f"{_PACKAGE}.operators.destination",
+                    f"{_PACKAGE}.operators.delivery_operator",
                     f"{_PACKAGE}.operators.diff",
                     f"{_PACKAGE}.operators.events",
                     f"{_PACKAGE}.operators.publish",
@@ -51,7 +51,7 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": _KINESIS,
                 "python-modules": [
                     f"{_PACKAGE}.hooks.kinesis",
-                    f"{_PACKAGE}.hooks.streams",
+                    f"{_PACKAGE}.hooks.streams.stream_hook",
                     f"{_PACKAGE}.hooks.warehouse",
                 ],
             },

@@ -19,8 +19,8 @@ from airflow_kinesis_audience.operators import AudienceDiffOperator, AudienceToK
 ACTIVE = """
 SELECT customer_id, email, count(*) AS purchases
 FROM marts.purchases JOIN marts.customers USING (customer_id)
-WHERE purchased_on <= DATE '{{ data_interval_end | ds }}'
-AND purchased_on > DATE '{{ data_interval_end | ds }}' - INTERVAL '30 days'
+WHERE purchased_on <= DATE '{{ as_of | ds }}'
+AND purchased_on > DATE '{{ as_of | ds }}' - INTERVAL '30 days'
 GROUP BY customer_id, email
 """
 

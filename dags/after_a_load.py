@@ -1,7 +1,7 @@
 """Two DAGs: one loads, and says so by an asset; the other runs whenever it has, and delivers what changed.
 
 A run that an asset triggers has no data interval: it speaks for its logical date, or where it has none, as here,
-for when it was due. The third way on, a DAG that runs when the stream was told, is in ``docs/monitoring.md``.
+for when it was due. The third way, a DAG that runs when the changes were delivered, is in ``docs/monitoring.md``.
 
 Connections: ``warehouse`` (DuckDB or PostgreSQL) and ``aws_default``.
 """
@@ -33,7 +33,8 @@ with DAG(
         sql=[
             "DROP TABLE IF EXISTS marts.top_spenders",
             "CREATE TABLE marts.top_spenders AS SELECT customer_id, sum(dollar_value) AS spent "
-            "FROM marts.purchases WHERE purchased_on < DATE '{{ ds }}' "
+            "FROM marts.purchases "
+            "WHERE purchased_on < DATE '{{ data_interval_end | default(dag_run.run_after) | ds }}' "
             "GROUP BY customer_id HAVING sum(dollar_value) >= 500",
         ],
         autocommit=True,

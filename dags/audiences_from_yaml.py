@@ -25,9 +25,9 @@ SELECT customer_id, email FROM (
         email,
         count(*) AS purchases,
         sum(dollar_value) AS spent,
-        DATE '{{ data_interval_end | ds }}' - max(purchased_on) AS days_away
+        DATE '{{ as_of | ds }}' - max(purchased_on) AS days_away
     FROM marts.purchases JOIN marts.customers USING (customer_id)
-    WHERE purchased_on < DATE '{{ data_interval_end | ds }}'
+    WHERE purchased_on < DATE '{{ as_of | ds }}'
     GROUP BY customer_id, email
 ) AS customers
 WHERE """
@@ -71,6 +71,6 @@ with DAG(
         stream_name="audience-changes",
         message_format="amplitude_cohort",
         max_active_tis_per_dag=1,
-        # One audience whose guard tripped keeps no other from being told.
+        # One audience whose guard tripped does not keep the others from being delivered.
         trigger_rule="all_done",
     ).expand(change_set=changes.output)

@@ -23,9 +23,9 @@ WITH customers AS (
         email,
         sum(dollar_value) AS spent,
         max(purchased_on) AS last_purchase,
-        DATE '{{ data_interval_end | ds }}' AS today
+        DATE '{{ as_of | ds }}' AS today
     FROM marts.purchases JOIN marts.customers USING (customer_id)
-    WHERE purchased_on < DATE '{{ data_interval_end | ds }}'
+    WHERE purchased_on < DATE '{{ as_of | ds }}'
     GROUP BY customer_id, email
 )
 SELECT 'active_30_days' AS audience_id, 'Active 30 days' AS audience_name, customers.*

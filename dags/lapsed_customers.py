@@ -23,11 +23,11 @@ SELECT
     customer_id,
     email,
     sum(dollar_value) AS spent,
-    CAST(floor((DATE '{{ data_interval_end | ds }}' - max(purchased_on)) / 30.0) AS integer) AS months_away
+    CAST(floor((DATE '{{ as_of | ds }}' - max(purchased_on)) / 30.0) AS integer) AS months_away
 FROM marts.purchases JOIN marts.customers USING (customer_id)
-WHERE purchased_on < DATE '{{ data_interval_end | ds }}'
+WHERE purchased_on < DATE '{{ as_of | ds }}'
 GROUP BY customer_id, email
-HAVING max(purchased_on) < DATE '{{ data_interval_end | ds }}' - INTERVAL '90 days'
+HAVING max(purchased_on) < DATE '{{ as_of | ds }}' - INTERVAL '90 days'
 """
 
 with DAG(

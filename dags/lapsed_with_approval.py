@@ -18,9 +18,9 @@ from airflow_kinesis_audience.operators import audience_sync
 LAPSED = """
 SELECT customer_id, email, sum(dollar_value) AS spent
 FROM marts.purchases JOIN marts.customers USING (customer_id)
-WHERE purchased_on < DATE '{{ data_interval_end | ds }}'
+WHERE purchased_on < DATE '{{ as_of | ds }}'
 GROUP BY customer_id, email
-HAVING max(purchased_on) < DATE '{{ data_interval_end | ds }}' - INTERVAL '90 days'
+HAVING max(purchased_on) < DATE '{{ as_of | ds }}' - INTERVAL '90 days'
 """
 
 with DAG(

@@ -51,6 +51,7 @@ with DAG(
         sql=PURCHASES,
         event_id_column="purchase_id",
         arrived_at_column="purchased_on",
+        arrived_at_timezone="UTC",
         user_id_column="customer_id",
         identities={"email": "Email"},
         hash_identities={"email": "sha256"},

@@ -13,7 +13,10 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
-from airflow_kinesis_audience.audience import Changes
+import pyarrow as pa
+
+from airflow_kinesis_audience.core.model.arrow_columns import ArrowColumn
+from airflow_kinesis_audience.core.model.audience import Changes
 
 AS_OF = datetime(2026, 1, 31, tzinfo=UTC)
 
@@ -47,6 +50,15 @@ class Row:
         return self.audience_id, self.action, self.bucket or bucket_of(self.user_id), self.user_id
 
 
+def column_of(values: Iterable[Any]) -> Sequence[Any]:
+    """Give values as a column that was read; what no warehouse has in one column stays a list."""
+    values = list(values)
+    try:
+        return ArrowColumn(pa.array(values))
+    except (pa.ArrowException, TypeError, UnicodeError):
+        return values
+
+
 def build_changes(
     rows: Iterable[Row],
     *,
@@ -69,18 +81,18 @@ def build_changes(
         sync_id="demo.diff",
         as_of=as_of,
         previous_as_of=previous_as_of,
-        position=range(len(rows)),
-        audience_id=[row.audience_id for row in rows],
+        position=column_of(range(len(rows))),
+        audience_id=column_of(row.audience_id for row in rows),
         audience_names={**named, **(audience_names or {})},
-        user_id=[row.user_id for row in rows],
-        action=[row.action for row in rows],
-        updated=[row.updated for row in rows],
-        bucket=[row.place[2] for row in rows],
-        member_since=[row.member_since for row in rows],
-        new_identities={kind: [row.new_identities.get(kind) for row in rows] for kind in identities},
-        old_identities={kind: [row.old_identities.get(kind) for row in rows] for kind in identities},
-        new_properties={name: [row.new.get(name) for row in rows] for name in properties},
-        old_properties={name: [row.old.get(name) for row in rows] for name in properties},
+        user_id=column_of(row.user_id for row in rows),
+        action=column_of(row.action for row in rows),
+        updated=column_of(row.updated for row in rows),
+        bucket=column_of(row.place[2] for row in rows),
+        member_since=column_of(row.member_since for row in rows),
+        new_identities={kind: column_of(row.new_identities.get(kind) for row in rows) for kind in identities},
+        old_identities={kind: column_of(row.old_identities.get(kind) for row in rows) for kind in identities},
+        new_properties={name: column_of(row.new.get(name) for row in rows) for name in properties},
+        old_properties={name: column_of(row.old.get(name) for row in rows) for name in properties},
     )
 
 
@@ -109,7 +121,13 @@ def _take(changes: Changes, rows: slice) -> Changes:
     for column in (f.name for f in fields(changes)):
         value = getattr(changes, column)
         if column.startswith(("new_", "old_")):
-            taken[column] = {name: values[rows] for name, values in value.items()}
+            taken[column] = {name: _cut(values, rows) for name, values in value.items()}
         elif column not in ("sync_id", "as_of", "previous_as_of", "audience_names"):
-            taken[column] = value[rows]
+            taken[column] = _cut(value, rows)
     return replace(changes, **taken)
+
+
+def _cut(column: Sequence[Any], rows: slice) -> Sequence[Any]:
+    if isinstance(column, ArrowColumn):
+        return ArrowColumn(column.array[rows])
+    return column[rows]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import itertools
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -40,8 +41,10 @@ os.environ.update(
 
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
+from hypothesis import core as hypothesis_core  # noqa: E402
 
-settings.register_profile("default", deadline=None, print_blob=True)
+_SEED: pytest.StashKey[Any] = pytest.StashKey()
+settings.register_profile("default", deadline=None, print_blob=True, derandomize=False)
 settings.register_profile(
     "nightly",
     deadline=None,
@@ -86,13 +89,28 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("on an engine where each takes long: run with --slow-engines")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the seed of what Hypothesis draws, another one each time, so that it can be said at the end."""
+    given = config.getoption("--hypothesis-seed", None)
+    chosen = getattr(config, "workerinput", {}).get("seed") or given or secrets.randbelow(2**32)
+    hypothesis_core.global_force_seed = config.stash[_SEED] = int(chosen) if str(chosen).isdigit() else chosen
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give a worker of pytest-xdist the same seed."""
+    node.workerinput["seed"] = node.config.stash[_SEED]
+
+
 def pytest_unconfigure() -> None:
     if os.getpid() == _OWNER:  # not in a process that a test forked
         shutil.rmtree(_HOME, ignore_errors=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say at the end what was not run, and why: a green line alone hides it."""
+    """Say at the end what was not run, and why: a green line alone hides it; and how to draw the same values."""
+    seed = terminalreporter.config.stash[_SEED]
+    terminalreporter.line(f"values were drawn with: pytest --hypothesis-seed={seed}, of each test by itself")
     reasons = Counter(_reason(report) for report in terminalreporter.stats.get("skipped", ()))
     if left_out := len(terminalreporter.stats.get("deselected", ())):
         reasons["left out by -m, -k or --deselect"] = left_out

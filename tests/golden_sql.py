@@ -23,20 +23,21 @@ from unittest.mock import patch
 import duckdb
 from sqlglot import exp
 
-from airflow_kinesis_audience import ledger as ledger_module
-from airflow_kinesis_audience.audience import IdentityRule
-from airflow_kinesis_audience.deletion import close
-from airflow_kinesis_audience.dialects import DIALECTS, Dialect
-from airflow_kinesis_audience.events import EventSource
-from airflow_kinesis_audience.exceptions import AudienceError
-from airflow_kinesis_audience.forwarding import forward
+from airflow_kinesis_audience.core.exceptions import AudienceError
+from airflow_kinesis_audience.core.model.events import EventSource
+from airflow_kinesis_audience.core.model.identity_rules import IdentityRule
+from airflow_kinesis_audience.core.outbox import attempt as attempt_module
+from airflow_kinesis_audience.core.outbox.deletion import close
+from airflow_kinesis_audience.core.outbox.event_forwarding import forward
+from airflow_kinesis_audience.core.outbox.outbox import Outbox
+from airflow_kinesis_audience.core.outbox.resync import resync
+from airflow_kinesis_audience.core.sql.dialects import DIALECTS, Dialect
+from airflow_kinesis_audience.core.state import ledger as ledger_module
+from airflow_kinesis_audience.core.state.ledger import Ledger
+from airflow_kinesis_audience.core.state.retention import Retention
 from airflow_kinesis_audience.history import find_user, read_members
-from airflow_kinesis_audience.hooks.duckdb import DuckDbWarehouse
-from airflow_kinesis_audience.hooks.warehouse import door_of
-from airflow_kinesis_audience.ledger import Ledger
-from airflow_kinesis_audience.outbox import Outbox
-from airflow_kinesis_audience.resync import resync
-from airflow_kinesis_audience.upkeep import Upkeep
+from airflow_kinesis_audience.hooks.warehouse import warehouse_class
+from airflow_kinesis_audience.hooks.warehouses.duckdb import DuckDbWarehouse
 from tests.contract.test_state_model import PROPERTIES, TYPES, VALUES, Crowd, user
 from tests.engines import Place
 from tests.warehouses import LET_ALL_THROUGH, QUICK, day, small_delivery
@@ -44,7 +45,7 @@ from tests.warehouses import LET_ALL_THROUGH, QUICK, day, small_delivery
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
+    from airflow_kinesis_audience.hooks.warehouses.dbapi import SqlWarehouse
 
 GOLDEN = Path(__file__).parent / "golden" / "sql"
 ENGINES = ("snowflake", "redshift", "gcpbigquery", "trino", "athena", "clickhouse")
@@ -62,9 +63,12 @@ class Heard:
     def __init__(self, warehouse: SqlWarehouse, like: Dialect) -> None:
         self._warehouse = warehouse
         duck = warehouse.dialect
-        functions = duck.list_functions if like.list_functions else None
+        of_lists = duck.functions.of_lists if like.functions.of_lists else None
         self.dialect = replace(
-            duck, fingerprint=None, enforces_keys=like.enforces_keys, list_functions=functions, lists=like.lists
+            duck,
+            enforces_keys=like.enforces_keys,
+            types=replace(duck.types, has_lists=like.types.has_lists),
+            functions=replace(duck.functions, fingerprint=None, of_lists=of_lists),
         )
         self.given: list[Any] = []
 
@@ -88,7 +92,7 @@ class Told:
     """An engine on which nothing runs: it keeps what it is told, and gives what DuckDB gave."""
 
     def __init__(self, engine: str, given: Sequence[Any], types: Mapping[str, str]) -> None:
-        self._door = door_of(engine)
+        self._door = warehouse_class(engine)
         self._given = iter(given)
         self._types = types
         self.dialect, self.placeholder = DIALECTS[engine], self._door.placeholder
@@ -118,12 +122,12 @@ class Told:
     def read_types(self, query: str) -> dict[str, str]:
         return {name: self._types[name] for name in _give(next(self._given))}
 
-    def may_read_twice(self, query: str) -> bool:
+    def is_cheap_to_reread(self, query: str) -> bool:
         return bool(_give(next(self._given)))
 
 
 class _Kept:
-    """What a door writes a table with: it keeps the statements."""
+    """What a hook writes a table with: it keeps the statements."""
 
     def __init__(self, told: Told) -> None:
         self.dialect, self.execute = told.dialect, told.statements.append
@@ -153,14 +157,14 @@ def write_down(engine: str) -> dict[str, str]:
     database = duckdb.connect(":memory:", config={"threads": 1})
     with DuckDbWarehouse(database.cursor, DIALECTS["duckdb"]) as source, _always_the_same():
         heard = Heard(DuckDbWarehouse(database.cursor, DIALECTS["duckdb"]), DIALECTS[engine])
-        for _ in _do(heard, source, DIALECTS[engine].lists):
+        for _ in _do(heard, source, DIALECTS[engine].types.has_lists):
             pass
     database.close()
     parts: dict[str, str] = {}
     shapes: set[str] = set()
     with _always_the_same():
         told = Told(engine, heard.given, _types_of(engine))
-        for part in _do(told, _Nowhere(told.dialect), told.dialect.lists):
+        for part in _do(told, _Nowhere(told.dialect), told.dialect.types.has_lists):
             kept = [s for s in told.statements if not (_shape(s) in shapes or shapes.add(_shape(s)))]
             parts[part] = "".join(f"{statement};\n" for statement in kept)
             told.statements.clear()
@@ -195,6 +199,7 @@ def _always_the_same() -> Iterator[None]:
     with (
         patch.object(uuid, "uuid4", lambda: uuid.UUID(int=next(numbers) << 64)),
         patch.object(ledger_module, "datetime", Clock),
+        patch.object(attempt_module, "CHECKPOINT_SHARE", 1e-9),  # no checkpoint, however slow the machine
     ):
         yield
 
@@ -248,13 +253,13 @@ def _many(place: Place, lists: bool) -> Iterator[str]:
     list(read_members(crowd.ledger, day(1)))
     yield "looking_back"
     crowd.properties = ("city",)
-    crowd.upkeep = Upkeep(keep_exits=timedelta(days=30))
+    crowd.upkeep = Retention(keep_exits=timedelta(days=30))
     crowd.run(2, source=crowd.source(identities={"email": "Email"}))
     yield "another_mapping"
 
 
 def _one(place: Place) -> Iterator[str]:
-    upkeep = Upkeep(compaction_share=0.0, keep_history=timedelta(days=1), history_view=True)
+    upkeep = Retention(compaction_share=0.0, keep_history=timedelta(days=1), history_view=True)
     crowd = Crowd(place, sync_id="one.diff", upkeep=upkeep, schema=SCHEMA)
     crowd.name = "crowd"
     for number, city in enumerate(("Bern", "Rome", "Oslo", "Lima")):

@@ -6,6 +6,7 @@ No emulator simulates policies with every decision that IAM can come to, and non
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -21,12 +22,14 @@ class ScriptedIam:
 
     :param caller: ARN of who is asking.
     :param decision: of the simulation; or an error's code, after ``!``.
+    :param decisions: of single actions, where they differ.
     :param missing: names of conditions that the simulation had no value for.
     :param role: ARN of the role that is asked for; none if the caller may not ask.
     """
 
     caller: str = USER
     decision: str = "allowed"
+    decisions: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     role: str | None = None
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
@@ -59,10 +62,11 @@ class ScriptedIam:
             return 200, _result(action, f"<Role><Arn>{escape(self.role)}</Arn></Role>")
         if self.decision.startswith("!"):
             return 403, _error(self.decision[1:])
+        asked = given["ActionNames.member.1"]
         missing = "".join(f"<member>{name}</member>" for name in self.missing)
         result = (
-            f"<EvalActionName>{given['ActionNames.member.1']}</EvalActionName>"
-            f"<EvalDecision>{self.decision}</EvalDecision>"
+            f"<EvalActionName>{asked}</EvalActionName>"
+            f"<EvalDecision>{self.decisions.get(asked, self.decision)}</EvalDecision>"
             f"<MissingContextValues>{missing}</MissingContextValues>"
         )
         return 200, _result(action, f"<EvaluationResults><member>{result}</member></EvaluationResults>")

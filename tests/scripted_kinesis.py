@@ -94,12 +94,16 @@ class ScriptedKinesis:
     :param script: decides; may be replaced while it serves.
     :param describe: the description of the stream, or what becomes of the request for it.
     :param policy: the stream's own, as JSON; without one the login may not ask for it.
+    :param denied: operations that the login may not call.
+    :param listed: the summaries of the account's streams.
     :param silence_seconds: how long a request without an answer is kept waiting at most.
     """
 
     script: Script = take_everything
     describe: dict[str, Any] | Whole | Raw = field(default_factory=dict)
     policy: str = ""
+    denied: frozenset[str] = frozenset({"ListStreams"})
+    listed: Sequence[dict[str, Any]] = ()
     silence_seconds: float = 5.0
     taken: list[Arrived] = field(default_factory=list)
     requests: list[list[Arrived]] = field(default_factory=list)
@@ -191,6 +195,13 @@ class _Handler(BaseHTTPRequestHandler):
         kinesis = self.server.kinesis
         kinesis.operations.append(operation)
         firehose = service.startswith("Firehose")
+        if operation in kinesis.denied:
+            self._answer(Whole.DENIED)
+            return
+        if operation == "ListStreams":
+            names = [summary["StreamName"] for summary in kinesis.listed]
+            self._answer({"StreamNames": names, "HasMoreStreams": False, "StreamSummaries": list(kinesis.listed)})
+            return
         if operation.startswith("Describe"):
             told = kinesis.describe
             key = "DeliveryStreamDescription" if firehose else "StreamDescriptionSummary"
@@ -199,7 +210,11 @@ class _Handler(BaseHTTPRequestHandler):
         if operation == "GetResourcePolicy":
             self._answer({"Policy": kinesis.policy} if kinesis.policy else Whole.DENIED)
             return
-        entries = json.loads(body)["Records"]
+        given = json.loads(body)
+        if operation == "PutRecord":
+            self._answer_one(firehose, kinesis.decide([given["Record"] if firehose else given]))
+            return
+        entries = given["Records"]
         results = kinesis.decide(entries)
         if results is Whole.TAKEN_AND_SHORT:
             results = [kinesis.result(number, TAKE) for number in range(len(entries) - 1)]
@@ -209,6 +224,18 @@ class _Handler(BaseHTTPRequestHandler):
             failed = sum("ErrorCode" in result for result in results)
             of_firehose = {"FailedPutCount": failed, "RequestResponses": list(map(_of_firehose, results))}
             self._answer(of_firehose if firehose else {"FailedRecordCount": failed, "Records": results})
+
+    def _answer_one(self, firehose: bool, results: Whole | Raw | list[dict[str, str]]) -> None:
+        """Answer a request for one record: what fails of it fails the request."""
+        if isinstance(results, Whole | Raw):
+            self._answer(_UNAVAILABLE if firehose and results is Whole.THROTTLED else results)
+            return
+        [result] = map(_of_firehose, results) if firehose else results
+        if code := result.get("ErrorCode"):
+            status = {FAIL: 500, UNAVAILABLE: 503}.get(code, 400)
+            self._answer(error(code, result["ErrorMessage"], status=status))
+        else:
+            self._answer(result)
 
     def _answer(self, answer: dict[str, Any] | Whole | Raw) -> None:
         match answer:

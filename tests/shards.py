@@ -1,8 +1,9 @@
 """A Kinesis endpoint on this machine whose shards take what real ones take: 1,000 records and 1 MB a second each.
 
-Each shard has a range of the hash ring and two buckets of tokens, which fill evenly and hold a second's worth; a
-record that finds one of them too low is refused in the words of the service. Shards are split and merged, and
-others put to them, as a test says. It runs in a process of its own, so that a client under test has one to itself.
+Each shard has a range of the hash ring and two token buckets, which fill evenly and hold a second's worth; a
+record that finds one of them too low is throttled in the words of the service. A test can split and merge shards,
+and let other producers put to them. It runs in a process of its own, so that a client under test has one to
+itself.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from itertools import pairwise
 from multiprocessing.connection import Connection
 from typing import Any
 
-from airflow_kinesis_audience.messages import Record
+from airflow_kinesis_audience.core.producer.records import Record
 from tests.scripted_kinesis import THROTTLE, Raw, ScriptedKinesis, Whole
 
 HASH_KEYS = 2**128
-FEEDS, PARTITIONS = 16, 64
-LANES = 100
-"""Of a feed: so many users, each of whose records stand in an order."""
+PARTITION_GROUPS, PARTITIONS = 16, 64
+ORDERING_KEYS = 100
+"""Of a partition group: so many users, each with records in an order."""
 
 DIGITS = 9
 RECORDS, BYTES = 1_000, 1_000_000
@@ -43,7 +44,7 @@ class Shard:
     bytes: float = float(BYTES)
     filled_at: float = field(default_factory=time.monotonic)
     taken: int = 0
-    refused: int = 0
+    throttled: int = 0
     offered: float = 1.0
     until_now: float = 1.0
 
@@ -52,19 +53,19 @@ class Shard:
         now = time.monotonic()
         left = (now - self.filled_at) * (1.0 - self.others)
         self.filled_at = now
-        if self.taken + self.refused:
+        if self.taken + self.throttled:
             self.until_now += left
         self.records = min(RECORDS, self.records + left * RECORDS)
         self.bytes = min(BYTES, self.bytes + left * BYTES)
-        has_room = self.records >= 1 and self.bytes >= size
-        if has_room:
+        has_tokens = self.records >= 1 and self.bytes >= size
+        if has_tokens:
             self.records -= 1
             self.bytes -= size
-        self.taken += has_room
-        self.refused += not has_room
-        if has_room:
+        self.taken += has_tokens
+        self.throttled += not has_tokens
+        if has_tokens:
             self.offered = self.until_now
-        return has_room
+        return has_tokens
 
 
 class ShardedKinesis(ScriptedKinesis):
@@ -83,7 +84,7 @@ class ShardedKinesis(ScriptedKinesis):
         self._first_at = self._last_at = 0.0
         self._bytes = 0
         self._last_of: dict[int, int] = {}
-        self._overtaken = 0
+        self._out_of_order = 0
 
     def _open(self, *bounds: int) -> None:
         for low, high in pairwise(bounds):
@@ -108,11 +109,11 @@ class ShardedKinesis(ScriptedKinesis):
             said = f"Rate exceeded for shard {shard.name} in stream changes under account 123456789012."
             return {"ErrorCode": THROTTLE, "ErrorMessage": said}
         self._bytes += size
-        # A record begins with its number, and its lane's, within which the numbers are to ascend.
+        # A record begins with its number and its ordering key; within a key the numbers must ascend.
         begins = base64.b64decode(data[: 4 * (2 * DIGITS) // 3])
-        number, lane = int(begins[:DIGITS]), int(begins[DIGITS:])
-        self._overtaken += number <= self._last_of.get(lane, -1)
-        self._last_of[lane] = number
+        number, key = int(begins[:DIGITS]), int(begins[DIGITS:])
+        self._out_of_order += number <= self._last_of.get(key, -1)
+        self._last_of[key] = number
         return {"SequenceNumber": f"{shard.taken:020}", "ShardId": shard.name}
 
     def obey(self, order: str, *arguments: Any) -> Any:
@@ -131,15 +132,15 @@ class ShardedKinesis(ScriptedKinesis):
         next(shard for shard in self._shards if shard.name == name).others = others
 
     def _obey_report(self) -> dict[str, Any]:
-        """Tell what was taken and refused so far, and of how many seconds' worth until the last was taken."""
+        """Report what was taken and throttled so far, and of how many seconds' worth until the last was taken."""
         shards = self._closed + self._shards
         return {
             "taken": {shard.name: shard.taken for shard in shards},
-            "refused": {shard.name: shard.refused for shard in shards},
+            "throttled": {shard.name: shard.throttled for shard in shards},
             "offered": {shard.name: shard.offered for shard in shards},
             "bytes": self._bytes,
             "seconds": self._last_at - self._first_at,
-            "overtaken": self._overtaken,
+            "out_of_order": self._out_of_order,
         }
 
     def _close(self, name: str) -> Shard:
@@ -169,7 +170,7 @@ class Endpoint:
         self._ask("share", name, others)
 
     def report(self) -> dict[str, Any]:
-        """Tell how many records each shard took and refused, and bytes, seconds and records out of order."""
+        """Return how many records each shard took and throttled, and bytes, seconds and records out of order."""
         return self._ask("report")  # type: ignore[no-any-return]
 
     def _ask(self, *order: Any) -> Any:
@@ -177,22 +178,22 @@ class Endpoint:
         return self._pipe.recv()
 
 
-def make_feeds(count: int, size: int) -> list[Iterator[Record]]:
-    """Make so many records of so many bytes, spread evenly over all shards, in the feeds that a delivery has.
+def make_partition_groups(count: int, size: int) -> list[Iterator[Record]]:
+    """Make so many records of so many bytes, spread evenly over all shards, in partition groups as a delivery has.
 
-    Each begins with its number and its lane's.
+    Each begins with its number and its ordering key.
     """
-    return [_make_feed(feed, count // FEEDS, size) for feed in range(FEEDS)]
+    return [_make_group(group, count // PARTITION_GROUPS, size) for group in range(PARTITION_GROUPS)]
 
 
-def _make_feed(feed: int, count: int, size: int) -> Iterator[Record]:
+def _make_group(group: int, count: int, size: int) -> Iterator[Record]:
     rest = os.urandom(size // 2).hex().encode()
-    of_feed = PARTITIONS // FEEDS
-    for n in range(feed * count, (feed + 1) * count):
-        partition, lane = feed * of_feed + n % of_feed, feed * LANES + n % LANES
-        begins = b"%0*d%0*d" % (DIGITS, n, DIGITS, lane)
+    of_group = PARTITIONS // PARTITION_GROUPS
+    for n in range(group * count, (group + 1) * count):
+        partition, ordering_key = group * of_group + n % of_group, group * ORDERING_KEYS + n % ORDERING_KEYS
+        begins = b"%0*d%0*d" % (DIGITS, n, DIGITS, ordering_key)
         key, hash_key = f"0123456789abcdef-{partition}", (2 * partition + 1) * HASH_KEYS // (2 * PARTITIONS)
-        yield Record(n, begins + rest[len(begins) + len(key) :], key, hash_key, 1, f"{lane}")
+        yield Record(n, begins + rest[len(begins) + len(key) :], key, hash_key, 1, f"{ordering_key}")
 
 
 @contextmanager

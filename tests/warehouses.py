@@ -20,29 +20,31 @@ import duckdb
 import psycopg
 import pytest
 
-from airflow_kinesis_audience.audience import Changes, Source
 from airflow_kinesis_audience.consumer import AudienceConsumer
-from airflow_kinesis_audience.dialects import DIALECTS
+from airflow_kinesis_audience.core.changes.guards import Guards
+from airflow_kinesis_audience.core.changes.sync import Sync
+from airflow_kinesis_audience.core.model.audience import Changes, Source
+from airflow_kinesis_audience.core.outbox.delivery import Delivery
+from airflow_kinesis_audience.core.outbox.outbox import Outbox
+from airflow_kinesis_audience.core.producer.backoff import RetryPolicy
+from airflow_kinesis_audience.core.producer.records import KINESIS_LIMITS, Limits, Outcome, Record, Status
+from airflow_kinesis_audience.core.readers.change_sets import change_set_of, read_slice
+from airflow_kinesis_audience.core.readers.outline import read_audience_names
+from airflow_kinesis_audience.core.sql.dialects import DIALECTS
+from airflow_kinesis_audience.core.sql.statements import render
+from airflow_kinesis_audience.core.state.ledger import Ledger
+from airflow_kinesis_audience.core.state.membership import select_membership
+from airflow_kinesis_audience.core.state.retention import Retention
 from airflow_kinesis_audience.formats import load_renderer
-from airflow_kinesis_audience.guards import Guards
-from airflow_kinesis_audience.hooks.duckdb import DuckDbWarehouse
-from airflow_kinesis_audience.hooks.postgres import PostgresWarehouse
-from airflow_kinesis_audience.ledger import Ledger
-from airflow_kinesis_audience.membership import select_membership, with_expressions
-from airflow_kinesis_audience.messages import KINESIS_LIMITS, Limits, Outcome, Record, Status
-from airflow_kinesis_audience.outbox import Outbox
-from airflow_kinesis_audience.retries import RetryPolicy
-from airflow_kinesis_audience.slices import change_set_of, read_audience_names, read_slice
-from airflow_kinesis_audience.sql import render
-from airflow_kinesis_audience.standing import Standing
-from airflow_kinesis_audience.sync import Sync
-from airflow_kinesis_audience.terms import Delivery
-from airflow_kinesis_audience.timeline import Timeline
-from airflow_kinesis_audience.upkeep import Upkeep
+from airflow_kinesis_audience.hooks.warehouses.duckdb import DuckDbWarehouse
+from airflow_kinesis_audience.hooks.warehouses.postgres import PostgresWarehouse
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
-    from airflow_kinesis_audience.ledger_rows import LedgerRows, Row
+    from airflow_kinesis_audience.core.state.cursors import DeliveryState
+    from airflow_kinesis_audience.core.state.entries import Entry
+    from airflow_kinesis_audience.core.state.ledger_tables import LedgerTable, Row
+    from airflow_kinesis_audience.core.state.timeline import Timeline
+    from airflow_kinesis_audience.hooks.warehouses.dbapi import SqlWarehouse
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ENGINES = ("duckdb", "postgres")
@@ -139,6 +141,10 @@ class Watched:
     def origin(self) -> Any:
         return self if self._warehouse.origin is self._warehouse else self._warehouse.origin
 
+    @property
+    def collation(self) -> str:
+        return self._warehouse.collation  # type: ignore[attr-defined,no-any-return]
+
     def keep_rows(self, schema: Any, batches: Iterator[Any]) -> str:
         self._live()
         return self._warehouse.keep_rows(schema, batches)
@@ -148,11 +154,12 @@ class Watched:
         self.dead = True
         raise Killed
 
-    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int | None:
         self._live()
         self.before(sql)
-        self._warehouse.execute(sql, parameters)
+        written = self._warehouse.execute(sql, parameters)
         self.after(sql)
+        return written
 
     def write_table(self, name: str, query: str, **how: Any) -> None:
         # Statement by statement, each of which may be the last one.
@@ -182,9 +189,9 @@ class Watched:
         self._live()
         return self._warehouse.read_types(query)
 
-    def may_read_twice(self, query: str) -> bool:
+    def is_cheap_to_reread(self, query: str) -> bool:
         self._live()
-        return self._warehouse.may_read_twice(query)
+        return self._warehouse.is_cheap_to_reread(query)
 
     def read_batches(self, sql: str, schema: Any, *, rows: int) -> Iterator[Any]:
         self._live()
@@ -198,7 +205,7 @@ class Watched:
 class WatchedRows:
     """The ledger's rows that are no statements of a warehouse, watched and dead with it."""
 
-    def __init__(self, rows: LedgerRows, watched: Watched) -> None:
+    def __init__(self, rows: LedgerTable, watched: Watched) -> None:
         self._rows = rows
         self._watched = watched
 
@@ -206,15 +213,25 @@ class WatchedRows:
         self._watched._live()
         self._rows.create()
 
-    def read(self, known: Mapping[str, int]) -> list[Row]:
+    def read(self, known: Mapping[str, int], *, since: datetime | None = None) -> list[Row]:
         self._watched._live()
         self._watched.before("read the ledger")
-        return self._rows.read(known)
+        return self._rows.read(known, since=since)
 
-    def append(self, row: Row) -> None:
+    def read_fold(self) -> str:
+        self._watched._live()
+        return self._rows.read_fold()
+
+    def write_fold(self, text: str) -> None:
+        self._watched._live()
+        self._watched.before("fold the ledger")
+        self._rows.write_fold(text)
+        self._watched.after("fold the ledger")
+
+    def append(self, row: Row, *, lazy: bool = False) -> None:
         self._watched._live()
         self._watched.before("append to the ledger")
-        self._rows.append(row)
+        self._rows.append(row, lazy=lazy)
         self._watched.after("append to the ledger")
 
     def read_all(self, event: str) -> list[Row]:
@@ -379,8 +396,8 @@ class People:
         guards = settings.pop("guards", LET_ALL_THROUGH)
         source = settings.pop("source", self.source)
         ledger = settings.pop("ledger", None) or self.ledger(warehouse)
-        upkeep = Upkeep(**settings) if settings else None
-        return Sync(ledger, source, guards=guards, upkeep=upkeep)
+        retention = Retention(**settings) if settings else None
+        return Sync(ledger, source, guards=guards, retention=retention)
 
     def run(self, number: int, *, how: Mapping[str, Any] | None = None, **settings: Any) -> dict[str, Any]:
         """Run the sync as of a day.
@@ -416,11 +433,16 @@ def list_tables(warehouse: SqlWarehouse, schema: str) -> set[str]:
 
 
 def read_timeline(ledger: Ledger) -> Timeline:
-    return Timeline.from_entries(ledger.read())
+    return ledger.read().timeline
 
 
-def read_standing(ledger: Ledger, delivery: Delivery | None = None) -> Standing:
-    return Standing.from_entries((delivery or small_delivery()).log, ledger.read())
+def read_entries(ledger: Ledger) -> list[Entry]:
+    ledger.read()
+    return ledger.entries()
+
+
+def read_standing(ledger: Ledger, delivery: Delivery | None = None) -> DeliveryState:
+    return ledger.read().delivery((delivery or small_delivery()).log)
 
 
 def read_changes(ledger: Ledger, as_of: datetime) -> list[Changes]:
@@ -437,13 +459,11 @@ def read_membership(ledger: Ledger, as_of: datetime) -> dict[tuple[str, str], tu
     """Read a membership: audience and user to when they entered and their mapped columns."""
     tables = read_timeline(ledger).tables(ledger.schema, as_of)
     needed, members = select_membership(tables)
-    sql = render(with_expressions(members, [(n, q, None) for n, q in needed]), ledger.warehouse.dialect)
+    for name, body in needed:
+        members = members.with_(name, as_=body)
+    sql = render(members, ledger.warehouse.dialect)
     first = 4 if tables.layout.fingerprint else 3
-    rows = (
-        ledger.warehouse.read_rows(sql)
-        if needed
-        else ledger.warehouse.read_rows(render(members, ledger.warehouse.dialect))
-    )
+    rows = ledger.warehouse.read_rows(sql)
     last = first + sum(not c.retired for c in tables.layout.columns)
     found = {(row[0], row[1]): (row[2], *row[first:last]) for row in rows}
     assert len(found) == len(rows), "a member is there twice"

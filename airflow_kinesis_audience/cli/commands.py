@@ -1,7 +1,7 @@
 """The sub-commands of ``python -m airflow_kinesis_audience``, and how each is found.
 
 A command's module is imported when it is asked for: printing a policy must not wait for a warehouse's driver. An
-error that has a sentence is told by it, on standard error; nobody is shown a traceback for a wrong argument.
+error that has a sentence is shown by it, on standard error; a wrong argument never shows a traceback.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from importlib import import_module
 from typing import Any
 
 from airflow_kinesis_audience import __version__
-from airflow_kinesis_audience.exceptions import AudienceError
+from airflow_kinesis_audience.cli.masking import one_line
+from airflow_kinesis_audience.core.exceptions import AudienceError
 
 PROGRAM = "python -m airflow_kinesis_audience"
 COMMANDS = {
     "demo": "the whole way on this machine: real purchases, Airflow, a local Kinesis, a consumer that is checked",
     "plan": "what a DAG's diff task would find now: counts, guards and a masked sample; nothing is written",
-    "status": "what the ledger says: each sync's line of time, its destinations, and how far behind they are",
+    "status": "what the ledger holds: each sync's timeline, its destinations, and how far behind they are",
+    "detach": "what a destination keeps that nobody uses any more; with --yes it is detached",
     "tail": "the messages of a Kinesis stream, readable, user ids masked",
     "policy": "the least IAM policy for streams and delivery streams, as JSON",
     "schema": "the JSON Schema of a wire format",
@@ -38,16 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     module = import_module(f"airflow_kinesis_audience.cli.{given.command}")
     own = commands[given.command]
     module.add_arguments(own)
-    # Outside of a task Airflow looks for connections in its database only if it is told that it may.
+    # Outside of a task Airflow looks for connections in its database only with this setting.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
     asked, out = own.parse_args(rest), sys.stdout
     try:
-        # What Airflow has to say goes to standard error, so that the results are alone.
+        # What Airflow prints goes to standard error, so that the results are alone.
         with contextlib.redirect_stdout(sys.stderr):
             return int(module.run(asked, out))
     except (AudienceError, ValueError) as error:
-        print(f"{PROGRAM} {given.command}: {error}", file=sys.stderr)
+        print(f"{PROGRAM} {given.command}: {one_line(str(error))}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # whoever read has had enough, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())

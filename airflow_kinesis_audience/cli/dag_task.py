@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_audience.audience import instant
+from airflow_kinesis_audience.core.model.instants import instant
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.operators import AudienceDiffOperator
@@ -25,6 +25,7 @@ def find_diff(path: Path, task: str | None) -> AudienceDiffOperator:
     :raises ValueError: if there is none, or more than one is meant.
     """
     from airflow_kinesis_audience.operators import AudienceDiffOperator
+    from airflow_kinesis_audience.operators.state_arguments import check_not_shared
 
     found = {f"{dag.dag_id}.{t.task_id}": t for dag in _load(path) for t in dag.tasks}
     diffs = {name: t for name, t in found.items() if isinstance(t, AudienceDiffOperator)}
@@ -33,7 +34,9 @@ def find_diff(path: Path, task: str | None) -> AudienceDiffOperator:
     diffs |= {f"{name}[{n}]": one for name, t in mapped.items() for n, one in enumerate(_unmap(t))}
     wanted = {n: t for n, t in diffs.items() if task in (None, n, n.partition(".")[2])}
     if len(wanted) == 1:
-        [chosen] = wanted.values()
+        [(name, chosen)] = wanted.items()
+        if name.endswith("]"):
+            check_not_shared(chosen)
         return chosen
     if mapped and not diffs:
         raise ValueError(
@@ -67,7 +70,9 @@ def render(task: AudienceDiffOperator, as_of: datetime | None) -> Any:
     """Render the task's templates in place; gives the context.
 
     :param as_of: the run's logical date, and both ends of its data interval; by default now.
+    :raises ValueError: if a run could not speak for it.
     """
+    from airflow.providers.common.compat.sdk import AirflowFailException
     from airflow.sdk.execution_time.context import ConnectionAccessor, MacrosAccessor, VariableAccessor
 
     at = instant(as_of or datetime.now(UTC))
@@ -95,5 +100,8 @@ def render(task: AudienceDiffOperator, as_of: datetime | None) -> Any:
         "var": {n: VariableAccessor(deserialize_json=n == "json") for n in ("json", "value")},
         "conn": ConnectionAccessor(),
     }
-    task.render_template_fields(context)
+    try:
+        task.render_template_fields(context)
+    except AirflowFailException as error:
+        raise ValueError(str(error)) from None
     return context

@@ -1,4 +1,4 @@
-"""``plan``: what a DAG's diff task would find if it ran now, what would stop it, and what is still to be told.
+"""``plan``: what a DAG's diff task would find if it ran now, what would stop it, and what is still undelivered.
 
 A dry run: it reads the source and the state, and writes neither tables, nor rows of the ledger, nor anything of
 Airflow's.
@@ -12,17 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from airflow_kinesis_audience.audience import instant, instant_text
 from airflow_kinesis_audience.cli import dag_task
-from airflow_kinesis_audience.cli.masking import mask
-from airflow_kinesis_audience.overview import Behind, find_behind, read_entries
-from airflow_kinesis_audience.planning import Plan, Sampled, make_plan
-from airflow_kinesis_audience.timeline import Timeline
+from airflow_kinesis_audience.cli.masking import mask, one_line
+from airflow_kinesis_audience.core.changes.plan import Plan, Sampled, make_plan
+from airflow_kinesis_audience.core.model.audience import COUNTS
+from airflow_kinesis_audience.core.model.instants import instant, instant_text
+from airflow_kinesis_audience.core.state.status import DeliveryLag, find_lags
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_COUNTED = ("entered", "exited", "updated", "members")
 _SIGNS = {"entered": "+", "exited": "-", "updated": "~"}
 _MOST_AUDIENCES = 20
 STOPPED = 3
@@ -51,39 +50,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace, out: TextIO) -> int:
     """Print what would be found."""
     from airflow_kinesis_audience.hooks.state import open_ledger
-    from airflow_kinesis_audience.operators.run import as_of_run
+    from airflow_kinesis_audience.operators.run_context import run_as_of
 
     task = dag_task.find_diff(given.dag_file, given.task)
     context = dag_task.render(task, given.as_of)
     sync_id = task.sync_id or f"{task.dag_id}.{task.task_id}"
-    with open_ledger(task.state(), sync_id, reads_source=True) as ledger:
+    with open_ledger(task.build_state(), sync_id, reads_source=True) as ledger:
         found = make_plan(
             ledger,
-            task.source(ledger.warehouse.origin.dialect),
-            as_of_run(context, task.as_of),
-            guards=task.guards(),
+            task.build_source(ledger.warehouse.origin.dialect),
+            run_as_of(context, task.as_of),
+            guards=task.build_guards(),
             reuse_deleted=task.reuse_deleted,
             sample_rows=max(0, given.sample),
         )
-        entries = read_entries(ledger)
-    behind = find_behind(Timeline.from_entries(entries), entries)
+    behind = find_lags(ledger.state)
     if given.json:
         print(json.dumps(as_json(found, behind, show=given.show), indent=2), file=out)
     else:
-        print("\n".join(describe(found, behind, show=given.show)), file=out)
+        print("\n".join(map(one_line, describe(found, behind, show=given.show))), file=out)
     return STOPPED if found.stopped else 0
 
 
-def as_json(found: Plan, behind: Sequence[Behind], *, show: bool) -> dict[str, Any]:
-    """Tell a plan as JSON values."""
-    counted = found.recorded or {n: found.total(n) for n in _COUNTED}
+def as_json(found: Plan, behind: Sequence[DeliveryLag], *, show: bool) -> dict[str, Any]:
+    """Render a plan as JSON values."""
+    counted = found.recorded or {n: found.total(n) for n in COUNTS}
     return {
         "sync_id": found.sync_id,
         "as_of": instant_text(found.as_of),
         "previous_as_of": instant_text(found.previous_as_of) if found.previous_as_of else None,
         "recorded": found.recorded is not None,
-        **{n: counted[n] for n in _COUNTED},
-        "audiences": {str(a.audience_id): {n: getattr(a, n) for n in _COUNTED} for a in found.audiences},
+        **{n: counted[n] for n in COUNTS},
+        "audiences": {str(a.audience_id): {n: getattr(a, n) for n in COUNTS} for a in found.named},
         "stopped": [str(b) for b in found.stopped],
         "sample": [_sample_json(s, show=show) for s in found.sample],
         "destinations": {b.destination: {"change_sets": b.change_sets, "changes": b.changes} for b in behind},
@@ -91,15 +89,15 @@ def as_json(found: Plan, behind: Sequence[Behind], *, show: bool) -> dict[str, A
 
 
 def _sample_json(sampled: Sampled, *, show: bool) -> dict[str, Any]:
-    told = {"action": sampled.action, "audience_id": sampled.audience_id, "updated": sampled.updated}
+    shown = {"action": sampled.action, "audience_id": sampled.audience_id, "updated": sampled.updated}
     if not show:
-        return {**told, "user": mask(sampled.user_id), "values": sorted(sampled.values)}
+        return {**shown, "user": mask(sampled.user_id), "values": sorted(sampled.values)}
     values = {label: {"old": old, "new": new} for label, (old, new) in sampled.values.items()}
-    return {**told, "user_id": sampled.user_id, "values": values}
+    return {**shown, "user_id": sampled.user_id, "values": values}
 
 
-def describe(found: Plan, behind: Sequence[Behind], *, show: bool) -> Iterator[str]:
-    """Tell a plan in lines."""
+def describe(found: Plan, behind: Sequence[DeliveryLag], *, show: bool) -> Iterator[str]:
+    """Render a plan in lines."""
     yield f"{found.sync_id} as of {instant_text(found.as_of)}; nothing is written by this plan"
     if found.recorded is not None:
         yield "  this instant has a change set already, which a run would find again: " + _counts(found.recorded)
@@ -107,7 +105,8 @@ def describe(found: Plan, behind: Sequence[Behind], *, show: bool) -> Iterator[s
         yield from _describe_changes(found, show=show)
     for b in behind:
         pending = f"{b.change_sets:,} change sets ({b.changes:,} changes) before it"
-        yield f"  {b.destination} ({b.message_format}) would be told {pending if b.change_sets else 'this alone'}"
+        due = pending if b.change_sets else "this change set alone"
+        yield f"  {b.destination} ({b.message_format}) would get {due}"
 
 
 def _describe_changes(found: Plan, *, show: bool) -> Iterator[str]:
@@ -115,11 +114,11 @@ def _describe_changes(found: Plan, *, show: bool) -> Iterator[str]:
         yield "  a first run: everybody enters, unless the publishing task says on_first_run='baseline' or 'fail'"
     else:
         yield f"  compared with the membership as of {instant_text(found.previous_as_of)}"
-    yield f"  {_counts({n: found.total(n) for n in _COUNTED})}"
-    if len(found.audiences) > 1:
-        for a in found.audiences[:_MOST_AUDIENCES]:
-            yield f"    {a.audience_id}: {_counts({n: getattr(a, n) for n in _COUNTED})}"
-        if more := len(found.audiences) - _MOST_AUDIENCES:
+    yield f"  {_counts({n: found.total(n) for n in COUNTS})}"
+    if len(found.named) > 1:
+        for a in found.named[:_MOST_AUDIENCES]:
+            yield f"    {a.audience_id}: {_counts({n: getattr(a, n) for n in COUNTS})}"
+        if more := len(found.named) - _MOST_AUDIENCES:
             yield from [f"    and {more:,} more audiences"] if more > 0 else []
     for breach in found.stopped:
         yield f"  a guard would stop it: {breach}"
@@ -128,7 +127,7 @@ def _describe_changes(found: Plan, *, show: bool) -> Iterator[str]:
 
 
 def _counts(counted: Any) -> str:
-    return ", ".join(f"{counted[n]:,} {n}" for n in _COUNTED)
+    return ", ".join(f"{counted[n]:,} {n}" for n in COUNTS)
 
 
 def _describe_sampled(sampled: Sampled, *, show: bool) -> str:
@@ -136,11 +135,11 @@ def _describe_sampled(sampled: Sampled, *, show: bool) -> str:
     changed = {n: v for n, v in sampled.values.items() if sampled.action != "updated" or v[0] != v[1]}
     if not show:
         return f"{who} {', '.join(sorted(changed))}".rstrip()
-    told = [f"{n}={_tell(sampled.action, *v)}" for n, v in sorted(changed.items())]
-    return f"{who} {', '.join(told)}".rstrip()
+    shown = [f"{n}={_show(sampled.action, *v)}" for n, v in sorted(changed.items())]
+    return f"{who} {', '.join(shown)}".rstrip()
 
 
-def _tell(action: str, old: str | None, new: str | None) -> str:
+def _show(action: str, old: str | None, new: str | None) -> str:
     if action == "updated":
         return f"{old} -> {new}"
     return str(old if action == "exited" else new)

@@ -1,7 +1,7 @@
 """``policy``: the least IAM policy with which a login can deliver, made of ARNs alone; AWS is not asked.
 
-What is needed stands with the doors (``put_action``). The rest lets a task find a mistake before it opens a change
-set, and can be left out.
+The hooks name what is needed (``put_action``). The rest lets a task find a mistake before it opens a change set,
+and can be left out.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def make_policy(
 
     :param looks: whether the stream may be looked at before a change set is opened.
     :param reads: whether a data stream is to be read, too.
-    :raises ValueError: if an ARN is none of what it should be.
+    :raises ValueError: if an ARN has another form than it should.
     """
     streams = [(arn, _expect(arn, _ARN, "an ARN of a stream or a delivery stream")["service"]) for arn in arns]
     statements = []

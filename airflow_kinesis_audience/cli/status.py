@@ -1,4 +1,4 @@
-"""``status``: what the ledger says, for people: the line of time of each sync, its destinations, and their lag.
+"""``status``: what the ledger holds, for people: the timeline of each sync, its destinations, and their lag.
 
 It reads rows of the ledger alone, which hold counts and names and nobody's id.
 """
@@ -10,19 +10,32 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from airflow_kinesis_audience.audience import instant_text
-from airflow_kinesis_audience.ledger import Ledger
-from airflow_kinesis_audience.overview import Behind, find_behind, read_entries, read_syncs
-from airflow_kinesis_audience.timeline import Edge, Timeline
+from airflow_kinesis_audience.cli.masking import one_line
+from airflow_kinesis_audience.core.model.audience import CHANGE_COUNTS, COUNTS
+from airflow_kinesis_audience.core.model.instants import instant_text
+from airflow_kinesis_audience.core.state.ledger import Ledger
+from airflow_kinesis_audience.core.state.status import (
+    DeliveryLag,
+    Pin,
+    find_lags,
+    find_pins,
+    read_state,
+    read_syncs,
+)
+from airflow_kinesis_audience.core.state.sync_details import ChangeSetHeld
+
+if TYPE_CHECKING:
+    from airflow_kinesis_audience.core.state.recorded import RecordedChangeSet
+    from airflow_kinesis_audience.core.state.timeline import Timeline
 
 STATE_SCHEMA = "airflow_audience"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.add_argument("sync_id", nargs="*", help="the syncs to tell of; by default all of the schema")
+    parser.add_argument("sync_id", nargs="*", help="the syncs to show; by default all of the schema")
     parser.add_argument(
         "--warehouse", default="warehouse", metavar="CONN_ID", help="Airflow connection (default: warehouse)"
     )
@@ -33,17 +46,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace, out: TextIO) -> int:
-    """Print what the ledger says."""
+    """Print what the ledger holds."""
     if given.state_path:
         if not given.sync_id:
             raise ValueError("name the syncs where there is a --state-path: its files do not list them")
-        told = [_read_files(given, name) for name in given.sync_id]
+        found = [_read_files(given, name) for name in given.sync_id]
     else:
-        told = _read_warehouse(given)
+        found = _read_warehouse(given)
     if given.json:
-        print(json.dumps(told, indent=2), file=out)
+        print(json.dumps(found, indent=2), file=out)
     else:
-        lines = [line for sync in told for line in [*describe(sync), ""]]
+        lines = [one_line(line) for sync in found for line in [*describe(sync), ""]]
         print(
             "\n".join(lines[:-1]) or f"schema {given.state_schema!r} has no sync yet: no run has written there",
             file=out,
@@ -74,42 +87,69 @@ def _read_warehouse(given: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def read_status(ledger: Ledger, runs: int) -> dict[str, Any]:
-    """Read all that is told of a sync.
+    """Read all that is shown of a sync.
 
     :param runs: most change sets to list, the newest.
     """
-    entries = read_entries(ledger)
-    timeline = Timeline.from_entries(entries)
+    state = read_state(ledger)
+    timeline = state.timeline
     newest = timeline.newest
     return {
         "sync_id": ledger.sync_id,
-        "members": newest.counts["members"] if newest else None,
+        "members": newest.counts.members if newest else None,
         "as_of": instant_text(newest.as_of) if newest else None,
         "deleted": instant_text(timeline.closed) if timeline.closed else None,
-        "held": list(timeline.held.recorded.get("breaches", ())) if timeline.held else [],
+        "held": _held_by(timeline),
         "bases": len(timeline.bases),
-        "change_sets": [_tell_edge(e) for e in timeline.edges[-runs:]] if runs > 0 else [],
-        "destinations": [_tell_behind(b, timeline) for b in find_behind(timeline, entries)],
+        "change_sets": [_show_change_set(e) for e in timeline.change_sets[-runs:]] if runs > 0 else [],
+        "destinations": [_show_behind(b, timeline) for b in find_lags(state)],
+        # What is behind by a run is on its way.
+        "pinned": [_show_pin(pin) for pin in find_pins(state) if pin.is_resync or pin.change_sets > 1],
     }
 
 
-def _tell_edge(edge: Edge) -> dict[str, Any]:
-    counted = {n: edge.counts[n] for n in ("entered", "exited", "updated", "members")}
-    return {"as_of": instant_text(edge.as_of), **counted, "sealed": edge.sealed, "kept": not edge.dropped}
+def _held_by(timeline: Timeline) -> list[str]:
+    held = timeline.held.detail if timeline.held else None
+    return list(held.breaches) if isinstance(held, ChangeSetHeld) else []
 
 
-def _tell_behind(behind: Behind, timeline: Timeline) -> dict[str, Any]:
-    newest, told = timeline.newest, asdict(behind)
+def _show_change_set(change_set: RecordedChangeSet) -> dict[str, Any]:
+    counted = {n: getattr(change_set.counts, n) for n in COUNTS}
+    return {
+        "as_of": instant_text(change_set.as_of),
+        **counted,
+        "sealed": change_set.sealed,
+        "kept": not change_set.dropped,
+    }
+
+
+def _show_behind(behind: DeliveryLag, timeline: Timeline) -> dict[str, Any]:
+    newest, shown = timeline.newest, asdict(behind)
     for name in ("cursor", "under_way"):
-        told[name] = instant_text(told[name]) if told[name] else None
+        shown[name] = instant_text(shown[name]) if shown[name] else None
     lag = None
     if newest is not None and behind.cursor is not None:
         lag = max(0, int((newest.as_of - behind.cursor).total_seconds()))
-    return {**told, "lag_seconds": lag}
+    return {**shown, "lag_seconds": lag}
+
+
+def _show_pin(pin: Pin) -> dict[str, Any]:
+    shown = asdict(pin)
+    del shown["log"]
+    return {**shown, "since": instant_text(pin.since), "sentence": describe_pin(pin)}
+
+
+def describe_pin(pin: Pin) -> str:
+    """Say what a delivery keeps, and since when."""
+    what = "a resync that is not finished" if pin.is_resync else f"{pin.change_sets:,} change sets it has not got"
+    return (
+        f"{pin.destination} ({pin.message_format}) keeps {pin.tables:,} tables, all history since "
+        f"{instant_text(pin.since)}: {what}"
+    )
 
 
 def describe(sync: dict[str, Any], now: datetime | None = None) -> Sequence[str]:
-    """Tell of a sync in lines."""
+    """Describe a sync in lines."""
     if sync["as_of"] is None:
         return [f"{sync['sync_id']}: no change set is recorded"]
     age = (now or datetime.now(UTC)) - datetime.fromisoformat(sync["as_of"])
@@ -118,25 +158,27 @@ def describe(sync: dict[str, Any], now: datetime | None = None) -> Sequence[str]
         lines.append(f"  deleted as of {sync['deleted']}")
     lines += [f"  held until a person decides: {sentence}" for sentence in sync["held"]]
     lines.append(f"  {'as of':<20} {'entered':>10} {'exited':>10} {'updated':>10} {'members':>12}")
-    for edge in reversed(sync["change_sets"]):
-        counts = "".join(f" {edge[n]:>10,}" for n in ("entered", "exited", "updated"))
-        lines.append(f"  {edge['as_of']:<20}{counts} {edge['members']:>12,}{'' if edge['kept'] else '  not kept'}")
+    for change_set in reversed(sync["change_sets"]):
+        counts, kept = "".join(f" {change_set[n]:>10,}" for n in CHANGE_COUNTS), change_set["kept"]
+        members = f"{change_set['members']:>12,}{'' if kept else '  not kept'}"
+        lines.append(f"  {change_set['as_of']:<20}{counts} {members}")
     if not sync["destinations"]:
-        lines.append("  no destination has been told anything yet")
+        lines.append("  nothing has been delivered to any destination yet")
     for behind in sync["destinations"]:
-        lines.append(f"  {behind['destination']} ({behind['message_format']}): {_tell_lag(behind)}")
+        lines.append(f"  {behind['destination']} ({behind['message_format']}): {_describe_lag(behind)}")
+    lines += [f"  {pin['sentence']}; `detach` ends that if nobody uses it any more" for pin in sync["pinned"]]
     return lines
 
 
-def _tell_lag(behind: dict[str, Any]) -> str:
+def _describe_lag(behind: dict[str, Any]) -> str:
     if behind["knows_nobody"]:
         state = "the first delivery is not finished"
     elif behind["change_sets"]:
         lag = _spell(timedelta(seconds=behind["lag_seconds"]))
-        state = f"told up to {behind['cursor']}, {lag} behind: {behind['change_sets']:,} change sets, "
+        state = f"delivered up to {behind['cursor']}, {lag} behind: {behind['change_sets']:,} change sets, "
         state += f"{behind['changes']:,} changes to go"
     else:
-        state = f"told everything, up to {behind['cursor']}"
+        state = f"delivered everything, up to {behind['cursor']}"
     return f"{state}; under way: {behind['under_way']}" if behind["under_way"] else state
 
 

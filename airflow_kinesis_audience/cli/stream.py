@@ -5,7 +5,6 @@ A shard that comes of another is read after it. Nothing is written to the stream
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -13,16 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_kinesis_audience.exceptions import DeliveryIncomplete, DestinationRefused
+from airflow_kinesis_audience.consumer.aggregated import split_record
+from airflow_kinesis_audience.core.exceptions import DeliveryIncomplete, DestinationRefused
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
 
-_AGGREGATED = b"\xf3\x89\x9a\xc2"
-"""What a record of the Kinesis Producer Library begins with.
-
-https://github.com/awslabs/amazon-kinesis-producer/blob/master/aggregation-format.md
-"""
 _RECORDS = 1_000
 _BUSY = ("LimitExceededException", "ProvisionedThroughputExceededException")
 _BUSY_SECONDS = 1.0
@@ -66,7 +61,7 @@ class Stream:
 
     @property
     def ended(self) -> bool:
-        """Tell whether no shard is left, as when the stream is being deleted."""
+        """Return whether no shard is left, as when the stream is being deleted."""
         return not self._iterators
 
     def read(self) -> Iterator[Arrived]:
@@ -104,18 +99,8 @@ class Stream:
 
     def _unpack(self, shard_id: str, record: Mapping[str, Any]) -> Iterator[Arrived]:
         shard, at = shard_id.rpartition("-")[2].lstrip("0") or "0", record["ApproximateArrivalTimestamp"]
-        if not record["Data"].startswith(_AGGREGATED):
-            yield Arrived(shard, at, record["Data"])
-            return
-        try:
-            from aws_kinesis_agg.deaggregator import iter_deaggregate_records
-        except ImportError:
-            raise ValueError(
-                "the stream holds records of several messages each; pip install 'airflow-kinesis-audience[kpl]'"
-            ) from None
-        for found in iter_deaggregate_records([dict(record)], data_format="Boto3"):
-            own = found["kinesis"]
-            yield Arrived(shard, at, base64.b64decode(own["data"]) if own.get("aggregated") else own["data"])
+        for message in split_record(record["Data"]):
+            yield Arrived(shard, at, message)
 
     def _ask(self, operation: str, **arguments: Any) -> Any:
         while True:

@@ -1,8 +1,8 @@
 """``tail``: the messages of a Kinesis data stream, a line each, with the user ids masked.
 
 It reads and remembers nothing: no checkpoint, no lease, no consumer is registered. A shard may be read five times
-a second by all who read it, so it asks each one once a second. What it prints unmasked it prints because somebody
-asked for it; a message that cannot be read is said to be so, without its content.
+a second by all who read it, so it asks each one once a second. It prints user ids unmasked only
+where the person asks for them; of a message that cannot be read it prints that, without its content.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from airflow_kinesis_audience.audience import instant, instant_text
-from airflow_kinesis_audience.cli.masking import list_users
+from airflow_kinesis_audience.cli.masking import list_users, one_line
 from airflow_kinesis_audience.cli.stream import Arrived, Stream
-from airflow_kinesis_audience.reading import Reading, read_message
+from airflow_kinesis_audience.consumer.messages import Reading, read_message
+from airflow_kinesis_audience.core.model.instants import instant, instant_text
 
 _MOST_USERS = 3
 _SECONDS = 1.0
@@ -53,11 +53,12 @@ def run(given: argparse.Namespace, out: TextIO) -> int:
     printed = 0
     while True:
         for arrived in stream.read():
-            text = arrived.data.decode(errors="replace") if given.raw else None
             reading, wrong = _read(arrived.data)
             if given.audience is not None and given.audience not in _audiences_of(reading):
                 continue
-            print(text or describe(arrived, reading, wrong, show=given.show), flush=True, file=out)
+            raw = arrived.data.decode(errors="replace").removesuffix("\n")
+            lines = raw.split("\n") if given.raw else [describe(arrived, reading, wrong, show=given.show)]
+            print("\n".join(map(one_line, lines)), flush=True, file=out)
             printed += 1
             if printed == given.limit:
                 return 0
@@ -82,12 +83,12 @@ def _audiences_of(reading: Reading | None) -> set[str]:
 
 
 def describe(arrived: Arrived, reading: Reading | None, wrong: str, *, show: bool) -> str:
-    """Tell of a message in a line."""
+    """Describe a message in a line."""
     where = f"shard {arrived.shard}, {len(arrived.data):,} B"
     if reading is None:
         return f"{_at(arrived.at)}  cannot be read: {wrong}  ({where})"
-    told = "; ".join(_describe_reading(reading, arrived.data, show=show)) or "nothing about an audience"
-    return f"{_at(arrived.at)}  {told}  {_short(reading.message_id)}  ({where})"
+    content = "; ".join(_describe_reading(reading, arrived.data, show=show)) or "nothing about an audience"
+    return f"{_at(arrived.at)}  {content}  {_short(reading.message_id)}  ({where})"
 
 
 def _describe_reading(reading: Reading, data: bytes, *, show: bool) -> Iterator[str]:

@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return stop.exit_code
     except Exception as failure:
         keep = True
-        tell_failure(failure, home / _LOG)
+        describe_foreign_error(failure, home / _LOG)
         return 1
     else:
         keep = keep or not equal
@@ -116,7 +116,7 @@ def read_arguments(arguments: Sequence[str] | None = None) -> Wanted:
     if not cdnow.FIRST_LAPSE <= given.start <= cdnow.LAST_DAY - timedelta(days=given.days - 1):
         parser.error(
             f"{given.days} days from {given.start} are not within {cdnow.FIRST_LAPSE} to {cdnow.LAST_DAY}, "
-            "which is what the purchases tell of; choose another --start or fewer --days"
+            "which the purchases cover; choose another --start or fewer --days"
         )
     if given.keep and given.keep.exists() and (not given.keep.is_dir() or any(given.keep.iterdir())):
         parser.error(f"{given.keep} exists and is no empty directory; name a new one")
@@ -144,7 +144,7 @@ def make_directory(keep: Path | None) -> Path:
 
 
 def run(wanted: Wanted, home: Path, screen: Screen, stop: local_airflow.Stop) -> bool:
-    """Run the whole way, and tell whether the consumer ended up with the warehouse's members."""
+    """Run the whole way; true if the consumer ended up with the warehouse's members."""
     warehouse, example = home / "warehouse.duckdb", wanted.example
     screen.title(f"Real customers, day by day, from a warehouse through Airflow to {example.service}")
     with example.open() as opened:
@@ -191,7 +191,7 @@ def prepare(home: Path, warehouse: Path, example: Example, connection: Mapping[s
     screen.fact(
         "warehouse", f"DuckDB {version('duckdb')}, {len(purchases):,} purchases of {customers:,} people (CDNOW)"
     )
-    screen.fact("told", example.tells)
+    screen.fact("sends", example.sends)
     screen.fact("Airflow", f"{version('apache-airflow-core')}, runs dags/{example.dag_file}")
     return time.monotonic() - started
 
@@ -216,8 +216,8 @@ def show_summary(ran: Sequence[Ran], screen: Screen) -> None:
     later = f", then {sum(seconds[1:]) / len(seconds[1:]):.2f} s each" if len(seconds) > 1 else ""
     screen.fact("runs", f"{len(ran)}; the first took {seconds[0]:.1f} s{later}")
     changes = f"{total['entered']:,} entered, {total['exited']:,} exited, {total['updated']:,} updated"
-    told = f"{total['events']:,} events" if total["events"] else changes
-    screen.fact("changes", f"{told}; {total['delivered']:,} acknowledged, {total['rejected']:,} rejected")
+    sent = f"{total['events']:,} events" if total["events"] else changes
+    screen.fact("changes", f"{sent}; {total['delivered']:,} acknowledged, {total['rejected']:,} rejected")
     screen.fact(
         "sent", f"{total['messages']:,} messages in {total['records']:,} records, {total['bytes'] / 1e6:.2f} MB"
     )
@@ -234,11 +234,13 @@ def show_verdict(
     screen.fact(example.known, f"{len(belief.known):,} to the consumer, {true:,} in the warehouse")
     screen.line()
     if verdict.equal:
-        screen.line(f"  {screen.paint('exactly equal', 'green')}: all {example.known}, and {example.each}")
+        screen.verdict("exactly equal", f"all {example.known}, and {example.each}", good=True)
     else:
-        screen.line(
-            f"  {screen.paint('NOT EQUAL', 'red')}: the consumer lacks {verdict.missing:,} {example.known}, has "
-            f"{verdict.invented:,} that are none, and knows something else of {verdict.stale:,}"
+        screen.verdict(
+            "NOT EQUAL",
+            f"the consumer lacks {verdict.missing:,} {example.known}, has {verdict.invented:,} that are none, and "
+            f"knows something else of {verdict.stale:,}",
+            good=False,
         )
     screen.line()
 
@@ -251,7 +253,7 @@ def write_json(path: Path, ran: Sequence[Ran], belief: read_back.Belief, verdict
     path.write_text(json.dumps(found, indent=1) + "\n")
 
 
-def tell_failure(failure: Exception, log: Path) -> None:
+def describe_foreign_error(failure: Exception, log: Path) -> None:
     """Say what failed: a run in a sentence and with what the log says, anything else as Python does."""
     if not isinstance(failure, local_airflow.RunFailed):
         traceback.print_exception(failure)

@@ -24,26 +24,26 @@ _FEW = 3
 _LAPSED = "bought before, but nothing in the last 90 days; as of midnight UTC of each day"
 
 Known = Mapping[str, Mapping[str, Any]]
-"""What a consumer knows or should know: of whom or what, and what of it."""
+"""What a consumer knows or should know: members, profiles or purchases, and what of each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Example:
     """One example.
 
-    :param tells: what is told, in a sentence.
+    :param sends: what is sent, in a sentence.
     :param open: runs the emulated service.
     :param read: what a consumer knows after these messages, in whatever order.
     :param true: what it should know, by the warehouse and the days that were run.
     :param choose: a stored message to show, and a sentence on where it is.
     :param spread: where the messages are, in words.
     :param known: what is known, in the plural, and ``each`` what of each.
-    :param events: whether events are told, and not memberships.
+    :param events: whether events are sent, and not changes of memberships.
     """
 
     service: str
     dag_file: str
-    tells: str
+    sends: str
     open: Callable[[], AbstractContextManager[LocalKinesis | LocalFirehose]]
     read: Callable[[Iterable[bytes]], Known]
     true: Callable[[Path, Sequence[date]], Known]
@@ -92,15 +92,15 @@ def _read_purchases(messages: Iterable[bytes]) -> Known:
         named = {i["identity_type"]: i["identity"] for i in batch["user_identities"]}
         for event in batch["events"]:
             data, bought = event["data"], event["data"]["product_action"]
-            told = (
+            purchase = (
                 named["customer_id"],
                 named["email"],
                 data["timestamp_unixtime_ms"],
                 bought["products"][0]["quantity"],
                 bought["total_amount"],
             )
-            events[data["source_message_id"]] = json.dumps(told)
-    return {told: {"times": times} for told, times in Counter(events.values()).items()}
+            events[data["source_message_id"]] = json.dumps(purchase)
+    return {purchase: {"times": times} for purchase, times in Counter(events.values()).items()}
 
 
 # --- what it should know, in other words than the examples' queries ----------------------------------------------
@@ -120,10 +120,10 @@ def _true_identities(warehouse: Path, days: Sequence[date]) -> Known:
             "CustomerId": customer_id,
             "Email": _hashed_email(customer_id),
             "GoogleAdvertisingIdentifier": hashlib.md5(
-                f"{customer_id}/{told['months_away']}".encode(), usedforsecurity=False
+                f"{customer_id}/{properties['months_away']}".encode(), usedforsecurity=False
             ).hexdigest(),
         }
-        for customer_id, told in cdnow.read_lapsed(warehouse, days[-1]).items()
+        for customer_id, properties in cdnow.read_lapsed(warehouse, days[-1]).items()
     }
 
 
@@ -148,13 +148,13 @@ def _true_profiles(_: Path, days: Sequence[date]) -> Known:
 
 
 def _true_purchases(_: Path, days: Sequence[date]) -> Known:
-    told: Counter[str] = Counter()
+    found: Counter[str] = Counter()
     for p in cdnow.read_purchases():
         if days[0] - timedelta(days=1) <= p.purchased_on < days[-1]:
             at = (p.purchased_on - date(1970, 1, 1)).days * 86_400_000
             known = (p.customer_id, _hashed_email(p.customer_id), str(at), p.number_of_cds, str(p.dollar_value))
-            told[json.dumps(known)] += 1
-    return {purchase: {"times": times} for purchase, times in told.items()}
+            found[json.dumps(known)] += 1
+    return {purchase: {"times": times} for purchase, times in found.items()}
 
 
 # --- what is shown -----------------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ EXAMPLES: Mapping[str, Example] = {
     "amplitude_cohort": Example(
         service="Kinesis",
         dag_file="lapsed_customers.py",
-        tells=_LAPSED,
+        sends=_LAPSED,
         open=local_kinesis,
         read=_read_properties,
         true=_true_properties,
@@ -226,7 +226,7 @@ EXAMPLES: Mapping[str, Example] = {
     "mparticle_audience": Example(
         service="Firehose",
         dag_file="lapsed_to_firehose.py",
-        tells=_LAPSED,
+        sends=_LAPSED,
         open=local_firehose,
         read=_read_identities,
         true=_true_identities,
@@ -237,7 +237,7 @@ EXAMPLES: Mapping[str, Example] = {
     "adobe_profile": Example(
         service="Kinesis",
         dag_file="customer_profiles.py",
-        tells="who bought in the last 30 days; before, but not in the last 90; for 500 dollars or more",
+        sends="who bought in the last 30 days; before, but not in the last 90; for 500 dollars or more",
         open=local_kinesis,
         read=_read_profiles,
         true=_true_profiles,
@@ -249,7 +249,7 @@ EXAMPLES: Mapping[str, Example] = {
     "mparticle_events": Example(
         service="Kinesis",
         dag_file="purchases_as_events.py",
-        tells="the purchases of the day before, as events",
+        sends="the purchases of the day before, as events",
         open=local_kinesis,
         read=_read_purchases,
         true=_true_purchases,

@@ -139,8 +139,8 @@ class DailyRuns:
         self._stop.check()
         states = {ti.task_id: str(ti.state) for ti in run.get_task_instances()}
         if missed := sorted(task_id for task_id, state in states.items() if state != "success"):
-            told = ", ".join(f"{task_id} ({states[task_id]})" for task_id in missed)
-            raise RunFailed(f"the run as of {day} did not succeed: {told}")
+            failed = ", ".join(f"{task_id} ({states[task_id]})" for task_id in missed)
+            raise RunFailed(f"the run as of {day} did not succeed: {failed}")
         name = self._publishes
         summary: Mapping[str, Any] = run.get_task_instance(name).xcom_pull(task_ids=name)
         return summary

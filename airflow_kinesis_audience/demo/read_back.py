@@ -23,7 +23,7 @@ _TWICE = 3
 class Belief:
     """What a consumer believes after it has applied all messages.
 
-    :param known: of whom or what, to what is known of it.
+    :param known: a member, a profile or a purchase, to what is known of it.
     :param again: messages that came a second time.
     """
 
@@ -47,7 +47,7 @@ class Verdict:
 
     @property
     def equal(self) -> bool:
-        """Tell whether there is no difference at all."""
+        """Whether there is no difference at all."""
         return not (self.missing or self.invented or self.stale)
 
 

@@ -1,38 +1,39 @@
 """Amplitude's cohort updates: batches of users entering or leaving one audience.
 
-Renders changes to messages and nothing else: no clock, no network, nothing kept between calls. A message speaks of
-one audience, one direction and one partition, and never of more users or bytes than its bounds allow.
+Renders changes to messages and nothing else: no clock, no network, nothing kept between calls. A message is about
+one audience, one direction and one partition, and never has more users or bytes than its bounds allow.
 Format: https://amplitude.com/docs/data/destination-catalog/amazon-kinesis-cohort
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from itertools import compress, pairwise
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from airflow_kinesis_audience.audience import Action, Changes, Updated, epoch_seconds
-from airflow_kinesis_audience.columns import find_breaks, find_rows, first_letters, take_rows, value_at
-from airflow_kinesis_audience.formats.values import encode, find_differing, render_array, require_texts
-from airflow_kinesis_audience.messages import (
+from airflow_kinesis_audience.core.model.arrow_columns import ArrowColumn
+from airflow_kinesis_audience.core.model.audience import Action, Changes, UpdatedPart
+from airflow_kinesis_audience.core.model.instants import epoch_seconds
+from airflow_kinesis_audience.core.model.messages import (
     Direction,
     Envelope,
     Lifecycle,
     Message,
     Notice,
-    digits_of,
-    partition_number,
-    partition_of,
+    Oversized,
+    digest_of,
 )
-from airflow_kinesis_audience.oversize import Oversized, digest_of
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from airflow_kinesis_audience.core.model.partitioning import digits_of, partition_number, partition_of
+from airflow_kinesis_audience.core.model.renderer import Mapped, Renderer, RendererTraits
+from airflow_kinesis_audience.formats.json_values import encode, find_differing, render_array, require_texts
+from airflow_kinesis_audience.formats.option_names import check_mapped
 
 MAX_USER_PROPERTIES = 50
 """Most user properties of a user, by the vendor's documentation of its cohort destinations."""
@@ -114,16 +115,13 @@ class _RenderedUsers:
         return self._join([*pieces, b"}}"]) if pieces else self.exiting
 
     def _join(self, pieces: list[bytes | pa.Array]) -> _Users:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         whole = [_USER, self._ids, *pieces, b""]
         typed = (pa.scalar(p, pa.large_binary()) if isinstance(p, bytes) else p for p in whole)
         return _Users(pc.binary_join_element_wise(*typed))
 
 
 @dataclass(frozen=True, kw_only=True)
-class AmplitudeCohort:
+class AmplitudeCohort(Renderer):
     """Render changes as Amplitude's cohort messages.
 
     :param max_users: most users in a message; the vendor does not publish its own number.
@@ -133,6 +131,7 @@ class AmplitudeCohort:
     """
 
     version: ClassVar[int] = 1
+    traits: ClassVar[RendererTraits] = RendererTraits(version=version, renders_notices=True)
 
     max_users: int = 1000
     user_properties: bool | Sequence[str] = False
@@ -155,17 +154,17 @@ class AmplitudeCohort:
 
         :raises ValueError: if a property is not mapped or a value has no exact JSON; a retry does not help.
         """
-        names = self._names(changes)
+        names = self._names(changes.new_properties)
         if not len(changes):
             return
         users = _RenderedUsers(changes, names)
         for run in _find_runs(changes, envelope.partitions):
             rows: Sequence[int] = run.rows
             if run.action is Action.UPDATED:
-                rows = self._telling(changes, run.rows, names)
+                rows = self._find_shown(changes, run.rows, names)
             if rows:
-                told = users.exiting if run.direction is Direction.EXIT else users.entering
-                yield from self._render_run(changes, envelope, told, run, rows)
+                rendered = users.exiting if run.direction is Direction.EXIT else users.entering
+                yield from self._render_run(changes, envelope, rendered, run, rows)
 
     def render_notice(self, notice: Notice, envelope: Envelope) -> Message:
         """Render what happens to a whole cohort: a message that moves no user, with a key of its own.
@@ -173,42 +172,41 @@ class AmplitudeCohort:
         The vendor has no such message. A consumer that does not know the key reads a batch of no users.
         """
         partition, hash_key = partition_of(notice.audience_id, "000", envelope.partitions)
-        told = {"event": notice.kind.value}
+        event = {"event": notice.kind.value}
         counts = {} if notice.kind is Lifecycle.DELETED else {"members": notice.members, "exits": notice.exits}
         document = {
             "cohort_name": notice.audience_name,
             "cohort_id": notice.audience_id,
             "in_cohort": notice.kind is not Lifecycle.DELETED,
             "computed_time": epoch_seconds(notice.time),
-            "message_id": f"{envelope.job}::{notice.kind}::{notice.number}",
+            "message_id": f"{envelope.batch_id}::{notice.kind}::{notice.number}",
             "users": [],
-            "lifecycle": told | counts,
+            "lifecycle": event | counts,
         }
         return Message(encode(document), partition, hash_key, 0)
 
-    def _names(self, changes: Changes) -> Sequence[str]:
+    def check_options(self, mapped: Mapped) -> None:
+        """Check that the properties which are to be sent are mapped."""
+        self._names(mapped.properties)
+
+    def _names(self, mapped: Collection[str]) -> Sequence[str]:
         if isinstance(self.user_properties, bool):
             # Sorted, so that the bytes don't depend on the order in which a mapping was written down.
-            names = sorted(changes.new_properties) if self.user_properties else []
+            names = sorted(mapped) if self.user_properties else []
             _check_count(names)
             return names
-        if unknown := sorted(set(self.user_properties) - set(changes.new_properties)):
-            raise ValueError(
-                f"user_properties has {', '.join(unknown)}; "
-                f"the mapped properties are {', '.join(sorted(changes.new_properties)) or 'none'}"
-            )
+        check_mapped("user_properties", self.user_properties, mapped)
         return self.user_properties
 
-    def _telling(self, changes: Changes, rows: range, names: Sequence[str]) -> Sequence[int]:
-        """Return the updates that differ in what is sent; the others have nothing to say in this format."""
-        asked = find_rows(changes.updated, rows, (Updated.PROPERTIES, Updated.BOTH)) if names else []
+    def _find_shown(self, changes: Changes, rows: range, names: Sequence[str]) -> Sequence[int]:
+        """Return the updates that differ in what is sent; this format has no message for the others."""
+        asked = _find_rows(changes.updated, rows, (UpdatedPart.PROPERTIES, UpdatedPart.BOTH)) if names else []
         if self.user_properties is True or not asked:
             return asked
-        import pyarrow.compute as pc
 
         sides = (changes.new_properties, changes.old_properties)
         differing = (
-            find_differing(f"property {n}", *(take_rows(side[n], asked) for side in sides)) for n in names
+            find_differing(f"property {n}", *(_take_rows(side[n], asked) for side in sides)) for n in names
         )
         differs = reduce(pc.or_, differing)
         return list(compress(asked, differs.to_pylist()))
@@ -216,7 +214,9 @@ class AmplitudeCohort:
     def _render_run(
         self, changes: Changes, envelope: Envelope, users: _Users, run: _Run, rows: Sequence[int]
     ) -> Iterator[Message | Oversized]:
-        partition, hash_key = partition_of(run.audience_id, value_at(changes.bucket, rows[0]), envelope.partitions)
+        partition, hash_key = partition_of(
+            run.audience_id, _value_at(changes.bucket, rows[0]), envelope.partitions
+        )
         # The last row has the longest number, so a head made for it is as long as the run's longest.
         around_bytes = len(_head(changes, envelope, run, rows[-1])) - len(b",") + len(_END)
         group = users.of(rows)
@@ -246,15 +246,43 @@ def _find_runs(changes: Changes, partitions: int) -> Iterator[_Run]:
     """Find the rows, side by side, that may share a message."""
     if not len(changes):
         return
-    starts = {0, *find_breaks(changes.audience_id), *find_breaks(changes.action)}
+    starts = {0, *_find_breaks(_array(changes.audience_id)), *_find_breaks(_array(changes.action))}
     number = None
-    for row in (0, *find_breaks(first_letters(changes.bucket, digits_of(partitions)))):
-        before, number = number, partition_number(value_at(changes.bucket, row), partitions)
+    digits = pc.utf8_slice_codeunits(_array(changes.bucket), 0, digits_of(partitions))
+    for row in (0, *_find_breaks(digits)):
+        before, number = number, partition_number(_value_at(changes.bucket, row), partitions)
         if number != before:
             starts.add(row)
     for start, stop in pairwise((*sorted(starts), len(changes))):
-        action = Action(value_at(changes.action, start))
-        yield _Run(value_at(changes.audience_id, start), action, range(start, stop))
+        action = Action(_value_at(changes.action, start))
+        yield _Run(_value_at(changes.audience_id, start), action, range(start, stop))
+
+
+def _array(column: Sequence[Any]) -> pa.Array:
+    """Give a column as Arrow: as it was read, or as an author's own format has made it."""
+    return column.array if isinstance(column, ArrowColumn) else pa.array(column)
+
+
+def _find_breaks(array: pa.Array) -> list[int]:
+    """Find the rows whose value is not that of the row before."""
+    ends: list[int] = pc.run_end_encode(array).run_ends.to_pylist()
+    return ends[:-1]
+
+
+def _find_rows(column: Sequence[Any], rows: range, values: Collection[str]) -> list[int]:
+    """Find, among rows side by side, those that have one of the values."""
+    has = pc.is_in(_array(column).slice(rows.start, len(rows)), value_set=pa.array(values))
+    found: list[int] = pc.add(pc.indices_nonzero(has), pa.scalar(rows.start, pa.uint64())).to_pylist()
+    return found
+
+
+def _take_rows(column: Sequence[Any], rows: Sequence[int]) -> ArrowColumn:
+    return ArrowColumn(_array(column).take(pa.array(rows, pa.int64())))
+
+
+def _value_at(column: Sequence[Any], row: int) -> Any:
+    """Give one value, without making all of them."""
+    return _array(column)[row].as_py()
 
 
 def _head(changes: Changes, envelope: Envelope, run: _Run, first_row: int) -> bytes:
@@ -263,6 +291,6 @@ def _head(changes: Changes, envelope: Envelope, run: _Run, first_row: int) -> by
         "cohort_id": run.audience_id,
         "in_cohort": run.direction is Direction.ENTER,
         "computed_time": epoch_seconds(changes.as_of),
-        "message_id": f"{envelope.job}::{run.direction}::{value_at(changes.position, first_row)}",
+        "message_id": f"{envelope.batch_id}::{run.direction}::{_value_at(changes.position, first_row)}",
     }
     return encode(document)[: -len(b"}")] + _USERS

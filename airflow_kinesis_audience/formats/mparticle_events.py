@@ -9,13 +9,17 @@ Format: https://docs.mparticle.com/developers/apis/json-reference/
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_kinesis_audience.audience import Action, Changes, Identity
-from airflow_kinesis_audience.exceptions import MessageTooLarge
-from airflow_kinesis_audience.formats.mparticle_batches import (
+from airflow_kinesis_audience.core.exceptions import MessageTooLarge
+from airflow_kinesis_audience.core.model.audience import Action, Changes, IdentityValue
+from airflow_kinesis_audience.core.model.messages import Envelope, Message, Notice, Oversized, digest_of, pack
+from airflow_kinesis_audience.core.model.partitioning import partition_of
+from airflow_kinesis_audience.core.model.renderer import Mapped, Renderer, RendererTraits
+from airflow_kinesis_audience.formats.json_values import render_column
+from airflow_kinesis_audience.formats.mparticle.batches import (
     EVENTS,
     add_identities,
     close_batch,
@@ -25,38 +29,39 @@ from airflow_kinesis_audience.formats.mparticle_batches import (
     milliseconds,
     put,
 )
-from airflow_kinesis_audience.formats.mparticle_changes import ChangeEvents, Side, notice_event
-from airflow_kinesis_audience.formats.mparticle_event_fields import (
+from airflow_kinesis_audience.formats.mparticle.change_events import ChangeEvents, Side, notice_event
+from airflow_kinesis_audience.formats.mparticle.event_fields import (
     CHOICES,
     EVENT_TYPES,
+    METADATA,
     NEEDED,
+    USER_IDENTITIES,
+    check_hidden,
     check_place,
     event_identity,
+    is_hidden,
     set_place,
     with_lists,
 )
-from airflow_kinesis_audience.formats.values import render_column
-from airflow_kinesis_audience.messages import Envelope, Message, Notice, pack, partition_of
-from airflow_kinesis_audience.oversize import Oversized, digest_of
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.events import Events
+    from airflow_kinesis_audience.core.model.events import Events
 
-_METADATA = ("device_info.device", "ip")
+_ATTRIBUTES = "user_attributes"
 _SWITCHES = {"user_attribute_change": "attribute_changes", "user_identity_change": "identity_changes"}
 _BOOLEANS = ("batch", "exclude_metadata", *_SWITCHES.values())
 _RENDERED_CHOICES = {place: {b"null", *render_column(place, names)} for place, names in CHOICES.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
-class MparticleEvents:
+class MparticleEvents(Renderer):
     """Render events as mParticle's batches; changes of audiences as custom events.
 
     :param batch: one message per user or device and some hundred events; if not, one per event.
     :param max_events: most events in a message.
     :param environment: ``production`` or ``development``.
     :param user_id_as: the identity type as which the user id is sent; none if it is not.
-    :param attribute_changes: tell of ``user_attribute_change`` events, and ``identity_changes`` likewise.
+    :param attribute_changes: send ``user_attribute_change`` events, and ``identity_changes`` likewise.
     :param exclude_metadata: leave out the device's name and the IP address.
     :param exclude: dotted places that are left out.
     :param constants: dotted place to a value that is the same in every batch, such as
@@ -66,7 +71,7 @@ class MparticleEvents:
     """
 
     version: ClassVar[int] = 1
-    tells_events: ClassVar[bool] = True
+    traits: ClassVar[RendererTraits] = RendererTraits(version=version, renders_events=True, renders_notices=True)
 
     batch: bool = True
     max_events: int = 100
@@ -75,7 +80,7 @@ class MparticleEvents:
     attribute_changes: bool = False
     identity_changes: bool = False
     exclude_metadata: bool = False
-    exclude: Sequence[str] = ()
+    exclude: Collection[str] = ()
     constants: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     unique_id: str | None = None
 
@@ -87,29 +92,53 @@ class MparticleEvents:
             raise ValueError(f"max_events is {self.max_events!r}; expected a whole number from 1 on")
         if self.environment not in ("production", "development"):
             raise ValueError(f"environment is {self.environment!r}; expected production or development")
-        if isinstance(self.exclude, str) or not all(isinstance(place, str) for place in self.exclude):
+        excluded = self.exclude
+        if isinstance(excluded, str) or not isinstance(excluded, Collection) or not _are_texts(excluded):
             raise ValueError(f"exclude is {self.exclude!r}; expected a list of dotted places")
-        if not isinstance(self.constants, Mapping) or not all(isinstance(k, str) for k in self.constants):
+        for name, what in (("user_id_as", "an identity type"), ("unique_id", "a text")):
+            if not isinstance(getattr(self, name), str | None):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected {what}, or none")
+        self._check_constants()
+        self._find_places(())
+
+    def _check_constants(self) -> None:
+        if not isinstance(self.constants, Mapping) or not _are_texts(self.constants):
             raise ValueError(f"constants is {self.constants!r}; expected values by dotted place")
         for place in self.constants:
-            check_place(place)
+            check_place(place, "constants: ")
             if place.partition(".")[0] in ("data", "event_type"):
                 raise ValueError(f"constants has {place!r}, which is an event's; expected places of the batch")
-        if self.user_id_as is not None:
-            event_identity(self.user_id_as)
 
-    def __call__(self, told: Events | Changes, envelope: Envelope) -> Iterator[Message | Oversized]:
+    def check_options(self, mapped: Mapped) -> None:
+        """Check that mapped fields and identities have a place, and that what is to be left out has, too."""
+        places = self._find_places(mapped.identities)
+        for place in mapped.properties if mapped.events else ():
+            check_place(place)
+            places |= {place} - {"event_type"}  # which every event has
+        if not mapped.events:
+            places |= {f"{_ATTRIBUTES}.{name}" for name in (*mapped.properties, *mapped.former_properties)}
+        check_hidden(self.exclude, places)
+
+    def _find_places(self, identities: Iterable[str]) -> set[str]:
+        """Find where identities and the user id stand."""
+        kinds = [event_identity(name) for name in identities]
+        kinds += [event_identity(self.user_id_as, "user_id_as: ")] if self.user_id_as is not None else []
+        return {kind.place or USER_IDENTITIES for kind in kinds}
+
+    def __call__(self, given: Events | Changes, envelope: Envelope) -> Iterator[Message | Oversized]:
         """Render a slice of events, or of a change set, of which a change that is too large is :class:`Oversized`.
 
-        :raises ValueError: if a place or an identity type is none of the format's; a retry does not help.
+        :raises ValueError: if the format does not know a place or an identity type; a retry does not help.
         :raises MessageTooLarge: if one event alone exceeds ``envelope.message_bytes``.
         """
-        return self._render_changes(told, envelope) if isinstance(told, Changes) else self._render(told, envelope)
+        if isinstance(given, Changes):
+            return self._render_changes(given, envelope)
+        return self._render(given, envelope)
 
     def render_notice(self, notice: Notice, envelope: Envelope) -> Message:
         """Render what happens to a whole audience: a custom event of nobody, which the vendor does not have."""
         where = partition_of(notice.audience_id, "000", envelope.partitions)
-        event_id = event_uuid(str(envelope.job), f"{notice.kind}/{notice.number}")
+        event_id = event_uuid(str(envelope.batch_id), f"{notice.kind}/{notice.number}")
         event = dumps(notice_event(notice, event_id))
         return Message(self._close({}, [event], [event_id], milliseconds(notice.time), envelope), *where, 0)
 
@@ -135,20 +164,20 @@ class MparticleEvents:
                 yield Message(document, *where, len(group), events.bucket[last])
 
     def _find_batches(self, events: Events) -> Iterator[list[int]]:
-        """Give the rows of each batch that are to be told."""
+        """Give the rows of each batch that are to be sent."""
         rows: list[int] = []
         for row, batch in enumerate(events.batch):
             if row and batch != events.batch[row - 1]:
                 yield rows
                 rows = []
-            if self._tells(_type_of(events, row)):
+            if self._sends(_type_of(events, row)):
                 rows.append(row)
         yield rows
 
-    def _tells(self, event_type: str) -> bool:
+    def _sends(self, event_type: str) -> bool:
         if event_type not in EVENT_TYPES:
             raise ValueError(
-                "the source has events of a type that is none of mParticle's; make it in the query one of "
+                "the source has events of a type that mParticle does not have; make it in the query one of "
                 f"{', '.join(EVENT_TYPES)}"
             )
         switch = _SWITCHES.get(event_type)
@@ -160,7 +189,9 @@ class MparticleEvents:
         for place, column in inner.items():
             if place in CHOICES and column[row] not in _RENDERED_CHOICES[place]:
                 expected = ", ".join(CHOICES[place])
-                raise ValueError(f"data.{place} of an event is none of mParticle's; expected {expected}")
+                raise ValueError(
+                    f"data.{place} of an event has a value that mParticle does not have; expected {expected}"
+                )
             put(data, place, column[row])
         if kind == "custom_event":
             data.setdefault("custom_event_type", "other")
@@ -175,18 +206,26 @@ class MparticleEvents:
 
     def _render_changes(self, changes: Changes, envelope: Envelope) -> Iterator[Message | Oversized]:
         new, old = (
-            Side(identities, {k: render_column(f"property {k}", column) for k, column in properties.items()})
+            Side(
+                identities,
+                {
+                    k: render_column(f"property {k}", column)
+                    for k, column in properties.items()
+                    if not self._hides(f"{_ATTRIBUTES}.{k}")
+                },
+            )
             for identities, properties in (
                 (changes.new_identities, changes.new_properties),
                 (changes.old_identities, changes.old_properties),
             )
         )
-        made = ChangeEvents(changes, new, old, self.attribute_changes, self.identity_changes)
+        identity_changes = self.identity_changes and not self._hides(USER_IDENTITIES)
+        made = ChangeEvents(changes, new, old, self.attribute_changes, identity_changes)
         time = milliseconds(changes.as_of)
         for row, action in enumerate(changes.action):
             if events := list(made.of(row)):
                 side = old if action == Action.EXITED else new
-                attributes = self._visible({f"user_attributes.{k}": v for k, v in side.properties.items()})
+                attributes = {f"{_ATTRIBUTES}.{k}": v for k, v in side.properties.items()}
                 known = self._known(side.identities, attributes, row, changes.user_id[row], time)
                 rendered = [dumps(event) for _, event in events]
                 ids = [event_id for event_id, _ in events]
@@ -203,26 +242,24 @@ class MparticleEvents:
 
     @property
     def _hidden(self) -> set[str]:
-        return {*self.exclude, *(_METADATA if self.exclude_metadata else ())}
+        return {*self.exclude, *(METADATA if self.exclude_metadata else ())}
 
-    def _visible(self, columns: Mapping[str, Any]) -> dict[str, Any]:
-        """Leave out places that are excluded, and what is inside of them."""
-        hidden = tuple(f"{place}." for place in self._hidden)
-        return {place: column for place, column in columns.items() if not f"{place}.".startswith(hidden)}
+    def _hides(self, place: str) -> bool:
+        return is_hidden(place, self._hidden)
 
     def _rendered(self, fields: Mapping[str, Sequence[Any]]) -> dict[str, list[bytes]]:
-        shown = self._visible({place: column for place, column in fields.items() if place != "event_type"})
-        return {place: render_column(f"field {place}", column) for place, column in shown.items()}
+        shown = (place for place in fields if place != "event_type" and not self._hides(place))
+        return {place: render_column(f"field {place}", fields[place]) for place in shown}
 
     def _known(
         self,
-        identities: Mapping[str, Sequence[Identity]],
+        identities: Mapping[str, Sequence[IdentityValue]],
         outer: Mapping[str, Sequence[bytes]],
         row: int,
         user_id: str | None,
         time: str,
     ) -> dict[str, Any]:
-        """Gather what one row says of user, device and application."""
+        """Gather what one row holds about user, device and application."""
         known: dict[str, Any] = {}
         for place, value in self.constants.items():
             set_place(known, place, value)
@@ -251,6 +288,10 @@ class MparticleEvents:
             unique_id=self.unique_id,
             most_bytes=envelope.message_bytes,
         )
+
+
+def _are_texts(found: Iterable[Any]) -> bool:
+    return all(isinstance(name, str) for name in found)
 
 
 def _type_of(events: Events, row: int) -> str:

@@ -1,1 +1,1 @@
-"""The doors to the world outside: warehouses and streams."""
+"""Connections to what is outside: warehouses, streams, and files on object storage."""

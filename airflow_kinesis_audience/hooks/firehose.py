@@ -1,7 +1,7 @@
-"""The door to a Firehose delivery stream: one PutRecordBatch per call, one outcome per record.
+"""Hook of a Firehose delivery stream: one PutRecordBatch per call, one outcome per record.
 
-What it shares with the data stream's is in ``streams.py``. Firehose knows neither keys nor an order, and puts
-records one behind the other into what it delivers, so each of them ends with a newline.
+What it shares with the data stream's is in ``streams/stream_hook.py``. Firehose knows neither keys nor an order,
+and puts records one behind the other into what it delivers, so each of them ends with a newline.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_kinesis_audience.exceptions import DeliveryIncomplete, DestinationRefused
-from airflow_kinesis_audience.hooks.streams import StreamHook
-from airflow_kinesis_audience.hooks.wire import PUT_RECORD_BATCH
-from airflow_kinesis_audience.messages import FIREHOSE_LIMITS
+from airflow_kinesis_audience.core.exceptions import DeliveryIncomplete, DestinationRefused
+from airflow_kinesis_audience.core.producer.records import FIREHOSE_LIMITS
+from airflow_kinesis_audience.hooks.streams.calls import PUT_RECORD_BATCH, PUT_RECORD_OF_FIREHOSE
+from airflow_kinesis_audience.hooks.streams.stream_hook import StreamHook
 
 
 class FirehoseStreamHook(StreamHook):
@@ -22,18 +22,21 @@ class FirehoseStreamHook(StreamHook):
     :param delivery_stream_name: the delivery stream's name, or its ARN.
     :param aws_conn_id: Airflow connection of type ``aws``; all in its extra holds, except retries.
     :param region_name: default: the ARN's region, else the connection's, else the SDK's.
-    :raises ValueError: if the ARN is none of a delivery stream or is of another region.
+    :raises ValueError: if the ARN does not name a delivery stream, or names one of another region.
     """
 
     limits = FIREHOSE_LIMITS
     record_end = b"\n"
     call = PUT_RECORD_BATCH
+    single_call = PUT_RECORD_OF_FIREHOSE
     service = "firehose"
     noun = "delivery stream"
     argument = "delivery_stream_name"
     arn_form = "arn:aws:firehose:REGION:ACCOUNT:deliverystream/NAME"
     console = "firehose/home?region={region}#/details/{name}/monitoring"
+    created = "CreateTimestamp"
     put_action = "firehose:PutRecordBatch"
+    single_action = "firehose:PutRecord"
     needs = "firehose:PutRecordBatch on the delivery stream"
     throttled = re.compile(
         "LimitExceededException|RequestLimitExceeded|ServiceUnavailable(Exception)?|SlowDown|ThrottlingException"
@@ -65,16 +68,16 @@ class FirehoseStreamHook(StreamHook):
 
     @property
     def address(self) -> Mapping[str, str]:
-        """The argument that tells AWS which delivery stream is meant."""
+        """The argument that names the delivery stream to AWS."""
         return {"DeliveryStreamName": self._short_name}
 
     def describe(self) -> Mapping[str, Any]:
         """Ask AWS about the delivery stream."""
-        answer = self.conn.describe_delivery_stream(**self.address)
-        return answer.get("DeliveryStreamDescription") or {}
+        response = self.conn.describe_delivery_stream(**self.address)
+        return response.get("DeliveryStreamDescription") or {}
 
     def require_ready(self, found: Mapping[str, Any]) -> str | None:
-        """Refuse a delivery stream that cannot take records; gives its ARN where that is told."""
+        """Refuse a delivery stream that cannot take records; gives its ARN where AWS has named it."""
         status = found.get("DeliveryStreamStatus", "ACTIVE")
         if status == "CREATING":
             raise DeliveryIncomplete(
@@ -94,7 +97,7 @@ class FirehoseStreamHook(StreamHook):
         encryption = (found.get("DeliveryStreamEncryptionConfiguration") or {}).get("Status", "DISABLED")
         if encryption.endswith("_FAILED"):
             raise DestinationRefused(
-                f"the encryption of delivery stream {self.name} is {encryption}; mend its KMS key and start it "
+                f"the encryption of delivery stream {self.name} is {encryption}; repair its KMS key and start it "
                 "anew"
             )
         arn: str | None = found.get("DeliveryStreamARN")

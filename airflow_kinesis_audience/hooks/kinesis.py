@@ -1,7 +1,7 @@
-"""The door to a Kinesis data stream: one PutRecords per call, one outcome per record.
+"""Hook of a Kinesis data stream: one PutRecords per call, one outcome per record.
 
-What it shares with Firehose's is in ``streams.py``; here is what only a data stream has: shards, keys, and a
-distribution of records that can break their order.
+What it shares with Firehose's is in ``streams/stream_hook.py``; here is what only a data stream has: shards, keys,
+and a distribution of records that can break their order.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_kinesis_audience.exceptions import DeliveryIncomplete, DestinationRefused
-from airflow_kinesis_audience.hooks.answers import FAILED
-from airflow_kinesis_audience.hooks.streams import StreamHook
-from airflow_kinesis_audience.hooks.wire import PUT_RECORDS
-from airflow_kinesis_audience.messages import KINESIS_LIMITS
+from botocore import exceptions as sdk
+
+from airflow_kinesis_audience.core.exceptions import DeliveryIncomplete, DestinationRefused
+from airflow_kinesis_audience.core.producer.records import KINESIS_LIMITS
+from airflow_kinesis_audience.hooks.streams.calls import PUT_RECORD, PUT_RECORDS
+from airflow_kinesis_audience.hooks.streams.responses import DENIED, FAILED, code_of
+from airflow_kinesis_audience.hooks.streams.stream_hook import StreamHook
 
 
 class KinesisStreamHook(StreamHook):
@@ -24,17 +26,20 @@ class KinesisStreamHook(StreamHook):
     :param stream_name: the stream's name, or its ARN.
     :param aws_conn_id: Airflow connection of type ``aws``; all in its extra holds, except retries.
     :param region_name: default: the ARN's region, else the connection's, else the SDK's.
-    :raises ValueError: if the ARN is none of a stream or is of another region.
+    :raises ValueError: if the ARN does not name a stream, or names one of another region.
     """
 
     limits = KINESIS_LIMITS
     call = PUT_RECORDS
+    single_call = PUT_RECORD
     service = "kinesis"
     noun = "stream"
     argument = "stream_name"
     arn_form = "arn:aws:kinesis:REGION:ACCOUNT:stream/NAME"
     console = "kinesis/home?region={region}#/streams/details/{name}/monitoring"
+    created = "StreamCreationTimestamp"
     put_action = "kinesis:PutRecords"
+    single_action = "kinesis:PutRecord"
     needs = "kinesis:PutRecords on the stream, kms:GenerateDataKey on its key if it is encrypted"
     form = ", and that the stream's largest record is not set below 1 MiB"
     throttled = re.compile(
@@ -62,16 +67,44 @@ class KinesisStreamHook(StreamHook):
 
     @property
     def address(self) -> Mapping[str, str]:
-        """The argument that tells AWS which stream is meant."""
+        """The argument that names the stream to AWS."""
         return {"StreamARN": self.arn} if self.arn else {"StreamName": self.name}
 
     def describe(self) -> Mapping[str, Any]:
-        """Ask AWS about the stream."""
-        answer = self.conn.describe_stream_summary(**self.address)
-        return answer.get("StreamDescriptionSummary") or {}
+        """Ask AWS about the stream; a login that may not, and may list the streams, finds it there."""
+        try:
+            response = self.conn.describe_stream_summary(**self.address)
+        except sdk.ClientError as denied:
+            if DENIED.fullmatch(code_of(denied)) and (found := self._find_in_list()) is not None:
+                return found
+            raise
+        return response.get("StreamDescriptionSummary") or {}
+
+    def _find_in_list(self) -> Mapping[str, Any] | None:
+        """Find the stream among those of the login's account; none if it cannot be known.
+
+        :raises botocore.exceptions.ClientError: if the account has none of that name, as a look at it would raise.
+        """
+        try:
+            for page in self.conn.get_paginator("list_streams").paginate(PaginationConfig={"PageSize": 1_000}):
+                for summary in page.get("StreamSummaries") or ():
+                    if self.name in (summary["StreamARN"], summary["StreamName"]):
+                        # Whether a list has the creation to the millisecond, as a look has, is not known.
+                        return {name: value for name, value in summary.items() if name != self.created}
+                if self.name in page["StreamNames"]:
+                    return {}
+        except (*FAILED, KeyError):
+            return None
+        if self.arn:
+            return None  # it may be another account's
+        missing: Any = {
+            "Error": {"Code": "ResourceNotFoundException"},
+            "ResponseMetadata": {"HTTPStatusCode": 400},
+        }
+        raise sdk.ClientError(missing, "ListStreams")
 
     def require_ready(self, found: Mapping[str, Any]) -> str | None:
-        """Refuse a stream that cannot take records in order; gives its ARN where that is told."""
+        """Refuse a stream that cannot take records in order; gives its ARN where AWS has named it."""
         status = found.get("StreamStatus", "ACTIVE")
         if status == "CREATING":
             raise DeliveryIncomplete(
@@ -89,9 +122,9 @@ class KinesisStreamHook(StreamHook):
         return found.get("StreamARN")
 
     def may_be_granted_by_stream(self, arn: str) -> bool:
-        """Tell whether the stream has a policy of its own, as far as the login may look."""
+        """Whether the stream has a policy of its own, as far as the login may look."""
         try:
-            # A stream without a policy may answer with an empty one.
+            # Of a stream without a policy it may be an empty one.
             return "Statement" in json.loads(self.conn.get_resource_policy(ResourceARN=arn)["Policy"])
         except (*FAILED, KeyError):
             return False

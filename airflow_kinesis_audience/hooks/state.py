@@ -1,25 +1,33 @@
-"""Where a sync's state is: in the warehouse that has the author's tables, or apart from it, as files."""
+"""Where a sync's state is: in the warehouse that has the author's tables, or apart from it, as files.
+
+A task finds the state of another by what that one's summary says of it. Whoever opens a ledger here closes with it
+every connection that it has opened.
+"""
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_audience.hooks.file_ledger import FileRows
-from airflow_kinesis_audience.hooks.files import EXCLUSIVE, Files
-from airflow_kinesis_audience.hooks.lake import SETTINGS, LakeWarehouse
+from airflow_kinesis_audience.core.state.ledger import Ledger
+from airflow_kinesis_audience.hooks.files.duckdb_parquet import SETTINGS, DuckDbParquetWarehouse
+from airflow_kinesis_audience.hooks.files.ledger import FileLedgerTable
+from airflow_kinesis_audience.hooks.files.object_storage import EXCLUSIVE, ObjectStorage
 from airflow_kinesis_audience.hooks.warehouse import open_warehouse
-from airflow_kinesis_audience.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
 
+_IS_DIRECTORY = re.compile(r"[^./\\\0][^/\\\0]*")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class State:
-    """How a state is found again: what one task tells the next.
+    """How a state is found again: what one task hands to the next in its summary.
 
     :param warehouse_conn_id: Airflow connection of the author's tables.
     :param state_schema: the schema of the state, or its directory.
@@ -33,12 +41,12 @@ class State:
     state_memory: str | None = None
 
     @classmethod
-    def told_by(cls, summary: Mapping[str, Any]) -> State:
-        """Read what another task has told."""
+    def from_summary(cls, summary: Mapping[str, Any]) -> State:
+        """Read it from another task's summary."""
         return cls(**{n: summary[n] for n in cls.__slots__ if summary.get(n) is not None})
 
-    def told(self) -> dict[str, str]:
-        """Tell another task."""
+    def to_summary(self) -> dict[str, str]:
+        """Give what a task's summary says of it, for the tasks after that one."""
         return {n: getattr(self, n) for n in self.__slots__ if getattr(self, n) is not None}
 
 
@@ -53,14 +61,19 @@ def open_ledger(state: State, sync_id: str, *, reads_source: bool = False) -> It
         with open_warehouse(state.warehouse_conn_id) as warehouse:
             yield Ledger(warehouse, state.state_schema, sync_id)
         return
+    if not _IS_DIRECTORY.fullmatch(state.state_schema):
+        raise ValueError(
+            f"state_schema is {state.state_schema!r}; where there is a state_path it is the name of a directory "
+            "there, so it holds no slash and does not begin with a dot"
+        )
     files = open_files(state.state_path)
     settings = SETTINGS if state.state_memory is None else {**SETTINGS, "memory_limit": state.state_memory}
     origin = open_warehouse(state.warehouse_conn_id) if reads_source else None
-    with LakeWarehouse(files, origin, settings) as warehouse:
-        yield Ledger(warehouse, state.state_schema, sync_id, FileRows(files, state.state_schema, sync_id))
+    with DuckDbParquetWarehouse(files, origin, settings) as warehouse:
+        yield Ledger(warehouse, state.state_schema, sync_id, FileLedgerTable(files, state.state_schema, sync_id))
 
 
-def open_files(address: str) -> Files:
+def open_files(address: str) -> ObjectStorage:
     """Open the files below an address, through Airflow's connection where the address names one.
 
     :param address: a path, or a URL such as ``s3://aws_default@bucket/audiences``.
@@ -83,4 +96,4 @@ def open_files(address: str) -> Files:
             f"state_path is {address!r}, and the package for its storage is not installed here ({error}); for S3: "
             "pip install airflow-kinesis-audience[s3]"
         ) from None
-    return Files(fs, path.path)
+    return ObjectStorage(fs, path.path)

@@ -1,25 +1,29 @@
-"""The door to the warehouse behind an Airflow connection, whatever engine it is."""
+"""Opens the warehouse behind an Airflow connection, whatever engine it is.
+
+Each engine has a class of its own in ``warehouses/``; here is which one a type of connection means. Nothing is
+connected to before the first statement.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_audience.dialects import DIALECTS
-from airflow_kinesis_audience.hooks.bigquery import BigQueryWarehouse
-from airflow_kinesis_audience.hooks.clickhouse import ClickHouseWarehouse
-from airflow_kinesis_audience.hooks.databricks import DatabricksWarehouse
-from airflow_kinesis_audience.hooks.duckdb import DuckDbWarehouse
-from airflow_kinesis_audience.hooks.mysql import MySqlWarehouse
-from airflow_kinesis_audience.hooks.postgres import PostgresWarehouse
-from airflow_kinesis_audience.hooks.redshift import RedshiftWarehouse
-from airflow_kinesis_audience.hooks.snowflake import SnowflakeWarehouse
-from airflow_kinesis_audience.hooks.spark import SparkWarehouse
-from airflow_kinesis_audience.hooks.trino import AthenaWarehouse, TrinoWarehouse
+from airflow_kinesis_audience.core.sql.dialects import DIALECTS
+from airflow_kinesis_audience.hooks.warehouses.bigquery import BigQueryWarehouse
+from airflow_kinesis_audience.hooks.warehouses.clickhouse import ClickHouseWarehouse
+from airflow_kinesis_audience.hooks.warehouses.databricks import DatabricksWarehouse
+from airflow_kinesis_audience.hooks.warehouses.duckdb import DuckDbWarehouse
+from airflow_kinesis_audience.hooks.warehouses.mysql import MySqlWarehouse
+from airflow_kinesis_audience.hooks.warehouses.postgres import PostgresWarehouse
+from airflow_kinesis_audience.hooks.warehouses.redshift import RedshiftWarehouse
+from airflow_kinesis_audience.hooks.warehouses.snowflake import SnowflakeWarehouse
+from airflow_kinesis_audience.hooks.warehouses.spark import SparkWarehouse
+from airflow_kinesis_audience.hooks.warehouses.trino import AthenaWarehouse, TrinoWarehouse
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
+    from airflow_kinesis_audience.hooks.warehouses.dbapi import SqlWarehouse
 
-_DOORS: dict[str, type[SqlWarehouse]] = {
+_WAREHOUSES: dict[str, type[SqlWarehouse]] = {
     "athena": AthenaWarehouse,
     "clickhouse": ClickHouseWarehouse,
     "duckdb": DuckDbWarehouse,
@@ -55,22 +59,24 @@ def open_warehouse(conn_id: str) -> SqlWarehouse:
             f"airflow connections add {conn_id} --conn-uri ..."
         ) from None
     kind = connection.conn_type
-    if kind not in _DOORS:
-        raise ValueError(f"warehouse connection {conn_id!r} is of type {kind}; supported are {', '.join(_DOORS)}")
-    door = door_of(kind)
+    if kind not in _WAREHOUSES:
+        raise ValueError(
+            f"warehouse connection {conn_id!r} is of type {kind}; supported are {', '.join(_WAREHOUSES)}"
+        )
+    opens = warehouse_class(kind)
     try:
-        connect = door.connector(conn_id, BaseHook.get_hook(conn_id))
+        connect = opens.connector(conn_id, BaseHook.get_hook(conn_id))
     except (AirflowException, ImportError):
         raise ValueError(
             f"warehouse connection {conn_id!r} is of type {kind}, whose hook is not installed here; "
             f"pip install airflow-kinesis-audience[{_EXTRAS.get(kind, kind)}]"
         ) from None
-    return door(connect, DIALECTS[kind])
+    return opens(connect, DIALECTS[kind])
 
 
-def door_of(kind: str) -> type[SqlWarehouse]:
-    """Give the door to an engine.
+def warehouse_class(kind: str) -> type[SqlWarehouse]:
+    """Give the class of an engine's warehouses.
 
     :param kind: the connection type of Airflow's hook.
     """
-    return _DOORS[kind]
+    return _WAREHOUSES[kind]

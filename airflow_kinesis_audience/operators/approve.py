@@ -1,39 +1,42 @@
-"""The task at which a person lets a held change set through, in Airflow's UI.
+"""The task at which a person approves a change set that a guard stopped, in Airflow's UI.
 
-It is skipped unless a guard tripped. What is approved is the very change set whose numbers are shown: nothing is
-computed again, and the permission ends with it.
+It is skipped unless one did: in this run's diff, or at a destination. The person approves the very change set
+whose numbers are shown: nothing is computed again, and the permission ends with it.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 
-from airflow_kinesis_audience.audience import instant
-from airflow_kinesis_audience.exceptions import ReleaseRefused
-from airflow_kinesis_audience.hooks.state import State, open_ledger
-from airflow_kinesis_audience.operators.outcome import airflow_outcome, tell_state
-from airflow_kinesis_audience.operators.run import read_change_set
-from airflow_kinesis_audience.release import is_released, release
+from airflow_kinesis_audience.core.exceptions import ReleaseRefused
+from airflow_kinesis_audience.core.model.audience import COUNTS
+from airflow_kinesis_audience.core.model.instants import instant, instant_text
+from airflow_kinesis_audience.operators.errors import airflow_outcome, emit_state
+from airflow_kinesis_audience.operators.run_context import read_change_set
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_kinesis_audience.ledger import Ledger
+    from airflow_kinesis_audience.core.outbox.removals import StoppedDelivery
+    from airflow_kinesis_audience.core.state.ledger import Ledger
+
+SHOWN_KEY = "shown"
+"""XCom key of what is stopped at its destination and was shown to a person: the delivery's id and the table."""
 
 
 class AudienceApprovalOperator(ApprovalOperator):
     """Ask a person whether a change set that a guard stopped may pass after all.
 
     Put it between a diff task with ``on_guard="hold"`` and the publishing tasks, and give those the trigger rule
-    ``none_failed_min_one_success``. Approved, the held change set counts and is published; rejected, the
+    ``none_failed_min_one_success``. Approved, the held change set counts and is published; declined, the
     publishing tasks are skipped and the baseline stays where it was. If another run was recorded meanwhile the
-    approval comes too late, and the task fails.
+    approval comes too late, and the task fails. Where a publishing task was stopped, in this run or an earlier
+    one, because updates would remove members at its destination, this task asks about that, too.
 
     :param change_set: what the diff task returned.
     :param kwargs: of the standard provider's ``ApprovalOperator``, such as ``assigned_users``, ``notifiers`` or
@@ -49,45 +52,69 @@ class AudienceApprovalOperator(ApprovalOperator):
         self.change_set = change_set
 
     def execute(self, context: Context) -> Any:
-        """Ask, if there is anything to ask: not where an attempt before this one has had its answer."""
+        """Ask, if there is anything to ask: not where an earlier attempt has had its answer."""
+        from airflow_kinesis_audience.core.changes.approval import is_approved
+        from airflow_kinesis_audience.core.outbox.removals import find_stopped
+
         with airflow_outcome(context):
             summary = read_change_set(self.change_set)
-        if not summary.get("held"):
-            raise AirflowSkipException("no guard tripped: there is nothing to approve")
-        with self._held(summary) as (ledger, as_of, held_table):
-            if is_released(ledger, as_of, held_table):
-                self.log.info("it was approved, and let through, before")
+        held: Sequence[str] = summary.get("held", ())
+        with self._open(summary) as ledger:
+            if held and is_approved(ledger, instant(summary["as_of"]), summary["held_table"]):
+                self.log.info("the change set was approved, and let through, before")
+                held = ()
+            stopped = find_stopped(ledger.read())
+        if not held and not stopped:
+            if summary.get("held"):
                 return None
-        tell_state(context, summary, "held", summary["held"])
-        self.body = describe(summary)
+            raise AirflowSkipException("no guard tripped: there is nothing to approve")
+        context["ti"].xcom_push(key=SHOWN_KEY, value=[[s.log, s.table] for s in stopped])
+        emit_state(context, summary, "held", [*held, *(sentence for s in stopped for sentence in s.sentences)])
+        self.body = describe(summary, held, stopped)
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        """Let the change set through, or leave it."""
-        answer = super().execute_complete(context, event)
-        with self._held(read_change_set(self.change_set)) as (ledger, as_of, held_table):
+        """Approve the change set, or leave it."""
+        from airflow_kinesis_audience.core.changes.approval import approve, is_approved
+        from airflow_kinesis_audience.core.outbox.removals import release
+
+        answer, summary = super().execute_complete(context, event), read_change_set(self.change_set)
+        as_of, held_table = instant(summary["as_of"]), summary.get("held_table", "")
+        with self._open(summary) as ledger:
             if answer["chosen_options"] == [self.APPROVE]:
-                release(ledger, as_of, held_table)
-            elif is_released(ledger, as_of, held_table):
+                if held_table:
+                    approve(ledger, as_of, held_table)
+                for log, table in context["ti"].xcom_pull(key=SHOWN_KEY) or ():
+                    release(ledger, log, table)
+            elif held_table and is_approved(ledger, as_of, held_table):
                 raise ReleaseRefused(
-                    "the change set was approved before it was rejected, and counts: the next run publishes it. "
-                    "Clear the publishing task, or mend the source for the next run to correct it"
+                    "the change set was approved before it was declined, and counts: the next run publishes it. "
+                    "Clear the publishing task, or correct the source, so that the next run corrects it"
                 )
         return answer
 
     @contextlib.contextmanager
-    def _held(self, summary: Mapping[str, Any]) -> Iterator[tuple[Ledger, datetime, str]]:
-        with airflow_outcome(), open_ledger(State.told_by(summary), summary["sync_id"]) as ledger:
-            yield ledger, instant(summary["as_of"]), summary["held_table"]
+    def _open(self, summary: Mapping[str, Any]) -> Iterator[Ledger]:
+        from airflow_kinesis_audience.hooks.state import State, open_ledger
+
+        with airflow_outcome(), open_ledger(State.from_summary(summary), summary["sync_id"]) as ledger:
+            yield ledger
 
 
-def describe(summary: Mapping[str, Any]) -> str:
-    """Tell, in Markdown, what a person is asked to let through: numbers and names of audiences, nobody's."""
-    counts = ", ".join(f"{summary[n]:,} {n}" for n in ("entered", "exited", "updated", "members"))
-    breaches = "\n".join(f"- {sentence}" for sentence in summary["held"])
-    return (
+def describe(summary: Mapping[str, Any], held: Sequence[str], stopped: Sequence[StoppedDelivery] = ()) -> str:
+    """Describe, in Markdown, what a person is asked to approve: numbers and names of audiences, no user's.
+
+    :param held: why this run's change set is held.
+    :param stopped: change sets that are stopped at a destination.
+    """
+    counts = ", ".join(f"{summary[n]:,} {n}" for n in COUNTS)
+    parts = [
         f"Sync `{summary['sync_id']}` as of {summary['as_of']}, after {summary['previous_as_of'] or 'nothing'}: "
-        f"{counts}.\n\n{breaches}\n\n"
-        "**Approve** sends exactly these changes. **Reject** sends nothing; the next run compares with what was "
-        "published before."
-    )
+        f"{counts}."
+    ]
+    parts += ["\n".join(f"- {sentence}" for sentence in held)] if held else []
+    for s in stopped:
+        parts.append(f"`{s.destination}` got nothing of the change set as of {instant_text(s.as_of)}:")
+        parts.append("\n".join(f"- {sentence}" for sentence in s.sentences))
+    parts.append("**Approve** sends exactly these changes. **Reject** sends nothing of them.")
+    return "\n\n".join(parts)

@@ -1,15 +1,18 @@
-"""The ready task group: diff, approval only if a guard tripped, publish."""
+"""The ready task group: diff, approval only if a guard tripped, publish.
+
+It makes tasks of the operators and adds nothing to what they do.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import Any
 
-from airflow.sdk import TaskGroup
+from airflow.sdk import BaseOperator, TaskGroup
 
 from airflow_kinesis_audience.operators.approve import AudienceApprovalOperator
-from airflow_kinesis_audience.operators.destination import DeliveryOperator
 from airflow_kinesis_audience.operators.diff import AudienceDiffOperator
 from airflow_kinesis_audience.operators.publish import AudienceToFirehoseOperator, AudienceToKinesisOperator
 
@@ -25,7 +28,7 @@ def audience_sync(
     """Make the tasks ``diff``, ``approve`` and ``publish`` of one audience sync.
 
     A change set that a guard stops is held, and ``approve`` waits for a person, who sees the numbers under
-    Airflow's required actions. Where no guard tripped ``approve`` is skipped, and nobody is asked.
+    Airflow's required actions. Where no guard tripped, ``approve`` is skipped and nobody is asked.
 
     :param group_id: id of the group; the tasks' ids begin with it.
     :param default_args: for all three tasks, such as ``retries`` or ``pool``.
@@ -40,7 +43,7 @@ def audience_sync(
     of_diff = _arguments(AudienceDiffOperator) - {"on_guard"}
     to_firehose = "delivery_stream_name" in arguments
     publishing = AudienceToFirehoseOperator if to_firehose else AudienceToKinesisOperator
-    of_publish = _arguments(publishing, DeliveryOperator) - {"change_set", "part", "parts"}
+    of_publish = _arguments(publishing) - {"change_set", "part", "parts"}
     if unknown := sorted(set(arguments) - of_diff - of_publish):
         raise TypeError(
             f"audience_sync knows no {', '.join(unknown)}; it takes the arguments of AudienceDiffOperator and "
@@ -54,7 +57,7 @@ def audience_sync(
         publish = {
             "task_id": "publish",
             "change_set": diff.output,
-            # a skipped approval is none that was needed; a skipped diff has nothing to publish
+            # a skipped approval was not needed; a skipped diff has nothing to publish
             "trigger_rule": "none_failed_min_one_success",
             **{n: v for n, v in arguments.items() if n in of_publish},
         }
@@ -65,6 +68,8 @@ def audience_sync(
     return group
 
 
-def _arguments(*operators: type) -> set[str]:
-    named = [inspect.signature(operator.__init__).parameters.values() for operator in operators]  # type: ignore[misc]
+def _arguments(operator: type[BaseOperator]) -> set[str]:
+    """Return the arguments of an operator, its own and those of its bases, without Airflow's."""
+    own = takewhile(lambda base: base is not BaseOperator, operator.__mro__)
+    named = [inspect.signature(base.__init__).parameters.values() for base in own]  # type: ignore[misc]
     return {p.name for parameters in named for p in parameters if p.kind is p.KEYWORD_ONLY}

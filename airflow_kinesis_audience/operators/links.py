@@ -26,7 +26,7 @@ class AudienceLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the page's address on Airflow's own server; for a task that broke off early, of all syncs."""
-        sync_id = getattr(operator, "told", {}).get("sync_id")
+        sync_id = getattr(operator, "known_facts", {}).get("sync_id")
         asked = f"?{urlencode({'sync': sync_id})}" if sync_id else ""
         below = urlsplit(conf.get("api", "base_url", fallback=None) or "/").path.rstrip("/")
         return f"{below}/plugin/{PAGE_ROUTE}{asked}"
@@ -39,4 +39,4 @@ class StreamLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the stream's address, or nothing for a task that broke off before it knew the stream."""
-        return str(getattr(operator, "told", {}).get("console_url", ""))
+        return str(getattr(operator, "known_facts", {}).get("console_url", ""))

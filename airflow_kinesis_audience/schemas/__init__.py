@@ -16,7 +16,7 @@ SCHEMAS = ("adobe_profile", "amplitude_cohort", "mparticle_audience", "mparticle
 def load_schema(message_format: str) -> dict[str, Any]:
     """Return the schema of a wire format, in JSON Schema's draft 2020-12.
 
-    :raises ValueError: if there is none of that name.
+    :raises ValueError: if no wire format has that name.
     """
     if message_format not in SCHEMAS:
         raise ValueError(f"message_format is {message_format!r}; expected one of {', '.join(SCHEMAS)}")

@@ -1,4 +1,4 @@
-"""Tells Airflow of the page in its navigation.
+"""Registers the page in Airflow's navigation.
 
 Airflow imports this in every process, each task included, so it imports next to nothing: the page's server is made
 on the first request for it. The page reads Airflow's own REST API with the rights of the user who looks; nothing

@@ -105,11 +105,11 @@ def load_purchases(dsn: str) -> None:
 
 def make_streams() -> None:
     """Make the data stream, and the delivery stream with its bucket, as far as they are not there."""
-    told = json.loads(os.environ["AIRFLOW_CONN_AWS_DEFAULT"])
+    connection = json.loads(os.environ["AIRFLOW_CONN_AWS_DEFAULT"])
     where: dict[str, Any] = {
-        **told["extra"],
-        "aws_access_key_id": told["login"],
-        "aws_secret_access_key": told["password"],
+        **connection["extra"],
+        "aws_access_key_id": connection["login"],
+        "aws_secret_access_key": connection["password"],
     }
     with contextlib.suppress(ClientError):
         boto3.client("kinesis", **where).create_stream(StreamName=STREAM, ShardCount=SHARDS)

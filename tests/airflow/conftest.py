@@ -36,7 +36,7 @@ _numbers = itertools.count()
 class Warehouse(ABC):
     """A warehouse as its owner sees it.
 
-    :ivar connection: what Airflow is told of it.
+    :ivar connection: its Airflow connection, as JSON or a URI.
     """
 
     connection: str
@@ -117,7 +117,7 @@ class Stream:
     """A Kinesis data stream of one shard in the emulated AWS.
 
     :param name: by default one that no other has.
-    :ivar connection: what Airflow is told of AWS.
+    :ivar connection: the Airflow connection to AWS.
     """
 
     def __init__(self, endpoint_url: str, name: str | None = None) -> None:

@@ -1,6 +1,6 @@
 """``python -m tests.airflow.process``: the Airflow process that ``running.py`` talks to.
 
-It is told DAG files, one JSON document a line on its standard input, runs each as ``dag.test`` does, and says what
+It gets DAG files, one JSON document a line on its standard input, runs each as ``dag.test`` does, and says what
 became of it on the file descriptor that it was given. Standard output and error are the tasks'.
 """
 
@@ -21,7 +21,7 @@ _WHOSE = ("dag_id", "run_id", "task_id", "map_index")
 
 def serve(answers: int) -> None:
     """Run what is asked for until nothing more is."""
-    with os.fdopen(answers, "w") as told:
+    with os.fdopen(answers, "w") as out:
         for line in sys.stdin:
             order = json.loads(line)
             before = dict(os.environ)
@@ -32,8 +32,8 @@ def serve(answers: int) -> None:
                 answer = {"error": f"{type(error).__name__}: {error}"}
             os.environ.clear()
             os.environ.update(before)
-            told.write(json.dumps(answer) + "\n")
-            told.flush()
+            out.write(json.dumps(answer) + "\n")
+            out.flush()
 
 
 def run(order: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def read_xcoms(task: Any) -> dict[str, Any]:
 
 
 def read_asset_events(task: Any) -> list[dict[str, Any]]:
-    """Read what a task has told by asset events: the asset's name and the event's extra, in order."""
+    """Read the asset events of a task: the asset's name and the event's extra, in order."""
     from airflow.models.asset import AssetEvent, AssetModel
     from airflow.utils.session import create_session
     from sqlalchemy import select

@@ -131,18 +131,18 @@ class Airflow:
         folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="audience-output-"))
         self._log = Path(folder) / "output.log"
         output = self._stack.enter_context(self._log.open("ab"))
-        told, tell = os.pipe()
+        answers, answer = os.pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.airflow.process", str(tell)],
+            [sys.executable, "-m", "tests.airflow.process", str(answer)],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
-            pass_fds=[tell],
+            pass_fds=[answer],
             env=self._environment,
             cwd=ROOT,
         )
-        os.close(tell)
-        self._answers = self._stack.enter_context(os.fdopen(told))
+        os.close(answer)
+        self._answers = self._stack.enter_context(os.fdopen(answers))
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -17,15 +17,16 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 from airflow.providers.standard.operators import hitl
 
-from airflow_kinesis_audience.guards import Guards
+from airflow_kinesis_audience.core.changes.approval import approve
+from airflow_kinesis_audience.core.changes.guards import Guards
+from airflow_kinesis_audience.core.exceptions import GuardTripped
 from airflow_kinesis_audience.operators import AudienceApprovalOperator
-from airflow_kinesis_audience.release import release
-from tests.warehouses import People, day, open_duckdb, read_timeline
+from tests.warehouses import People, Stream, day, open_duckdb, open_outbox, read_timeline, small_delivery
 
 TIGHT = Guards(max_exits=1)
 
 
-class Asked(BaseException):
+class DescribedSource(BaseException):
     """The task waits for a person now."""
 
 
@@ -45,14 +46,14 @@ def people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[People]:
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was shown to a person; the task stops there, as it does where it waits."""
-    told: list[str] = []
+    bodies: list[str] = []
 
     def ask(**question: Any) -> None:
-        told.append(question["body"])
-        raise Asked
+        bodies.append(question["body"])
+        raise DescribedSource
 
     monkeypatch.setattr(hitl, "upsert_hitl_detail", ask)
-    return told
+    return bodies
 
 
 def approval_of(people: People, summary: dict[str, Any]) -> AudienceApprovalOperator:
@@ -62,8 +63,24 @@ def approval_of(people: People, summary: dict[str, Any]) -> AudienceApprovalOper
     return AudienceApprovalOperator(task_id="approve", change_set={**summary, **where})
 
 
+class TaskInstance:
+    """As much of a task instance as the task asks for: its XComs stay until it is answered."""
+
+    id = "1"
+
+    def __init__(self) -> None:
+        self.pushed: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.pushed[key] = json.loads(json.dumps(value))
+
+    def xcom_pull(self, key: str) -> Any:
+        return self.pushed.get(key)
+
+
 def context() -> Any:
-    return {"task_instance": mock.Mock(id="1"), "ti": mock.Mock(), "task": mock.Mock()}
+    ti = TaskInstance()
+    return {"task_instance": ti, "ti": ti, "task": mock.Mock()}
 
 
 def answered(choice: str) -> dict[str, Any]:
@@ -76,7 +93,7 @@ def hold(people: People) -> dict[str, Any]:
 
 
 def test_a_person_sees_the_numbers_and_nobodys_data(people: People, shown: list[str]) -> None:
-    with pytest.raises(Asked):
+    with pytest.raises(DescribedSource):
         approval_of(people, hold(people)).execute(context())
     [body] = shown
     assert "0 entered, 3 exited, 0 updated, 0 members" in body
@@ -104,7 +121,7 @@ def test_a_task_that_died_after_the_release_does_not_ask_again(
     people: People, shown: list[str], again: int
 ) -> None:
     held = hold(people)
-    release(people.ledger(), day(1), held["held_table"])
+    approve(people.ledger(), day(1), held["held_table"])
     for _ in range(again):
         approval_of(people, held).execute(context())
     assert not shown
@@ -112,8 +129,8 @@ def test_a_task_that_died_after_the_release_does_not_ask_again(
 
 def test_a_rejection_after_a_release_is_an_error_and_never_taken_for_one(people: People) -> None:
     held = hold(people)
-    release(people.ledger(), day(1), held["held_table"])
-    with pytest.raises(AirflowFailException, match="was approved before it was rejected"):
+    approve(people.ledger(), day(1), held["held_table"])
+    with pytest.raises(AirflowFailException, match="was approved before it was declined"):
         approval_of(people, held).execute_complete(context(), answered("Reject"))
 
 
@@ -123,3 +140,64 @@ def test_an_approval_that_comes_too_late_fails_for_good(people: People) -> None:
     people.run(2)
     with pytest.raises(AirflowFailException, match="not held any more"):
         approval_of(people, held).execute_complete(context(), answered("Approve"))
+
+
+def publish(people: People, stream: Stream, number: int) -> None:
+    """Publish by e-mail alone, as a task does."""
+    by_email = {"message_format": "mparticle_audience", "options": {"forward_customer_ids": False}}
+    open_outbox(people.ledger(), stream, small_delivery(**by_email)).drain(day(number))
+
+
+@pytest.fixture
+def nameless(people: People) -> tuple[People, Stream, dict[str, Any]]:
+    """Give members who all lose their e-mail, by which alone a stream knows them, and what the run found."""
+    stream = Stream()
+    publish(people, stream, 0)
+    people.put("secret-1", "secret-2", "secret-3")
+    found = people.run(1, guards=TIGHT)
+    with pytest.raises(GuardTripped):
+        publish(people, stream, 1)
+    return people, stream, found
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["the run's own task, cleared", "the task of the next run"])
+def test_what_is_stopped_at_a_destination_is_asked_about_and_let_through(
+    nameless: tuple[People, Stream, dict[str, Any]], shown: list[str], number: int
+) -> None:
+    people, stream, found = nameless
+    begun = len(stream.taken)
+    found = found if number == 1 else people.run(number, guards=TIGHT)
+    task, run = approval_of(people, found), context()
+    with pytest.raises(DescribedSource):
+        task.execute(run)
+    [body] = shown
+    assert "`kinesis://eu-west-1/a` got nothing of the change set as of 2026-01-02T00:00:00Z" in body
+    assert "3 of 3 members would exit (max_exits is 1): 3 of them are still in the source" in body
+    assert run["ti"].pushed["state"]["state"] == "held"
+    assert "secret" not in body + json.dumps(run["ti"].pushed)
+    task.execute_complete(run, answered("Reject"))
+    with pytest.raises(GuardTripped):
+        publish(people, stream, number)
+    people.warehouse.close()
+    task.execute_complete(run, answered("Approve"))
+    publish(people, stream, number)
+    gone = [json.loads(m)["IsMember"] for m in stream.messages[begun:]]
+    assert gone == [False] * 3
+    with pytest.raises(AirflowSkipException):
+        approval_of(people, people.run(number + 1, guards=TIGHT)).execute(context())
+
+
+def test_an_approval_of_what_was_corrected_meanwhile_fails_for_good(
+    nameless: tuple[People, Stream, dict[str, Any]], shown: list[str]
+) -> None:
+    people, stream, found = nameless
+    task, run = approval_of(people, found), context()
+    with pytest.raises(DescribedSource):
+        task.execute(run)
+    people.clear()
+    people.put("secret-1", "secret-2", "secret-3", email="other@x.example")
+    people.run(1, guards=TIGHT)
+    people.warehouse.close()
+    with pytest.raises(AirflowFailException, match="is not what is stopped at its destination any more"):
+        task.execute_complete(run, answered("Approve"))
+    publish(people, stream, 1)

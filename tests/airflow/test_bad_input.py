@@ -58,11 +58,11 @@ class Delivered:
             return dag.run(day(number))
 
     def state(self) -> tuple[Any, ...]:
-        """Return what a mistake must not change: what was sent, and what the ledger takes as told."""
-        told = "SELECT log, event, as_of FROM airflow_audience.ledger WHERE event IN ('attached', 'delivered')"
+        """Return what a mistake must not change: what was sent, and what the ledger takes as delivered."""
+        cursors = "SELECT log, event, as_of FROM airflow_audience.ledger WHERE event IN ('attached', 'delivered')"
         return (
             self.warehouse.newest_edge(),
-            sorted(self.warehouse.execute(told)),
+            sorted(self.warehouse.execute(cursors)),
             [record.data for record in self.kinesis.taken],
         )
 
@@ -161,7 +161,7 @@ def test_a_wrong_diff_fails_once_and_says_what_to_do(delivered: Delivered, wrong
     [
         ({"conn_type": "http", "host": "example.com"}, "is of type http; supported are athena, "),
         ({"conn_type": "sqlite", "host": "/tmp/x.db"}, "is of type sqlite; supported are athena, "),
-        ({"conn_type": "duckdb"}, "is a DuckDB in memory, which forgets who was told what; set its host"),
+        ({"conn_type": "duckdb"}, "is a DuckDB in memory, which forgets who was sent what; set its host"),
         ({"conn_type": "duckdb", "host": ":memory:"}, "is a DuckDB in memory"),
     ],
     ids=["http", "no provider for it", "no path", "in memory"],
@@ -199,7 +199,7 @@ WRONG_DELIVERIES: Mapping[str, tuple[Mapping[str, Any], str]] = {
     ),
     "a stream that must not be new": (
         {"stream_name": "another", "on_first_run": "fail"},
-        'on_first_run is "fail". Choose "enter_all" to tell it of all members, or "baseline" if it knows them',
+        'on_first_run is "fail". Choose "enter_all" to send it all members, or "baseline" if it knows them',
     ),
 }
 
@@ -214,13 +214,13 @@ def test_a_wrong_delivery_fails_once_and_says_what_to_do(delivered: Delivered, w
 
 
 @on_duckdb
-def test_a_missing_stream_is_told_with_the_command_that_makes_it(delivered: Delivered, stream: Stream) -> None:
+def test_a_missing_stream_is_reported_with_the_command_that_makes_it(delivered: Delivered, stream: Stream) -> None:
     sentence = "stream nowhere does not exist in us-east-1; correct stream_name, region_name or the connection"
     delivered.assert_refused("publish", sentence, publish={"stream_name": "nowhere"}, stream=stream.connection)
 
 
 @on_duckdb
-def test_a_login_that_may_not_put_is_told_what_it_needs(delivered: Delivered) -> None:
+def test_a_login_that_may_not_put_fails_with_what_it_needs(delivered: Delivered) -> None:
     delivered.kinesis.script = lambda *_: Whole.DENIED
     run = delivered.run(2)
     assert (run["publish"].state, run["publish"].tries) == ("failed", 1)
@@ -230,7 +230,7 @@ def test_a_login_that_may_not_put_is_told_what_it_needs(delivered: Delivered) ->
 
 
 @on_postgres
-def test_a_login_that_may_make_no_state_is_told_what_it_needs(
+def test_a_login_that_may_make_no_state_fails_with_what_it_needs(
     delivered: Delivered, postgres_server: Server, postgres_database: str
 ) -> None:
     with psycopg.connect(postgres_database, autocommit=True) as owner:
@@ -247,6 +247,57 @@ def test_a_login_that_may_make_no_state_is_told_what_it_needs(
         with psycopg.connect(postgres_database, autocommit=True) as owner:
             owner.execute("DROP OWNED BY reader")
             owner.execute("DROP ROLE reader")
+
+
+MAPPED = """
+from airflow.sdk import DAG, task_group
+from airflow_kinesis_audience.operators import AudienceDiffOperator, audience_sync
+
+with DAG("plans", schedule=None) as dag:
+    AudienceDiffOperator.partial(
+        task_id="diff", warehouse_conn_id="warehouse", sql="SELECT user_id FROM members"
+    ).expand(audience_id=["gold", "free"])
+
+    @task_group
+    def each(audience_id):
+        audience_sync(
+            warehouse_conn_id="warehouse", table="members", audience_id=audience_id, stream_name="changes",
+            message_format="amplitude_cohort",
+        )
+
+    each.expand(audience_id=["gold", "free"])
+
+    AudienceDiffOperator.partial(
+        task_id="one", sync_id="one", warehouse_conn_id="warehouse", sql="SELECT user_id FROM members"
+    ).expand(audience_id=["gold", "free"])
+
+    @task_group
+    def named(audience_id):
+        AudienceDiffOperator(
+            task_id="one", sync_id="one", warehouse_conn_id="warehouse", table="members", audience_id=audience_id
+        )
+        AudienceDiffOperator(
+            task_id="own", sync_id=audience_id, warehouse_conn_id="warehouse", table="members",
+            audience_id=audience_id, state_schema="own",
+        )
+
+    named.expand(audience_id=["gold", "free"])
+"""
+
+
+@on_duckdb
+def test_mapped_tasks_never_share_a_state(delivered: Delivered) -> None:
+    before = delivered.state()
+    with delivered.airflow.dag_file("plans", MAPPED) as file:
+        run = delivered.airflow.run(file, connections={"warehouse": delivered.warehouse.connection})
+    assert {run[f"diff[{n}]"].state for n in (0, 1)} == {"failed"}
+    assert {run[f"each.audience.diff[{n}]"].state for n in (0, 1)} == {"failed"}
+    assert "the task is mapped and has no sync_id" in run["diff[0]"].xcom["state"]["sentences"][0]
+    assert "plans.each.audience.diff.gold" in run["each.audience.diff[1]"].xcom["state"]["sentences"][0]
+    for task in ("one[0]", "one[1]", "named.one[0]", "named.one[1]"):
+        assert "all its instances have the sync_id 'one'" in run[task].xcom["state"]["sentences"][0]
+    assert {run[f"named.own[{n}]"].state for n in (0, 1)} == {"success"}
+    assert delivered.state() == before
 
 
 @on_postgres

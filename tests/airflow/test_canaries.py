@@ -32,7 +32,7 @@ def test_a_word_is_found_in_the_output_a_log_and_the_metadata(home: Path) -> Non
         metadata.execute('INSERT INTO xcom VALUES (\'{"email": "a.canary@mail.example"}\')')
     found = find_planted(home, "nothing")
     assert len(found) == 2
-    assert not any("a.canary@mail.example" in told for told in found)
+    assert not any("a.canary@mail.example" in line for line in found)
     with pytest.raises(AssertionError, match="2 canaries were seen"):
         assert_unseen(home, "nothing")
 

@@ -103,12 +103,12 @@ def test_plan_and_status_before_and_after_a_run(
     assert f"+ gs72ns {mask('u4')} Email, city" in lines
     assert f"- gs72ns {mask('u3')} Email, city" in lines
     assert f"~ gs72ns {mask('u2')} city" in lines
-    assert any(line.endswith("would be told this alone") for line in lines)
+    assert any(line.endswith("would get this change set alone") for line in lines)
     assert [value for value in (*PRIVATE, "Tromsø", "u4", "dan@example.com") if value in planned.split()] == []
     assert "~ gs72ns u2 city=Bergen -> Tromsø" in shown
 
-    told = json.loads(command.in_a_process("status", "--json", "--runs", "1"))
-    [sync] = told
+    printed = json.loads(command.in_a_process("status", "--json", "--runs", "1"))
+    [sync] = printed
     assert (sync["sync_id"], sync["members"], sync["as_of"]) == ("lapsed", 3, "2026-03-02T00:00:00Z")
     assert [(e["entered"], e["exited"], e["updated"]) for e in sync["change_sets"]] == [(1, 1, 1)]
     [destination] = sync["destinations"]
@@ -120,7 +120,7 @@ def test_plan_and_status_before_and_after_a_run(
         ["1", "1", "1", "3"],
         ["3", "0", "0", "3"],
     ]
-    assert lines[-1].endswith("(amplitude_cohort): told everything, up to 2026-03-02T00:00:00Z")
+    assert lines[-1].endswith("(amplitude_cohort): delivered everything, up to 2026-03-02T00:00:00Z")
     assert "has no sync 'other'; it has 'lapsed'" in command("status", "other", code=1)
 
 
@@ -170,6 +170,8 @@ def test_a_task_that_is_mapped_over_a_list_is_planned_one_by_one(
     assert "has these diff tasks: plans.diff[0], plans.diff[1]; name one" in command("plan", str(file), code=1)
     planned = json.loads(command("plan", str(file), "--task", "diff[1]", "--json"))
     assert (planned["sync_id"], planned["members"]) == ("plans.free", 3)
+    file.write_text(MAPPED.format(task="", over='[{"audience_id": a} for a in ("gold", "free")]'))
+    assert "the task is mapped and has no sync_id" in command("plan", str(file), "--task", "diff[1]", code=1)
     file.write_text(MAPPED.format(task='listed = task(task_id="listed")(lambda: [])()', over="listed"))
     assert "plans.diff is mapped, but not by expand_kwargs over a list" in command("plan", str(file), code=1)
 

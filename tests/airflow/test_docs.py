@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_kinesis_audience.consumer import AudienceConsumer
-from airflow_kinesis_audience.formats.adobe import AdobeProfile
-from airflow_kinesis_audience.formats.mparticle import MparticleAudience
+from airflow_kinesis_audience.consumer import AudienceConsumer, read_message
+from airflow_kinesis_audience.formats.adobe.profile import AdobeProfile
+from airflow_kinesis_audience.formats.mparticle.audience import MparticleAudience
+from airflow_kinesis_audience.formats.mparticle.identity_types import DEVICE_TYPES, IDENTITY_TYPES, USER_TYPES
 from airflow_kinesis_audience.formats.mparticle_events import MparticleEvents
-from airflow_kinesis_audience.formats.mparticle_identities import DEVICE_TYPES, IDENTITY_TYPES, USER_TYPES
 from airflow_kinesis_audience.hooks.firehose import FirehoseStreamHook
 from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
-from airflow_kinesis_audience.reading import read_message
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.hooks.streams import StreamHook
+    from airflow_kinesis_audience.hooks.streams.stream_hook import StreamHook
 
 ROOT = Path(__file__).parents[2]
 
@@ -99,8 +98,8 @@ def test_the_last_message_of_a_resync_in_the_docs_is_one_that_the_consumer_reads
     consumer = AudienceConsumer()
     consumer.apply(message)
     [resync] = consumer.resyncs()
-    told = json.loads(message)["lifecycle"]
-    assert (resync.members, resync.exits) == (told["members"], told["exits"])
+    lifecycle = json.loads(message)["lifecycle"]
+    assert (resync.members, resync.exits) == (lifecycle["members"], lifecycle["exits"])
     assert (resync.ended, resync.complete) == (True, False)
 
 
@@ -108,7 +107,7 @@ def test_the_last_message_of_a_resync_in_the_docs_is_one_that_the_consumer_reads
     ("hook", "look"),
     [(KinesisStreamHook, "DescribeStreamSummary"), (FirehoseStreamHook, "DescribeDeliveryStream")],
 )
-def test_the_policies_of_the_docs_allow_what_a_door_calls_and_nothing_else(
+def test_the_policies_of_the_docs_allow_what_a_hook_calls_and_nothing_else(
     hook: type[StreamHook], look: str
 ) -> None:
     policies = [json.loads(text) for text in blocks("docs/aws.md", "json") if hook.put_action in text]

@@ -138,7 +138,7 @@ def test_a_run_that_failed_is_finished_by_the_next_and_a_gap_is_said(
         ({"event_id_column": "nope"}, "gives no column 'nope'"),
         ({"user_id_column": None}, "a batch is about a user or a device"),
         ({"fields": {"page": "price"}}, "'price' is no place in a batch"),
-        ({"identities": {"email": "Loyalty"}}, "none of mParticle's"),
+        ({"identities": {"email": "Loyalty"}}, "not one that mParticle has"),
         ({"hash_identities": {"page": "md5"}}, "hash_identities names 'page'"),
         ({"message_format": "amplitude_cohort"}, "has no words for events"),
         ({"on_invalid_rows": "keep"}, "expected fail or drop"),

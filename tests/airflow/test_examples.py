@@ -111,7 +111,7 @@ def test_an_hour_in_which_nothing_changed_puts_nothing(
     }
 
 
-def test_the_audiences_of_the_file_are_told_each_by_its_own_tasks(
+def test_the_audiences_of_the_file_are_delivered_each_by_its_own_tasks(
     airflow: Airflow, marts: DuckDb, stream: Stream, purchases: list[cdnow.Purchase]
 ) -> None:
     listed = [a["audience_id"] for a in yaml.safe_load((DAGS / "audiences.yaml").read_text())]
@@ -135,7 +135,7 @@ def test_the_audiences_of_the_file_are_told_each_by_its_own_tasks(
     assert all(consumer.members(audience_id) for audience_id in listed)
 
 
-def test_one_audience_that_a_guard_stops_keeps_no_other_from_being_told(
+def test_one_audience_that_a_guard_stops_does_not_stop_the_others(
     airflow: Airflow, marts: DuckDb, stream: Stream
 ) -> None:
     with example(airflow, marts, stream, "audiences_from_yaml", "audiences.yaml") as dag:
@@ -152,11 +152,11 @@ def test_one_audience_that_a_guard_stops_keeps_no_other_from_being_told(
         "publish[0]": "success",
         "publish[1]": "success",
     }
-    told = {run[f"publish[{n}]"].summary["sync_id"] for n in (0, 1)}
-    assert told == {"audiences_from_yaml.big_spenders", "audiences_from_yaml.lapsed_half_a_year"}
+    synced = {run[f"publish[{n}]"].summary["sync_id"] for n in (0, 1)}
+    assert synced == {"audiences_from_yaml.big_spenders", "audiences_from_yaml.lapsed_half_a_year"}
 
 
-def test_a_backfill_tells_the_past_day_by_day(
+def test_a_backfill_sends_the_past_day_by_day(
     airflow: Airflow, marts: DuckDb, stream: Stream, purchases: list[cdnow.Purchase]
 ) -> None:
     days = [FIRST + timedelta(days=n) for n in range(3)]

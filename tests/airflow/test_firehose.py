@@ -12,7 +12,7 @@ from airflow_kinesis_audience.consumer import AudienceConsumer
 from airflow_kinesis_audience.operators import AudienceToFirehoseOperator, audience_sync
 from tests.airflow.running import DIFF, Airflow, Run, aws, day, deployed, one_task_dag
 from tests.scripted_kinesis import TAKE, UNAVAILABLE, Arrived, ScriptedKinesis
-from tests.unit.test_aggregation import undo
+from tests.unit.producer.test_aggregation import undo
 
 if TYPE_CHECKING:
     from tests.airflow.conftest import Warehouse
@@ -163,7 +163,7 @@ def test_the_same_format_goes_to_a_data_stream_several_messages_in_a_record(
 
 
 def deaggregated(arrived: Sequence[Arrived]) -> list[bytes]:
-    from airflow_kinesis_audience.messages import Record
+    from airflow_kinesis_audience.core.producer.records import Record
 
     records = [Record(n, r.data, r.partition_key, r.hash_key, 0) for n, r in enumerate(arrived)]
     return [data for _, data, _ in undo(records)]
@@ -177,7 +177,7 @@ def deaggregated(arrived: Sequence[Arrived]) -> list[bytes]:
         ({"aggregate": True}, "firehose://us-east-1/changes does not undo an aggregated record"),
         ({"aggregate": "perhaps"}, "aggregate is 'perhaps'; expected true or false"),
         ({"resend": "perhaps"}, "resend is 'perhaps'; expected true or false"),
-        ({"format_options": {"user_id_as": "Loyalty"}}, "none of mParticle's"),
+        ({"format_options": {"user_id_as": "Loyalty"}}, "not one that mParticle has"),
         (
             {"format_options": {"forward_emails": False}},
             "format_options has forward_emails; mparticle_audience knows",
@@ -206,7 +206,10 @@ def test_bad_input_fails_without_a_retry_and_puts_nothing(
     [
         ({"hash_identities": {"mail": "sha256"}}, "hash_identities names 'mail'; expected source columns"),
         ({"hash_identities": {"email": "sha1"}}, "hashed with 'sha1'; expected md5 or sha256"),
-        ({"normalize_identities": {"email": "mail"}}, "normalized as 'mail'; expected none, trim, email or phone"),
+        (
+            {"normalize_identities": {"email": "mail"}},
+            "normalized as 'mail'; expected none, trim, email, gmail or phone",
+        ),
         (
             {"hash_identities": {"email": "md5"}, "hashed_identities": {"email": "md5"}},
             "neither hashed again nor normalized",

@@ -80,6 +80,27 @@ def test_a_run_may_be_let_through_once_by_its_configuration(
         assert dag.run(day(6)).state == "failed", "the permission was the other run's"
 
 
+def test_members_whom_an_update_would_remove_stay_until_a_run_lets_it_through(
+    airflow: Airflow, duckdb_warehouse: Warehouse, stream: Stream
+) -> None:
+    warehouse = duckdb_warehouse
+    by_email = {"message_format": "mparticle_audience", "format_options": {"forward_customer_ids": False}}
+    publish = {"stream_name": stream.name, **by_email}
+    with deployed(airflow, warehouse.connection, stream.connection, GUARDED, publish, retries=2) as dag:
+        warehouse.members(ALL)
+        assert dag.run(day(1)).state == "success"
+        warehouse.members([(user, None, city) for user, _, city in ALL])
+        stopped = dag.run(day(2))
+        assert (stopped["diff"].state, stopped["diff"].summary["updated"]) == ("success", 4)
+        assert (stopped["publish"].state, stopped["publish"].tries) == ("failed", 1)
+        assert "4 of 4 members would exit (max_exits is 1): 4 of them are still in the source" in stopped.log
+        assert [json.loads(r)["IsMember"] for r in stream.records()] == [True] * 4
+        assert dag.run(day(3), conf={"let_through": ["another"]})["publish"].state == "failed"
+        passed = dag.run(day(4), conf={"let_through": ["gs72ns"]})
+        assert passed.state == "success", passed.log
+        assert [json.loads(r)["IsMember"] for r in stream.records()] == [True] * 4 + [False] * 4
+
+
 @pytest.mark.parametrize("said", ["yes", 1, {"all": True}, [1]])
 def test_a_permission_that_cannot_be_understood_is_no_permission(
     airflow: Airflow, duckdb_warehouse: Warehouse, said: object
@@ -186,8 +207,8 @@ def test_a_stream_is_told_everything_again_and_then_that_the_audience_is_no_more
             assert run.state == "success", run.log
             assert run["tell"].summary["as_of"] == "2026-03-02T00:00:00Z"
             assert run["tell"].summary["delivered"] == 4
-            told = [json.loads(record) for record in stream.records()[before:]]
-            assert {(u["user_id"], m["in_cohort"]) for m in told for u in m["users"]} == {
+            messages = [json.loads(record) for record in stream.records()[before:]]
+            assert {(u["user_id"], m["in_cohort"]) for m in messages for u in m["users"]} == {
                 ("u0", False),
                 ("u1", True),
                 ("u2", True),

@@ -28,7 +28,7 @@ def events_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def telling(airflow_db: Path, events_file: Path) -> Iterator[Airflow]:
+def reporting(airflow_db: Path, events_file: Path) -> Iterator[Airflow]:
     transport = {"type": "file", "log_file_path": str(events_file), "append": True}
     settings = {
         "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport),
@@ -54,13 +54,13 @@ def datasets(events: list[dict[str, Any]], task_id: str, kind: str) -> dict[str,
 
 
 def test_a_stream_comes_from_a_sync_and_a_sync_from_its_tables(
-    telling: Airflow, events_file: Path, postgres_warehouse: Postgres, stream: Stream
+    reporting: Airflow, events_file: Path, postgres_warehouse: Postgres, stream: Stream
 ) -> None:
     postgres_warehouse.members([("u1", "anna@x.example", "Ankara"), ("u2", "b@x.example", "Bonn")])
     postgres_warehouse.execute("CREATE SCHEMA marts")
     postgres_warehouse.execute("CREATE TABLE marts.orders AS SELECT user_id FROM members")
     diff, publish = {**DIFF, "sql": QUERY}, {"stream_name": stream.name}
-    with deployed(telling, postgres_warehouse.connection, stream.connection, diff, publish) as dag:
+    with deployed(reporting, postgres_warehouse.connection, stream.connection, diff, publish) as dag:
         run = dag.run(day(1), supervised=True)
     assert run.state == "success", run.log
     events = [json.loads(line) for line in events_file.read_text().splitlines()]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_kinesis_audience.operators import metrics
+from airflow_kinesis_audience.operators.reporting import metrics
 from tests.airflow.running import DIFF, Airflow, aws, day, deployed
 from tests.scripted_kinesis import TAKE, ScriptedKinesis, Whole
 
@@ -32,7 +32,7 @@ Told = dict[str, tuple[float, str, dict[str, str]]]
 
 
 class StatsD:
-    """A server that keeps what it is told; a context manager."""
+    """A server that keeps what it receives; a context manager."""
 
     def __enter__(self) -> StatsD:
         self._packets: list[str] = []
@@ -79,9 +79,9 @@ def statsd() -> Iterator[StatsD]:
 
 @pytest.fixture(scope="module")
 def counting(airflow_db: Path, statsd: StatsD) -> Iterator[Airflow]:
-    told = {"ON": "True", "HOST": "127.0.0.1", "PORT": str(statsd.port), "INFLUXDB_ENABLED": "True"}
+    settings = {"ON": "True", "HOST": "127.0.0.1", "PORT": str(statsd.port), "INFLUXDB_ENABLED": "True"}
     with Airflow(
-        airflow_db, {f"AIRFLOW__METRICS__STATSD_{name}": value for name, value in told.items()}
+        airflow_db, {f"AIRFLOW__METRICS__STATSD_{name}": value for name, value in settings.items()}
     ) as airflow:
         yield airflow
 
@@ -97,9 +97,9 @@ def test_what_was_found_and_delivered_is_counted_as_the_summaries_say(
         statsd.take()
         duckdb_warehouse.members([("u1", "new@x.example", "Ankara"), CEM])
         run = dag.run(day(2), supervised=True)
-    told = statsd.take_ours()
+    counted_by_name = statsd.take_ours()
     sync = {"sync": "lapsed_90_days"}
-    assert {n: told.pop(n) for n in ("entered", "exited", "updated", "members")} == {
+    assert {n: counted_by_name.pop(n) for n in ("entered", "exited", "updated", "members")} == {
         "entered": (1, "c", sync),
         "exited": (1, "c", sync),
         "updated": (1, "c", sync),
@@ -107,13 +107,13 @@ def test_what_was_found_and_delivered_is_counted_as_the_summaries_say(
     }
     summary = run["publish"].summary
     both = {**sync, "destination": f"kinesis_//us-east-1/{stream.name}"}
-    lag, kind, tags = told.pop("lag")
+    lag, kind, tags = counted_by_name.pop("lag")
     assert lag > 86_400 * 200  # the run speaks for a day in March
     assert (kind, tags) == ("g", both)
-    counted = ("messages", "records", "bytes", "delivered", "rejected", "retold", "retried")
+    counted = ("messages", "records", "bytes", "delivered", "rejected", "redelivered", "retried")
     expected = {name: (summary[name], "c", both) for name in counted}
     expected |= {name: (summary[name], "g", both) for name in ("seconds", "still_rejected")}
-    assert told == expected
+    assert counted_by_name == expected
 
 
 def test_what_a_guard_stopped_and_what_failed_is_counted(
@@ -164,5 +164,5 @@ def test_a_back_end_that_fails_does_not_fail_a_task(
     monkeypatch.setattr(metrics.Stats, "incr", broken, raising=False)
     known: Mapping[str, str] = {"sync_id": "lapsed"}
     metrics.count_stop(known, "held")
-    assert "audience.held could not be told (OSError)" in caplog.text
+    assert "audience.held could not be emitted (OSError)" in caplog.text
     assert "u1" not in caplog.text

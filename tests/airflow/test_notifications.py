@@ -1,4 +1,4 @@
-"""People are told once when an audience's state changes, and not once per retry or per run that fails again.
+"""People are notified once when an audience's state changes, not once per retry or per run that fails again.
 
 The decision is a table; the rest is real DAG runs, whose messages a function in the DAG file writes to a file.
 """
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_kinesis_audience.notifications import AudienceNotifier, Happened, Told, _key, decide
+from airflow_kinesis_audience.notifications import AudienceNotifier, LastNotified, TaskOutcome, _key, decide
 from airflow_kinesis_audience.operators import AudienceApprovalOperator
 from tests.airflow.running import DIFF, ROOT, Airflow, Run, aws, day
 from tests.scripted_kinesis import ScriptedKinesis
@@ -29,12 +29,12 @@ MONDAY, TUESDAY = datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=
 MEMBERS = [(f"u{number}", f"secret-{number}@x.example", "") for number in range(9)]
 
 
-def told(state: Any) -> Told:
-    return Told(state=state, as_of=MONDAY)
+def last(state: Any) -> LastNotified:
+    return LastNotified(state=state, as_of=MONDAY)
 
 
-def happened(state: Any, **more: Any) -> Happened:
-    return Happened(**{"state": state, "as_of": TUESDAY, **more})
+def happened(state: Any, **more: Any) -> TaskOutcome:
+    return TaskOutcome(**{"state": state, "as_of": TUESDAY, **more})
 
 
 @pytest.mark.parametrize(
@@ -42,40 +42,40 @@ def happened(state: Any, **more: Any) -> Happened:
     [
         (None, happened("ok"), None, "ok"),
         (None, happened("failed"), "failed", "failed"),
-        (told("ok"), happened("held"), "held", "held"),
-        (told("held"), happened("held"), None, "held"),
-        (told("held"), happened("failed"), "failed", "failed"),
-        (told("failed"), happened("failed"), None, "failed"),
-        (told("failed"), happened("ok"), "ok", "ok"),
-        (told("ok"), happened("failed", ended=False), None, None),
-        (told("ok"), happened("failed", ended=False, overdue=True), "late", "late"),
-        (told("late"), happened("failed", ended=False, overdue=True), None, None),
-        (told("late"), happened("failed", overdue=True), "failed", "failed"),
-        (told("failed"), happened("failed", ended=False, overdue=True), None, None),
-        (told("failed"), happened("failed", overdue=True), None, "failed"),
-        (told("failed"), happened("ok", overdue=True), "ok", "ok"),
-        (told("late"), happened("ok", overdue=True), None, "ok"),
-        (told("ok"), happened("ok", overdue=True), "late", "ok"),
-        (told("ok"), happened("held", overdue=True), "held", "held"),
-        (told("held"), happened("held", asks=True), "held", "held"),
-        (told("held"), happened("held", asks=True, as_of=MONDAY), None, "held"),
+        (last("ok"), happened("held"), "held", "held"),
+        (last("held"), happened("held"), None, "held"),
+        (last("held"), happened("failed"), "failed", "failed"),
+        (last("failed"), happened("failed"), None, "failed"),
+        (last("failed"), happened("ok"), "ok", "ok"),
+        (last("ok"), happened("failed", ended=False), None, None),
+        (last("ok"), happened("failed", ended=False, overdue=True), "late", "late"),
+        (last("late"), happened("failed", ended=False, overdue=True), None, None),
+        (last("late"), happened("failed", overdue=True), "failed", "failed"),
+        (last("failed"), happened("failed", ended=False, overdue=True), None, None),
+        (last("failed"), happened("failed", overdue=True), None, "failed"),
+        (last("failed"), happened("ok", overdue=True), "ok", "ok"),
+        (last("late"), happened("ok", overdue=True), None, "ok"),
+        (last("ok"), happened("ok", overdue=True), "late", "ok"),
+        (last("ok"), happened("held", overdue=True), "held", "held"),
+        (last("held"), happened("held", asks=True), "held", "held"),
+        (last("held"), happened("held", asks=True, as_of=MONDAY), None, "held"),
         # a backfill says nothing of now
-        (Told(state="ok", as_of=TUESDAY), happened("failed", as_of=MONDAY), None, None),
+        (LastNotified(state="ok", as_of=TUESDAY), happened("failed", as_of=MONDAY), None, None),
         # nor does a run that was in time and is cleared
-        (Told(state="ok", as_of=TUESDAY), happened("ok", overdue=True), None, "ok"),
-        (told("ok"), happened("failed", as_of=None), "failed", "failed"),
+        (LastNotified(state="ok", as_of=TUESDAY), happened("ok", overdue=True), None, "ok"),
+        (last("ok"), happened("failed", as_of=None), "failed", "failed"),
         (None, happened("failed", as_of=None), "failed", "failed"),
     ],
 )
-def test_a_message_is_for_a_change_of_state(before: Any, now: Happened, message: Any, after: Any) -> None:
+def test_a_message_is_for_a_change_of_state(before: Any, now: TaskOutcome, message: Any, after: Any) -> None:
     state, remembered = decide(before, now)
     assert state == message
     assert (remembered and remembered.state) == after
 
 
 def test_a_run_of_unknown_instant_makes_no_other_run_older() -> None:
-    _, remembered = decide(told("ok"), happened("failed", as_of=None))
-    assert remembered == Told(state="failed", as_of=MONDAY)
+    _, remembered = decide(last("ok"), happened("failed", as_of=None))
+    assert remembered == LastNotified(state="failed", as_of=MONDAY)
     _, remembered = decide(None, happened("failed", as_of=None))
     assert remembered is not None
     assert decide(remembered, happened("ok"))[0] == "ok"
@@ -95,15 +95,15 @@ def test_each_task_and_each_of_a_mapped_ones_has_a_state_of_its_own_under_a_name
 
 
 class Kept(AudienceNotifier):
-    """Keeps in memory what it has told."""
+    """Keeps in memory what it has notified of."""
 
-    told: Told | None = None
+    last: LastNotified | None = None
 
-    def _read(self, _key: str) -> Told | None:
-        return self.told
+    def _read(self, _key: str) -> LastNotified | None:
+        return self.last
 
-    def _write(self, _key: str, told: Told) -> None:
-        self.told = told
+    def _write(self, _key: str, last: LastNotified) -> None:
+        self.last = last
 
 
 def context(state: str, *, task: Any = None, xcom: Any = None, run_type: str = "scheduled") -> Any:
@@ -128,7 +128,7 @@ def test_an_approval_tells_of_its_question_and_of_one_that_was_not_answered(
     sent: list[str] = []
     notifier = Kept(send=[lambda c: sent.append(c["audience"]["state"])])
     approve = AudienceApprovalOperator(task_id="approve", change_set={})
-    # What it has told when it asked is still there when it goes on.
+    # What it has notified of when it asked is still there when it goes on.
     held = {"sync_id": "lapsed", "as_of": "2026-03-02T00:00:00Z", "state": "held", "sentences": ["3 exits"]}
     for state in ("running", "running", ended):
         notifier(context(state, task=approve, xcom=held))
@@ -167,8 +167,8 @@ def fail(context):
     raise RuntimeError("the mail server is away")
 
 notifier = AudienceNotifier(send=[fail, write, Mail()], late_after={late_after})
-told = dict(on_failure_callback=notifier, on_success_callback=notifier, on_retry_callback=notifier)
-again = dict(retries={retries}, retry_delay=datetime.timedelta(0), **told)
+callbacks = dict(on_failure_callback=notifier, on_success_callback=notifier, on_retry_callback=notifier)
+again = dict(retries={retries}, retry_delay=datetime.timedelta(0), **callbacks)
 with DAG({dag_id!r}, schedule=None, default_args=again) as dag:
     diff = AudienceDiffOperator(task_id="diff", **{diff!r})
     AudienceToKinesisOperator(
@@ -183,7 +183,7 @@ with DAG({dag_id!r}, schedule=None, default_args=again) as dag:
 
 
 class Notified:
-    """A DAG whose tasks tell of themselves, and what they told."""
+    """A DAG whose tasks notify, and what they sent."""
 
     def __init__(self, run: Callable[..., Run], kill: Callable[..., None], file: Path) -> None:
         self.run, self.kill, self._file = run, kill, file
@@ -226,9 +226,9 @@ def notified(
 
         def kill(*tasks: str) -> None:
             """Have Airflow tell that tasks of the newest run were killed."""
-            told = {f"AIRFLOW_CONN_{name.upper()}": made_of for name, made_of in connections.items()}
+            given = {f"AIRFLOW_CONN_{name.upper()}": made_of for name, made_of in connections.items()}
             command = [sys.executable, "-m", "tests.airflow.lost_task", str(dag_file), dag_id, *tasks]
-            environment = {**os.environ, "PYTHONPATH": str(ROOT), **told}
+            environment = {**os.environ, "PYTHONPATH": str(ROOT), **given}
             subprocess.run(command, env=environment, cwd=ROOT, check=True, timeout=240)
 
         yield Notified(run, kill, file)

@@ -222,12 +222,15 @@ def test_a_diff_that_fails_says_nothing_private(
     watched.assert_says_nothing()
 
 
+@pytest.mark.parametrize(
+    "function", ["check_member(city)", "to_tsquery(city)", "CAST(SPLIT_PART(city, ' ', 1) AS regclass)"]
+)
 def test_what_a_function_of_the_warehouse_says_is_not_repeated(
-    watched: Watched, postgres_warehouse: Warehouse, kinesis: ScriptedKinesis
+    watched: Watched, postgres_warehouse: Warehouse, kinesis: ScriptedKinesis, function: str
 ) -> None:
     postgres_warehouse.members(MEMBERS)
     postgres_warehouse.execute(RAISES)
-    query = "SELECT user_id, email, check_member(city) AS city FROM members"
+    query = f"SELECT user_id, email, CAST({function} AS VARCHAR) AS city FROM members"
     assert watched.run(postgres_warehouse, kinesis, diff={"sql": query})["diff"].state == "failed"
     watched.assert_says_nothing()
 

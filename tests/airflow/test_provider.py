@@ -151,3 +151,21 @@ def test_airflow_finds_the_page(tmp_path: Path) -> None:
     plugins = json.loads(run_airflow("plugins", "--output", "json", home=tmp_path))
     [found] = [plugin for plugin in plugins if plugin["name"] == PACKAGE.name]
     assert "audience-page/" in str(found["external_views"])
+
+
+HEAVY = ("sqlglot", "pyarrow", "pandas", "orjson", "boto3", "botocore")
+
+
+@pytest.mark.parametrize("module", [f"{PACKAGE.name}.operators", f"{PACKAGE.name}.notifications"])
+def test_a_dag_file_with_our_operators_loads_nothing_heavy_that_airflow_does_not(
+    module: str, tmp_path: Path
+) -> None:
+    program = (
+        "import sys, airflow.sdk, airflow.providers.standard.operators.hitl; before = set(sys.modules); "
+        f"import {module}; print('loaded', *sorted({{n.split('.')[0] for n in set(sys.modules) - before}}))"
+    )
+    done = run_python("-c", program, home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split("loaded", 1)[1].split())
+    assert PACKAGE.name in loaded
+    assert {name for name in HEAVY if name in loaded} == set()

@@ -1,9 +1,10 @@
-"""How fast records are put, and at what cost: this package's way beside other clients, in one run.
+"""How fast records are put, and at what cost: this package beside other clients, in one run.
 
-All begin with the same records. Ours is the way of the operators: ``deliver`` with the hook's ``put``, a lane for
-each record; the others are given lists that fill their requests, and look whether all was taken. The endpoint is a
-process of its own that takes everything, counts records and answers at once or after a while; it does little, so
-that two cores are enough. What counts is the ratio to the plain SDK in the same run: a speed is the machine's.
+All begin with the same records. Ours puts as the operators do: ``produce`` with the hook's ``put``, an ordering
+key for each record; the others are given lists that fill their requests, and look whether all was taken. The
+endpoint is a process of its own that takes everything, counts records and answers at once or after a while; it
+does little, so that two cores are enough. What counts is the ratio to the plain SDK in the same run: a speed is
+the machine's.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ import boto3
 from airflow.providers.amazon.aws.hooks.firehose import FirehoseHook
 from botocore.config import Config
 
-from airflow_kinesis_audience.delivery import deliver
+from airflow_kinesis_audience.core.producer.acknowledged import AcknowledgedOrdinals
+from airflow_kinesis_audience.core.producer.producer import produce
+from airflow_kinesis_audience.core.producer.records import Destination, Record
 from airflow_kinesis_audience.demo.local_airflow import point_airflow_to
 from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
-from airflow_kinesis_audience.messages import Record
-from airflow_kinesis_audience.settled import Settled
 from tests.benchmarks.peers import peers
 
 TIMES = 3
@@ -63,11 +64,12 @@ class Load:
     latency_seconds: float = 0.0
 
     def records(self) -> list[Record]:
-        """Make records as a delivery has them: a lane each, and few partition keys."""
+        """Make records as a delivery has them: an ordering key each, and few partition keys."""
         texts = [os.urandom(self.size // 2).hex().encode() for _ in range(1_000)]
         keys = [(f"0123456789abcdef-{n}", (2 * n + 1) * 2**128 // (2 * PARTITIONS)) for n in range(PARTITIONS)]
         return [
-            Record(n, texts[n % 1_000], *keys[n % PARTITIONS], changes=1, lane=str(n)) for n in range(self.count)
+            Record(n, texts[n % 1_000], *keys[n % PARTITIONS], changes=1, ordering_key=str(n))
+            for n in range(self.count)
         ]
 
 
@@ -86,7 +88,7 @@ class Measured:
 
 
 def main() -> bool:
-    """Measure, print, and tell whether the goals are met."""
+    """Measure, print, and return whether the goals are met."""
     found: dict[tuple[Load, str], Measured | None] = {}
     with tempfile.TemporaryDirectory(prefix="audience-benchmark-") as home:
         point_airflow_to(Path(home))
@@ -122,7 +124,7 @@ def measure(load: Load, url: str) -> Iterator[tuple[str, Measured | None]]:
     if importlib.util.find_spec("kinesis") is None:
         del runs[ASYNC_KINESIS]
         yield ASYNC_KINESIS, None
-    with contextlib.redirect_stdout(io.StringIO()):  # the first time, Airflow says whose credentials these are
+    with contextlib.redirect_stdout(io.StringIO()):  # the first time, Airflow prints whose credentials these are
         for run in runs.values():
             run()
     taken: dict[str, list[Measured]] = {name: [] for name in runs}
@@ -167,7 +169,7 @@ def require_taken(failed: int, results: Sequence[Any], batch: Sequence[Record]) 
 
 
 async def put_by_async_kinesis(url: str, records: Sequence[Record]) -> int:
-    """Put through a client that is no requirement of this package, without the pace that it keeps by itself."""
+    """Put through a client that is no requirement of this package, without its own rate limit."""
     from kinesis import Producer, StringProcessor  # type: ignore[import-not-found]
 
     far_beyond = {"put_rate_limit_per_shard": 10**7, "put_bandwidth_limit_per_shard": 10**7}
@@ -180,10 +182,11 @@ async def put_by_async_kinesis(url: str, records: Sequence[Record]) -> int:
 
 
 def put_by_us(hook: KinesisStreamHook, records: Sequence[Record]) -> int:
-    tally = deliver([records], hook.put, limits=hook.limits, settled=Settled(), on_progress=lambda _tally: None)
-    if tally.failure or tally.delivered != len(records):
-        raise RuntimeError(f"not every record was delivered: {tally.failure}")
-    return tally.delivered
+    destination = Destination(put=hook.put, limits=hook.limits)
+    result = produce([records], destination, acknowledged=AcknowledgedOrdinals(), on_progress=lambda _: None)
+    if result.failure or result.delivered != len(records):
+        raise RuntimeError(f"not every record was delivered: {result.failure}")
+    return result.delivered
 
 
 def print_line(load: Load, name: str, measured: Measured | None, plain: Measured | None) -> None:
@@ -220,10 +223,10 @@ def is_met(sentence: str, measured: float, goal: float) -> bool:
 
 def point_clients_to(url: str) -> None:
     """Make the endpoint the one that all clients find."""
-    told = {"conn_type": "aws", "login": "testing", "password": "testing"}
+    fields = {"conn_type": "aws", "login": "testing", "password": "testing"}
     extra = {"endpoint_url": url, "region_name": "us-east-1"}
     os.environ.update(
-        AIRFLOW_CONN_AWS_DEFAULT=json.dumps({**told, "extra": extra}),
+        AIRFLOW_CONN_AWS_DEFAULT=json.dumps({**fields, "extra": extra}),
         AWS_ACCESS_KEY_ID="testing",
         AWS_SECRET_ACCESS_KEY="testing",
         AWS_DEFAULT_REGION="us-east-1",
@@ -283,14 +286,14 @@ def render_answer(firehose: bool, count: int) -> bytes:
     """Make an answer in which every record is acknowledged, as long as the real ones are."""
     number = "49590338271490256608559692538361571095921575989136588"
     if firehose:
-        told: dict[str, Any] = {"FailedPutCount": 0, "Encrypted": False}
-        told["RequestResponses"] = [{"RecordId": f"{number}{n:03}" * 4} for n in range(count)]
+        answer: dict[str, Any] = {"FailedPutCount": 0, "Encrypted": False}
+        answer["RequestResponses"] = [{"RecordId": f"{number}{n:03}" * 4} for n in range(count)]
     else:
         results = [
             {"SequenceNumber": f"{number}{n:03}", "ShardId": f"shardId-{n % SHARDS:012}"} for n in range(count)
         ]
-        told = {"FailedRecordCount": 0, "Records": results}
-    body = json.dumps(told).encode()
+        answer = {"FailedRecordCount": 0, "Records": results}
+    body = json.dumps(answer).encode()
     return b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: %d\r\n\r\n%b" % (
         len(body),
         body,

@@ -23,17 +23,17 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from airflow_kinesis_audience.audience import Source
-from airflow_kinesis_audience.ledger import Ledger
-from airflow_kinesis_audience.sync import Sync
+from airflow_kinesis_audience.core.changes.sync import Sync
+from airflow_kinesis_audience.core.model.audience import Source
+from airflow_kinesis_audience.core.state.ledger import Ledger
 from tests.benchmarks.diff_ways import VALUES
 from tests.benchmarks.peers import peers
 from tests.postgres import HOW_TO_INSTALL, find_programs, running_server
 from tests.warehouses import day, open_postgres
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
-    from airflow_kinesis_audience.upkeep import Upkeep
+    from airflow_kinesis_audience.core.state.retention import Retention
+    from airflow_kinesis_audience.hooks.warehouses.dbapi import SqlWarehouse
 
 MEMBERS = int(os.environ.get("AUDIENCE_BENCHMARK_MEMBERS", "10_000_000"))
 FEW = MEMBERS // 10
@@ -71,13 +71,13 @@ def source() -> Source:
     )
 
 
-def sync(warehouse: SqlWarehouse, upkeep: Upkeep | None = None) -> Sync:
-    return Sync(Ledger(warehouse, "state", "benchmark.diff"), source(), upkeep=upkeep)
+def sync(warehouse: SqlWarehouse, retention: Retention | None = None) -> Sync:
+    return Sync(Ledger(warehouse, "state", "benchmark.diff"), source(), retention=retention)
 
 
 def open_duckdb(path: str | Path, settings: Mapping[str, Any]) -> SqlWarehouse:
-    from airflow_kinesis_audience.dialects import DIALECTS
-    from airflow_kinesis_audience.hooks.duckdb import DuckDbWarehouse
+    from airflow_kinesis_audience.core.sql.dialects import DIALECTS
+    from airflow_kinesis_audience.hooks.warehouses.duckdb import DuckDbWarehouse
 
     return DuckDbWarehouse(lambda: duckdb.connect(str(path), config=dict(settings)), DIALECTS["duckdb"])
 

@@ -145,7 +145,7 @@ def many_runs(path: str, settings: str) -> list[float]:
 
     Between the runs a two-hundredth of the members change.
     """
-    from airflow_kinesis_audience.upkeep import Upkeep
+    from airflow_kinesis_audience.core.state.retention import Retention
     from tests.benchmarks.diff import MEMBERS, change_some, day, open_duckdb, sync
 
     taken = []
@@ -153,7 +153,7 @@ def many_runs(path: str, settings: str) -> list[float]:
         for number in range(RUNS + 1):
             change_some(warehouse, number, MEMBERS // 200)
             began = time.perf_counter()
-            sync(warehouse, Upkeep(compaction_share=10.0)).run(day(2 + number))
+            sync(warehouse, Retention(compaction_share=10.0)).run(day(2 + number))
             taken.append(time.perf_counter() - began)
     return taken
 

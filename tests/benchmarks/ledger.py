@@ -15,14 +15,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_audience.audience import instant_text
-from airflow_kinesis_audience.ledger import SYNC_LOG, Event, Ledger
+from airflow_kinesis_audience.core.model.instants import instant_text
+from airflow_kinesis_audience.core.state.ledger import Ledger
+from airflow_kinesis_audience.core.state.sync_details import SYNC_LOG, TableStarted
+from tests.benchmarks import long_ledger
 from tests.benchmarks.diff import UNBOUNDED, is_met, open_duckdb
 from tests.postgres import HOW_TO_INSTALL, find_programs, running_server
 from tests.warehouses import day, open_postgres
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
+    from airflow_kinesis_audience.hooks.warehouses.dbapi import SqlWarehouse
 
 SYNCS, ROWS, TIMES = 10_000, 100, 5
 SECONDS = 0.2
@@ -44,7 +46,7 @@ def main() -> bool:
     else:
         with running_server(programs) as server, open_postgres(server.dsn()) as warehouse:
             kept.append(measure("PostgreSQL", warehouse))
-    return all(kept)
+    return all([*kept, long_ledger.main()])
 
 
 def measure(name: str, warehouse: SqlWarehouse) -> bool:
@@ -59,7 +61,7 @@ def measure(name: str, warehouse: SqlWarehouse) -> bool:
     ledger.read()
     again = []
     for number in range(TIMES):
-        ledger.append(SYNC_LOG, ROWS + number, Event.STARTED, as_of=day(1), detail={"table": f"t{number}"})
+        ledger.append(SYNC_LOG, TableStarted(table=f"t{number}"), as_of=day(1))
         again.append(timed(ledger.read))
     deleted = [timed(ledger.read_closed_audiences) for _ in range(TIMES)]
     found = [statistics.median(times) for times in (first, again, deleted)]

@@ -77,7 +77,7 @@ PUBLISH = {
 class Place:
     """A warehouse to measure.
 
-    :param connection: what Airflow is told of it.
+    :param connection: its Airflow connection.
     :param execute: runs a statement there, as its owner.
     :param bounded: whether the bound is to hold here.
     :param numbers: gives SQL for a table of the column ``i``, from one number up to, without, another.
@@ -141,7 +141,7 @@ def print_line(
 
 
 def main() -> bool:
-    """Measure, print, and tell whether the bound is kept."""
+    """Measure, print, and return whether the bound is kept."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="audience-benchmark-")))
         prepare_airflow(home)

@@ -19,11 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from airflow_kinesis_audience.ledger import Ledger
-from airflow_kinesis_audience.retelling import select_entries
-from airflow_kinesis_audience.sql import table, write_table
-from airflow_kinesis_audience.sync import Sync
-from airflow_kinesis_audience.timeline import Timeline
+from airflow_kinesis_audience.core.changes.replay import select_entries
+from airflow_kinesis_audience.core.changes.sync import Sync
+from airflow_kinesis_audience.core.sql.statements import table, write_table
+from airflow_kinesis_audience.core.state.ledger import Ledger
 from tests.benchmarks.diff import source
 from tests.engines.spark import HOW_TO_INSTALL, Server, find_java, install, running_server
 from tests.warehouses import day
@@ -125,7 +124,8 @@ def point_to(server: Server, name: str) -> None:
 def run(server: Server, state: str, number: int, fingerprint: str | None) -> dict[str, Any]:
     begun = time.monotonic()
     with server.open() as warehouse:
-        warehouse.dialect = replace(warehouse.dialect, fingerprint=fingerprint)
+        functions = replace(warehouse.dialect.functions, fingerprint=fingerprint)
+        warehouse.dialect = replace(warehouse.dialect, functions=functions)
         found = Sync(Ledger(warehouse, state, "benchmark.diff"), source()).run(day(number))
     return {**found, "seconds": time.monotonic() - begun}
 
@@ -133,8 +133,9 @@ def run(server: Server, state: str, number: int, fingerprint: str | None) -> dic
 def snapshot(server: Server, state: str, fingerprint: str | None) -> None:
     """Write what a destination gets that knows nobody."""
     with server.open() as warehouse:
-        warehouse.dialect = replace(warehouse.dialect, fingerprint=fingerprint)
-        timeline = Timeline.from_entries(Ledger(warehouse, state, "benchmark.diff").read())
+        functions = replace(warehouse.dialect.functions, fingerprint=fingerprint)
+        warehouse.dialect = replace(warehouse.dialect, functions=functions)
+        timeline = Ledger(warehouse, state, "benchmark.diff").read().timeline
         write_table(warehouse, table(state, "snapshot"), select_entries(timeline.tables(state, day(2))))
 
 

@@ -15,21 +15,21 @@ import orjson
 import psycopg
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-from airflow_kinesis_audience.dialects import DIALECTS
-from airflow_kinesis_audience.feeds import WHOLE, Part
+from airflow_kinesis_audience.core.outbox.attempt import DeliveryAttempt
+from airflow_kinesis_audience.core.outbox.delivery import Delivery
+from airflow_kinesis_audience.core.outbox.outbox import Outbox
+from airflow_kinesis_audience.core.producer.records import KINESIS_LIMITS, Record
+from airflow_kinesis_audience.core.readers.change_sets import ChangeSet, change_set_of
+from airflow_kinesis_audience.core.readers.partitions import WHOLE, Part
+from airflow_kinesis_audience.core.sql.dialects import DIALECTS
+from airflow_kinesis_audience.core.sql.statements import render
 from airflow_kinesis_audience.formats import load_renderer
 from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
-from airflow_kinesis_audience.messages import KINESIS_LIMITS, Record
-from airflow_kinesis_audience.outbox import Outbox
-from airflow_kinesis_audience.sending import Sending
-from airflow_kinesis_audience.slices import ChangeSet, change_set_of
-from airflow_kinesis_audience.sql import render
-from airflow_kinesis_audience.terms import Delivery
 from tests.benchmarks.diff import UNBOUNDED, day, open_duckdb, sync
 from tests.warehouses import open_postgres, read_timeline
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
+    from airflow_kinesis_audience.hooks.warehouses.dbapi import SqlWarehouse
 
 for _module in (
     "pandas",
@@ -53,9 +53,9 @@ def find_change_set(warehouse: SqlWarehouse) -> ChangeSet:
     """Find the second day's."""
     ledger = sync(warehouse).ledger
     timeline = read_timeline(ledger)
-    edge = timeline.find(day(2))
-    assert edge is not None
-    return change_set_of(ledger, timeline, edge)
+    recorded = timeline.find(day(2))
+    assert recorded is not None
+    return change_set_of(ledger, timeline, recorded)
 
 
 def make_delivery(name: str = "changes", message_format: str = "amplitude_cohort", part: Part = WHOLE) -> Delivery:
@@ -86,15 +86,15 @@ def read_slices(where: str) -> int:
 
 
 def records_of(warehouse: SqlWarehouse) -> Iterator[Record]:
-    """Pull the records of all feeds in turn, as a delivery does."""
+    """Pull the records of all partition groups in turn, as a delivery does."""
     change_set = find_change_set(warehouse)
     ignored: dict[str, Any] = {"append": lambda *_: None, "watch": lambda _: None}
-    feeds = deque(Sending(warehouse, make_delivery(), change_set, {}, **ignored).feeds())
-    while feeds:
-        pulled = list(islice(feed := feeds.popleft(), 4))
+    groups = deque(DeliveryAttempt(warehouse, make_delivery(), change_set, None, **ignored).partition_groups())
+    while groups:
+        pulled = list(islice(group := groups.popleft(), 4))
         yield from pulled
         if pulled:
-            feeds.append(feed)
+            groups.append(group)
 
 
 def render_slices(where: str) -> int:
@@ -104,7 +104,7 @@ def render_slices(where: str) -> int:
 
 
 def publish_stage(where: str, attempt: str) -> int:
-    """Deliver as a publishing task does, to a destination that has heard nothing."""
+    """Deliver as a publishing task does, to a destination that has received nothing."""
     return publish(where, f"changes-{attempt}")
 
 
@@ -131,16 +131,16 @@ def duckdb_stream(where: str) -> int:
     with open_warehouse(where) as warehouse:
         name = find_change_set(warehouse).table
     with duckdb.connect(where.partition(":")[2], config=UNBOUNDED) as database:
-        told = f"SELECT * FROM state.\"{name}\" WHERE action <> 'audience'"
-        return sum(batch.num_rows for batch in database.sql(told).to_arrow_reader(ROWS))
+        query = f"SELECT * FROM state.\"{name}\" WHERE action <> 'audience'"
+        return sum(batch.num_rows for batch in database.sql(query).to_arrow_reader(ROWS))
 
 
 def whole_query(warehouse: SqlWarehouse) -> str:
     """Return the query of all slices at once, with the columns that a slice has."""
-    from airflow_kinesis_audience import slices
+    from airflow_kinesis_audience.core.readers import change_sets
 
     change_set = find_change_set(warehouse)
-    query = slices._select(change_set, 0, None)
+    query = change_sets._select(change_set, 0, None)
     query.set("where", None)
     return render(query.where("action <> 'audience'"), warehouse.dialect)
 
@@ -173,8 +173,8 @@ def orjson_per_user(where: str) -> int:
     for rows in tables(where):
         columns = [rows[n].to_pylist() for n in ("user_id", *(f"new_{p}" for p in PROPERTIES))]
         for user_id, *values in zip(*columns, strict=True):
-            told = {"user_id": user_id, "user_properties": dict(zip(PROPERTIES, values, strict=True))}
-            orjson.dumps(told, default=str)
+            document = {"user_id": user_id, "user_properties": dict(zip(PROPERTIES, values, strict=True))}
+            orjson.dumps(document, default=str)
             made += 1
     return made
 
@@ -184,8 +184,8 @@ def pandas_to_dict(where: str) -> int:
     made = 0
     for rows in tables(where):
         for row in rows.to_pandas().to_dict("records"):
-            told = {"user_id": row["user_id"], "user_properties": {p: row[f"new_{p}"] for p in PROPERTIES}}
-            json.dumps(told, default=str)
+            document = {"user_id": row["user_id"], "user_properties": {p: row[f"new_{p}"] for p in PROPERTIES}}
+            json.dumps(document, default=str)
             made += 1
     return made
 

@@ -51,7 +51,7 @@ RENDERS = {
 
 
 def main() -> bool:
-    """Measure, print, and tell whether the goals are met."""
+    """Measure, print, and return whether the goals are met."""
     with tempfile.TemporaryDirectory(prefix="audience-benchmark-") as home:
         point_airflow_to(Path(home))
         met = [*in_duckdb(Path(home) / "members.duckdb"), *in_postgres()]

@@ -1,6 +1,6 @@
-"""How much of what a stream's shards take is used, and how many records are refused on the way.
+"""How much of what a stream's shards take is used, and how many records are throttled on the way.
 
-The endpoint has buckets of tokens per shard as the real one has them (``tests/shards.py``). A shard begins with a
+The endpoint has token buckets per shard as the real one has them (``tests/shards.py``). A shard begins with a
 second's tokens; what it could have taken is that and what came in until it took its last record. Records are put
 as by the operators, through the same hook. There is no peer: the bound is the service's own.
 """
@@ -16,18 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_audience.delivery import deliver
+from airflow_kinesis_audience.core.producer.acknowledged import AcknowledgedOrdinals
+from airflow_kinesis_audience.core.producer.producer import produce
+from airflow_kinesis_audience.core.producer.records import Destination
 from airflow_kinesis_audience.demo.local_airflow import point_airflow_to
 from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
-from airflow_kinesis_audience.settled import Settled
 from tests.benchmarks.delivery import point_clients_to
-from tests.shards import BYTES, RECORDS, Endpoint, make_feeds, sharded_kinesis
+from tests.shards import BYTES, RECORDS, Endpoint, make_partition_groups, sharded_kinesis
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.messages import Record
+    from airflow_kinesis_audience.core.producer.records import Record
 
 SECONDS = 40
-USED, REFUSED = 0.95, 0.05
+USED, THROTTLED = 0.95, 0.05
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class Case:
     size: int
     disturb: Callable[[Endpoint], None] = lambda _endpoint: None
 
-    def feeds(self) -> list[Iterator[Record]]:
-        """Make what the shards take in that time, spread evenly, in the feeds that a delivery has."""
-        return make_feeds(int(self.shards * SECONDS * min(RECORDS, BYTES / self.size)), self.size)
+    def partition_groups(self) -> list[Iterator[Record]]:
+        """Make what the shards take in that time, spread evenly, in partition groups as a delivery has."""
+        return make_partition_groups(int(self.shards * SECONDS * min(RECORDS, BYTES / self.size)), self.size)
 
 
 def split_one(endpoint: Endpoint) -> None:
@@ -70,36 +71,39 @@ CASES = (
 
 
 def main() -> bool:
-    """Measure, print, and tell whether the bounds are kept."""
+    """Measure, print, and return whether the bounds are kept."""
     with tempfile.TemporaryDirectory(prefix="audience-benchmark-") as home:
         point_airflow_to(Path(home))
         logging.disable(logging.WARNING)
-        print(f"{'stream and records':36}{'seconds':>9}{'records/s':>11}{'MB/s':>7}{'used':>8}{'refused':>9}")
+        print(f"{'stream and records':36}{'seconds':>9}{'records/s':>11}{'MB/s':>7}{'used':>8}{'throttled':>10}")
         kept = [measure(case) for case in CASES]
     return all(kept)
 
 
 def measure(case: Case) -> bool:
-    """Deliver once, print a line, and tell whether the bounds are kept."""
+    """Deliver once, print a line, and return whether the bounds are kept."""
     with sharded_kinesis(case.shards) as endpoint:
         point_clients_to(endpoint.url)
         hook = KinesisStreamHook("changes")
         hook.check()
         disturbance = threading.Thread(target=case.disturb, args=(endpoint,))
         disturbance.start()
-        tally = deliver(
-            case.feeds(), hook.put, limits=hook.limits, settled=Settled(), on_progress=lambda _tally: None
+        result = produce(
+            case.partition_groups(),
+            Destination(put=hook.put, limits=hook.limits),
+            acknowledged=AcknowledgedOrdinals(),
+            on_progress=lambda _: None,
         )
         disturbance.join()
-        if tally.failure:
-            raise tally.failure
+        if result.failure:
+            raise result.failure
         report = endpoint.report()
-    taken, refused, seconds = sum(report["taken"].values()), sum(report["refused"].values()), report["seconds"]
+    taken, throttled, seconds = sum(report["taken"].values()), sum(report["throttled"].values()), report["seconds"]
     used = taken / (min(RECORDS, BYTES / case.size) * sum(report["offered"].values()))
-    share = refused / (taken + refused)
+    share = throttled / (taken + throttled)
     rates = f"{taken / seconds:>11,.0f}{report['bytes'] / seconds / 1e6:>7.2f}"
-    is_kept = used >= USED and share < REFUSED
-    print(f"{case.name:36}{seconds:>9.1f}{rates}{used:>8.1%}{share:>9.2%}{'' if is_kept else '  NOT kept'}")
+    is_kept = used >= USED and share < THROTTLED
+    print(f"{case.name:36}{seconds:>9.1f}{rates}{used:>8.1%}{share:>10.2%}{'' if is_kept else '  NOT kept'}")
     return is_kept
 
 

@@ -18,19 +18,18 @@ import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from unittest import mock
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from airflow_kinesis_audience import outbox as outbox_module
-from airflow_kinesis_audience import sync as sync_module
-from airflow_kinesis_audience.audience import epoch_seconds, instant
 from airflow_kinesis_audience.consumer import AudienceConsumer, read_message
-from airflow_kinesis_audience.delivery import deliver
-from airflow_kinesis_audience.exceptions import (
+from airflow_kinesis_audience.core.changes.approval import approve
+from airflow_kinesis_audience.core.changes.guards import Guards, Permission
+from airflow_kinesis_audience.core.changes.sync import Sync
+from airflow_kinesis_audience.core.exceptions import (
     AudienceError,
     DeliveryIncomplete,
     DestinationRefused,
@@ -41,14 +40,17 @@ from airflow_kinesis_audience.exceptions import (
     RunSuperseded,
     WarehouseUnavailable,
 )
-from airflow_kinesis_audience.guards import Guards, Permission
-from airflow_kinesis_audience.ledger import Ledger
-from airflow_kinesis_audience.ledger_rows import KeyedRows, Row
-from airflow_kinesis_audience.outbox import Outbox
-from airflow_kinesis_audience.release import release
-from airflow_kinesis_audience.resync import resync
-from airflow_kinesis_audience.sync import Sync
-from airflow_kinesis_audience.upkeep import Upkeep
+from airflow_kinesis_audience.core.model.instants import epoch_seconds, instant
+from airflow_kinesis_audience.core.outbox import sender as sender_module
+from airflow_kinesis_audience.core.outbox.outbox import Outbox
+from airflow_kinesis_audience.core.outbox.removals import find_stopped, release
+from airflow_kinesis_audience.core.outbox.resync import resync
+from airflow_kinesis_audience.core.producer.in_flight import Bounds
+from airflow_kinesis_audience.core.producer.producer import Clock, produce
+from airflow_kinesis_audience.core.state import rows as rows_module
+from airflow_kinesis_audience.core.state.ledger import Ledger
+from airflow_kinesis_audience.core.state.ledger_tables import PrimaryKeyLedgerTable, Row
+from airflow_kinesis_audience.core.state.retention import Retention
 from tests.warehouses import (
     LET_ALL_THROUGH,
     QUICK,
@@ -66,9 +68,9 @@ from tests.warehouses import (
 )
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
-    from airflow_kinesis_audience.messages import Record
-    from airflow_kinesis_audience.terms import Delivery
+    from airflow_kinesis_audience.core.outbox.delivery import Delivery
+    from airflow_kinesis_audience.core.producer.records import Record
+    from airflow_kinesis_audience.hooks.warehouses.dbapi import SqlWarehouse
 
 Key = tuple[str, str]
 """An audience and who is in it: a user id, or an e-mail where a destination knows nothing else."""
@@ -80,10 +82,14 @@ Known = Mapping[Key, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Truth:
-    """What a recorded table must hold: who was in the source, and under which label their city is told."""
+    """What a recorded table must hold: who was in the source, and under which label their city is told.
+
+    Beside it, how many exits its run let pass.
+    """
 
     members: Membership
     label: str
+    max_exits: int | None = None
 
 
 AUDIENCES = ("a", "b")
@@ -91,6 +97,7 @@ USERS = ("u0", "u1", "u2", "u3", "u4")
 CITIES = (None, "Bern", "Rome")
 LABELS = ("city", "town")
 SLICE_ROWS = 4
+ONE_AT_A_TIME, NO_DELAY = Bounds(max_in_flight=1), Clock(jitter=lambda: 0.0)
 
 
 class Diverged(AssertionError):
@@ -176,6 +183,19 @@ def open_destinations() -> dict[str, Destination]:
     }
 
 
+def removes_too_many(before: Truth, now: Truth, passed: bool) -> bool:
+    """Say whether updates leave more members without an e-mail than the run let exit, with those who do."""
+    for audience in AUDIENCES:
+        members = {key: email for key, (email, _) in before.members.items() if key[0] == audience}
+        exits = 0 if passed else len(members.keys() - now.members.keys())
+        lost = sum(
+            bool(email) and key in now.members and not now.members[key][0] for key, email in members.items()
+        )
+        if lost and now.max_exits is not None and exits + lost > now.max_exits:
+            return True
+    return False
+
+
 def without_nothing(known: Known) -> Known:
     """Leave out properties that are nothing: what is not mapped any more is told as nothing once, or never was."""
     return {key: bare(told) for key, told in known.items()}
@@ -259,11 +279,11 @@ class Moments:
             self._strike()
 
 
-class WholeRows(KeyedRows):
+class WholeRows(PrimaryKeyLedgerTable):
     """Reads checkpoints all, and not the last one alone: it means the same, in a third of DuckDB's time."""
 
-    def read(self, known: Mapping[str, int]) -> list[Row]:
-        where = f"{self._schema}.ledger WHERE sync_id = '{self._sync_id}'"
+    def read(self, known: Mapping[str, int], *, since: datetime | None = None) -> list[Row]:
+        where = f"{self._schema}.ledger WHERE sync_id = '{self._sync_id}' AND log <> 'folded'"
         found = self._warehouse.read_rows(f"SELECT {', '.join(Row._fields)} FROM {where}")
         return [row for row in (Row(*values) for values in found) if row.sequence > known.get(row.log, 0)]
 
@@ -320,7 +340,9 @@ class Publish:
         world.try_publish(watched, self.name, number)
 
     def may_raise(self, world: World, number: int) -> list[type[BaseException]]:
-        return [LedgerConflict, *([HistoryGone] if world.may_be_gone(self.name, number) else [])]
+        found = [HistoryGone] if world.may_be_gone(self.name, number) else []
+        found += [GuardTripped] if world.find_stopped(self.name, number) is not None else []
+        return [LedgerConflict, *found]
 
     def check(self, world: World) -> None:
         world.check(self.name)
@@ -335,6 +357,9 @@ class Facts:
 
     :param recorded: which table leads to which instant, in the order in which they were recorded.
     :param held: which table waits to lead to which instant.
+    :param passed: the tables that were let through.
+    :param begun: what each delivery is in the middle of.
+    :param released: which tables were let through to which delivery.
     """
 
     recorded: list[tuple[int, str]] = field(default_factory=list)
@@ -342,6 +367,9 @@ class Facts:
     sealed: set[int] = field(default_factory=set)
     attached: dict[str, int] = field(default_factory=dict)
     cursors: dict[str, int] = field(default_factory=dict)
+    passed: set[str] = field(default_factory=set)
+    begun: dict[str, int | None] = field(default_factory=dict)
+    released: set[tuple[str, str]] = field(default_factory=set)
 
     def add(self, log: str, event: str, number: int, detail: Mapping[str, Any]) -> None:
         """Add a row; those of a kind that is not named here change nothing of this."""
@@ -350,6 +378,7 @@ class Facts:
             self.held = None
             self.sealed -= {number}
             self.sealed |= {number} if detail.get("let_through") else set()
+            self.passed |= {detail["table"]} if detail.get("let_through") else set()
         elif event == "held":
             self.held = (number, detail["table"])
         elif event == "dropped" and self.held and self.held[1] in detail["tables"]:
@@ -360,6 +389,10 @@ class Facts:
             self._add_delivery(log, event, number, detail)
 
     def _add_delivery(self, log: str, event: str, number: int, detail: Mapping[str, Any]) -> None:
+        if event in ("sending", "checkpoint", "unsent", "delivered") and not detail.get("resend"):
+            self.begun[log] = number if event in ("sending", "checkpoint") else None
+        if event == "removals" and detail.get("released"):
+            self.released.add((log, detail["table"]))
         if event == "attached":
             self.attached[log] = number
         elif event == "detached":
@@ -381,7 +414,7 @@ class World:
         self.people = People(warehouse, many=True, schema=fresh_schema())
         self.warehouse, self.another = warehouse, another
         self.outbox, self._open_ledger = outbox, ledger
-        self.guards, self.upkeep = LET_ALL_THROUGH, Upkeep()
+        self.guards, self.upkeep = LET_ALL_THROUGH, Retention()
         self.destinations = open_destinations()
         self.number = -1
         self.source: Membership = {}
@@ -391,6 +424,7 @@ class World:
         self.facts = Facts()
         self._written: dict[str, Truth] = {}
         self._stored: list[tuple[str | None, ...]] = []
+        self._max_exits: int | None = None
         self._has_ledger = False
         self._chance = random.Random(0)
         self._resyncs = 0
@@ -413,11 +447,17 @@ class World:
         """Bring the source's table to what the source is."""
         rows = [(a, f"Audience {a}", u, *values) for (a, u), values in self.source.items()]
         if self.in_disorder:
-            rows += [*rows[:2], *((row[0], row[1], None, None, None) for row in rows[:1])]
+            rows += rows[:2]
+        if (nameless := self._nameless()) is not None:
+            rows.append((nameless, f"Audience {nameless}", None, None, None))
         if self._stored != rows:
             self.people.clear()
             insert_rows(self.warehouse, self.people.table, rows)
             self._stored = rows
+
+    def _nameless(self) -> str | None:
+        """Give the audience that has a row without a user, if there is one."""
+        return next((audience for audience, _ in self.source if self.in_disorder), None)
 
     def instant(self, back: int) -> int:
         """Return the newest instant that was recorded, or one before it."""
@@ -470,7 +510,7 @@ class World:
         """Remember what the source holds when a table is written out of it."""
         head, create, _ = sql.partition(" AS ")
         if create and head.startswith("CREATE TABLE") and (made := re.search(r'"((base|changes)_\w+)"$', head)):
-            self._written[made[1]] = Truth(dict(self.source), self.label)
+            self._written[made[1]] = Truth(dict(self.source), self.label, self._max_exits)
 
     def is_kept(self, number: int) -> bool:
         """Tell whether the retention promises that the membership at an instant can be read."""
@@ -518,13 +558,15 @@ class World:
         if number < newest or (number == newest and number in self.facts.sealed):
             return None, 0
         baseline = max((n for n in self.truth if n < number), default=None)
-        if baseline is not None and self._trips(self.truth[baseline].members, guards):
+        if baseline is not None and self._trips(self.truth[baseline], guards):
             return GuardTripped, 0
         return None, 1
 
-    def _trips(self, before: Membership, guards: Guards) -> bool:
+    def _trips(self, before: Truth, guards: Guards) -> bool:
         for audience in AUDIENCES:
-            previous, current = ({u for a, u in m if a == audience} for m in (before, self.source))
+            previous, current = ({u for a, u in m if a == audience} for m in (before.members, self.source))
+            if previous - current and audience == self._nameless():
+                return True  # who is missing may be the one without an id
             empty = previous and not current and guards.on_empty == "fail"
             if empty or (guards.max_exits is not None and len(previous - current) > guards.max_exits):
                 return True
@@ -532,21 +574,22 @@ class World:
 
     def try_run(self, watched: Watched, number: int, guards: Guards, **how: Any) -> None:
         self._store()
+        self._max_exits = guards.max_exits
         guards = replace(guards, on_invalid_rows="drop", on_schema_change="update")
         source = replace(self.people.source, properties={"city": self.label})
-        Sync(self.ledger(watched), source, guards=guards, upkeep=self.upkeep).run(day(number), **how)
+        Sync(self.ledger(watched), source, guards=guards, retention=self.upkeep).run(day(number), **how)
 
-    def release(self, mishap: AtStatement | None = None) -> None:
+    def approve(self, mishap: AtStatement | None = None) -> None:
         """Let what is held through: the very table counts, whatever the source has become."""
         assert self.facts.held is not None
         number, table = self.facts.held
         watched, moments = self._watch(self.warehouse, mishap)
-        error = self._attempt(lambda: release(self.ledger(watched), day(number), table))
+        error = self._attempt(lambda: approve(self.ledger(watched), day(number), table))
         recorded = self.remember()
         self._allow(error, *(INTERRUPTIONS if moments.struck else ()))
         self.require(recorded == [number] or (error is not None and not recorded), "what was held counts now")
         if error is not None:
-            self._attempt(lambda: release(self.ledger(self.warehouse), day(number), table))
+            self._attempt(lambda: approve(self.ledger(self.warehouse), day(number), table))
             self.remember()
         self.require(number in self.truth and self.facts.recorded[-1] == (number, table), "what was seen counts")
         self._check_membership_at(max(self.truth))
@@ -565,17 +608,45 @@ class World:
         self, name: str, number: int, mishap: AtStatement | AtPut | Fates | None = None, *, resend: bool = False
     ) -> None:
         """Publish up to a day, and compare what the consumer knows then with what it must."""
-        gone = self.may_be_gone(name, number, resend=resend)
+        gone, stopped = self.may_be_gone(name, number, resend=resend), self.find_stopped(name, number)
         watched, moments = self._watch(self.warehouse, mishap if isinstance(mishap, AtStatement) else None)
         stream = self.destinations[name].stream
         stream.script = self._script(mishap, watched, stream, len(stream.puts))
         error = self._attempt(lambda: self.try_publish(watched, name, number, resend=resend))
         stream.script = None
-        self._allow(error, *([HistoryGone] if gone else []), *self._mishaps(mishap, moments))
         self.require(not self.remember(), "a publish records no change set")
+        if isinstance(error, GuardTripped):
+            self.require(stopped is not None, "a publish is stopped only where updates remove too many")
+            self._let_through(name, number)
+            return self.publish(name, number)
+        self._allow(error, *([HistoryGone] if gone else []), *self._mishaps(mishap, moments))
         if error is None:
+            self.require(stopped is None, "updates that remove too many are stopped")
             self.require(self.cursor(name) >= number, "a publish that ends well has delivered up to its instant")
             self.check(name)
+        return None
+
+    def find_stopped(self, name: str, number: int) -> int | None:
+        """Return the first instant up to a day that is stopped at a destination until it is let through."""
+        log, attached = self.destinations[name].delivery.log, self.attached(name)
+        tables = dict(self.facts.recorded)
+        for at in sorted(self.truth) if name == "emails" and attached is not None else ():
+            if max(attached or 0, self.cursor(name)) < at <= number and self.facts.begun.get(log) != at:
+                before = self.truth[max(n for n in self.truth if n < at)]
+                passed = tables[at] in self.facts.passed
+                if (log, tables[at]) not in self.facts.released and removes_too_many(
+                    before, self.truth[at], passed
+                ):
+                    return at
+        return None
+
+    def _let_through(self, name: str, number: int) -> None:
+        """Let a change set through that is stopped: by a person's approval, or by a permission of a run."""
+        ledger, at = self.ledger(self.warehouse), self.find_stopped(name, number)
+        found = [s for s in find_stopped(ledger.read()) if s.log == self.destinations[name].delivery.log]
+        self.require([s.as_of for s in found] == [day(at or 0)], "what is stopped is known")
+        release(ledger, found[0].log, found[0].table)
+        self.remember()
 
     def _script(
         self, mishap: AtStatement | AtPut | Fates | None, watched: Watched, stream: Stream, first: int
@@ -717,7 +788,7 @@ class World:
 
     def conclude(self) -> None:
         """Run once more and publish, with nothing in the way: everybody knows exactly what is so."""
-        self.run(self.number + 1, guards=LET_ALL_THROUGH)
+        self.run(self.number + 1, guards=LET_ALL_THROUGH, permitted=True)
         newest = max(self.truth)
         self.require(self.truth[newest].members == self.source, "the last run publishes the source")
         for name in [n for n in self.destinations if self.attached(n) is not None] or self.destinations:
@@ -804,8 +875,8 @@ class Converging(RuleBasedStateMachine):
         self._patches = contextlib.ExitStack()
         numbers = random.Random(0)
         replaced = [
-            (sync_module, "SLICE_ROWS", SLICE_ROWS),
-            (outbox_module, "deliver", functools.partial(deliver, lanes=1, jitter=lambda: 0.0)),
+            (rows_module, "SLICE_ROWS", SLICE_ROWS),
+            (sender_module, "produce", functools.partial(produce, bounds=ONE_AT_A_TIME, clock=NO_DELAY)),
             (uuid, "uuid4", lambda: uuid.UUID(int=numbers.getrandbits(128), version=4)),
         ]
         for where, name, value in (*replaced, *self.mistakes):
@@ -839,7 +910,7 @@ class Converging(RuleBasedStateMachine):
     ) -> None:
         """Run for the first time, undisturbed in the end: from here on there is something to publish."""
         self.world.guards = Guards(max_exit_ratio=None, max_exits=max_exits, on_empty=on_empty)
-        self.world.upkeep = Upkeep(compaction_share=compaction_share, keep_history=timedelta(days=days_kept))
+        self.world.upkeep = Retention(compaction_share=compaction_share, keep_history=timedelta(days=days_kept))
         self.world.edit(edits)
         if isinstance(first, AtStatement):
             self.world.run(0, first)
@@ -873,7 +944,7 @@ class Converging(RuleBasedStateMachine):
     def approve(self, mishap: AtStatement | None, edits: Edits) -> None:
         if self.world.facts.held is not None:
             self.world.edit(edits)
-            self.world.release(mishap)
+            self.world.approve(mishap)
 
     @step()
     def map_anew(self) -> None:

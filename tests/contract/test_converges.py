@@ -1,6 +1,6 @@
 """The promise to converge, over sequences of anything that can happen; and proof that a mistake would be found.
 
-The machine is in ``converging.py``. Here it runs on both engines, and with three mistakes built in, each of which
+The machine is in ``converging.py``. Here it runs on both engines, and with four mistakes built in, each of which
 it has to find by a broken promise, not by a crash.
 """
 
@@ -16,16 +16,18 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from airflow_kinesis_audience import outbox as outbox_module
-from airflow_kinesis_audience import slices as slices_module
-from airflow_kinesis_audience.audience import Action, Changes
-from airflow_kinesis_audience.dialects import DIALECTS
-from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
-from airflow_kinesis_audience.hooks.duckdb import DuckDbWarehouse
-from airflow_kinesis_audience.ledger import Event, Ledger
-from airflow_kinesis_audience.outbox import Outbox
-from airflow_kinesis_audience.sending import Sending
-from airflow_kinesis_audience.slices import ChangeSet, make_changes
+from airflow_kinesis_audience.core.model.audience import Action, Changes
+from airflow_kinesis_audience.core.outbox import outbox as outbox_module
+from airflow_kinesis_audience.core.outbox import sender as sender_module
+from airflow_kinesis_audience.core.outbox.attempt import DeliveryAttempt
+from airflow_kinesis_audience.core.outbox.outbox import Outbox
+from airflow_kinesis_audience.core.readers import change_sets as slices_module
+from airflow_kinesis_audience.core.readers.change_sets import ChangeSet, make_changes
+from airflow_kinesis_audience.core.sql.dialects import DIALECTS
+from airflow_kinesis_audience.core.state.delivery_details import AttemptDetail, AttemptStarted, ChangeSetDelivered
+from airflow_kinesis_audience.core.state.ledger import Ledger
+from airflow_kinesis_audience.hooks.warehouses.dbapi import SqlWarehouse
+from airflow_kinesis_audience.hooks.warehouses.duckdb import DuckDbWarehouse
 from tests.contract.converging import Converging, Diverged
 from tests.warehouses import open_postgres
 
@@ -111,13 +113,13 @@ class Watermark(Outbox):
         yield from list(super()._pending(*asked))[-1:]
 
 
-class DeliveredFirst(Sending):
+class DeliveredFirst(DeliveryAttempt):
     """Moves the cursor before the records are put."""
 
-    def write(self, event: Event) -> None:
-        super().write(event)
-        if event is Event.SENDING:
-            super().write(Event.DELIVERED)
+    def write(self, kind: type[AttemptDetail]) -> None:
+        super().write(kind)
+        if kind is AttemptStarted:
+            super().write(ChangeSetDelivered)
 
 
 def make_changes_as_of_now(*asked: Any) -> Changes:
@@ -137,17 +139,22 @@ class WatermarkInsteadOfOutbox(Converging):
 
 
 class CursorBeforeDelivery(Converging):
-    mistakes = ((outbox_module, "Sending", DeliveredFirst),)
+    mistakes = ((sender_module, "DeliveryAttempt", DeliveredFirst),)
 
 
 class ExitsAsOfNow(Converging):
     mistakes = ((slices_module, "make_changes", make_changes_as_of_now),)
 
 
+class NoSecondLook(Converging):
+    mistakes = ((outbox_module, "check_removals", lambda *_: None),)
+
+
 MISTAKES: Mapping[str, type[Converging]] = {
     "a watermark instead of an outbox": WatermarkInsteadOfOutbox,
     "the cursor moved before the delivery": CursorBeforeDelivery,
     "exits with the identities as of now": ExitsAsOfNow,
+    "updates that remove members are not looked at": NoSecondLook,
 }
 
 

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from airflow_kinesis_audience.deletion import close, say_goodbye
-from airflow_kinesis_audience.exceptions import AudienceDeleted, DeliveryIncomplete, HistoryGone, LedgerConflict
-from airflow_kinesis_audience.ledger import Event, Ledger
+from airflow_kinesis_audience.core.exceptions import (
+    AudienceDeleted,
+    DeliveryIncomplete,
+    HistoryGone,
+    LedgerConflict,
+    WarehouseRefused,
+)
+from airflow_kinesis_audience.core.outbox.deletion import announce_deletion, close
+from airflow_kinesis_audience.core.state.entries import encode_detail
+from airflow_kinesis_audience.core.state.ledger import Ledger
+from airflow_kinesis_audience.core.state.sync_details import Event, SyncClosed
 from tests.warehouses import (
     Fate,
     Killed,
@@ -19,8 +29,14 @@ from tests.warehouses import (
     day,
     members_of,
     open_outbox,
+    read_entries,
     small_delivery,
 )
+
+
+def changes_alone() -> Any:
+    """Make a format that has no words for a whole audience."""
+    return lambda changes, envelope: iter(())
 
 
 @pytest.fixture
@@ -41,7 +57,7 @@ def end(
 ) -> None:
     ledger = people.ledger(warehouse)
     close(ledger, day(number), exits=exits)
-    say_goodbye(open_outbox(ledger, stream, small_delivery(name)))
+    announce_deletion(open_outbox(ledger, stream, small_delivery(name)))
 
 
 def last(stream: Stream) -> list[tuple[str, str, bool]]:
@@ -108,7 +124,7 @@ def test_a_sync_begins_anew_only_if_its_author_says_so_and_all_were_told(people)
     publish(people, one, 0)
     publish(people, other, 0, "b")
     end(people, one, 1)
-    with pytest.raises(AudienceDeleted, match=r"not told so: kinesis://eu-west-1/b"):
+    with pytest.raises(AudienceDeleted, match=r"kinesis://eu-west-1/b did not get the deletion"):
         people.run(2, how={"reuse_deleted": True})
     end(people, other, 1, name="b")
     with pytest.raises(AudienceDeleted, match="not after it"):
@@ -151,9 +167,18 @@ def test_an_end_comes_after_what_was_published(people):
 
 def test_a_destination_that_heard_nothing_is_told_nothing(people):
     stream = Stream()
-    with pytest.raises(HistoryGone, match="never told"):
+    with pytest.raises(HistoryGone, match="never got"):
         end(people, stream, 1)
     assert not stream.puts
+
+
+def test_an_end_that_cannot_be_announced_leaves_the_sync_open(people):
+    publish(people, Stream(), 0)
+    own = small_delivery("a", message_format=f"{__name__}.changes_alone", options={})
+    for delivery, match in ((small_delivery("b"), "never got"), (own, "no message about a whole audience")):
+        with pytest.raises((HistoryGone, ValueError), match=match):
+            close(people.ledger(), day(1), exits=True, delivery=delivery)
+        assert Event.CLOSED not in {e.event for e in read_entries(people.ledger())}
 
 
 def test_a_goodbye_that_fails_is_finished_by_the_next_attempt(people):
@@ -209,17 +234,17 @@ def test_a_run_that_is_computing_at_the_end_does_not_count(people, reopen):
         people.sync(watched).run(day(1))
     with pytest.raises(AudienceDeleted):
         people.run(1)
-    say_goodbye(open_outbox(people.ledger(), stream))
+    announce_deletion(open_outbox(people.ledger(), stream))
     assert people.tables() == set()
 
 
 def test_the_ledger_tells_of_the_end_and_of_no_member(people):
     publish(people, stream := Stream(), 0)
     end(people, stream, 1)
-    rows = people.ledger().read()
+    rows = read_entries(people.ledger())
     [closed] = [e for e in rows if e.event is Event.CLOSED]
-    assert closed.detail == {"exits": True, "audiences": {"a": "A", "b": "B"}}
-    assert not any(user in json.dumps(e.detail) for e in rows for user in ('"a1"', '"b1"'))
+    assert replace(closed.detail, before="") == SyncClosed(exits=True, audiences={"a": "A", "b": "B"})
+    assert not any(user in encode_detail(e.detail) for e in rows for user in ('"a1"', '"b1"'))
 
 
 def test_an_audience_that_ended_long_ago_is_told_of_by_the_name_that_is_known(people):
@@ -230,3 +255,23 @@ def test_an_audience_that_ended_long_ago_is_told_of_by_the_name_that_is_known(pe
         publish(people, stream, number)
     end(people, stream, 9)
     assert {a for a, *_ in last(stream)} == {"a", "b"}
+
+
+@pytest.mark.parametrize("gone", ["base", "changes", "both"])
+def test_a_sync_whose_tables_are_gone_is_deleted_without_exits_and_begins_anew(people, gone):
+    stream = Stream()
+    publish(people, stream, 0)
+    people.put("a3", audience="a", title="A")
+    people.take("b1", audience="b")
+    people.put("b2", audience="b", title="B")
+    people.run(1)
+    for name in people.tables():
+        if gone == "both" or name.startswith(gone):
+            people.warehouse.execute(f'DROP TABLE {people.schema}."{name}"')
+    with pytest.raises(WarehouseRefused):
+        end(people, stream, 2)
+    end(people, stream, 2, exits=False)
+    assert members_of(stream.consume()) == {}
+    people.run(3, how={"reuse_deleted": True})
+    publish(people, stream, 3)
+    assert members_of(stream.consume()) == people.members()

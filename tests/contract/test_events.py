@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import random
+import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from unittest import mock
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from airflow_kinesis_audience import event_rows as event_rows_module
-from airflow_kinesis_audience import sync as sync_module
-from airflow_kinesis_audience.audience import IdentityRule
-from airflow_kinesis_audience.events import EventSource, Interval, without
-from airflow_kinesis_audience.exceptions import DeliveryIncomplete, GuardTripped
-from airflow_kinesis_audience.forwarding import forward
-from airflow_kinesis_audience.ledger import Ledger
+from airflow_kinesis_audience.core.exceptions import DeliveryIncomplete, GuardTripped
+from airflow_kinesis_audience.core.model.events import EventSource, Interval, subtract_intervals
+from airflow_kinesis_audience.core.model.identity_rules import IdentityRule
+from airflow_kinesis_audience.core.outbox import event_forwarding as forwarding
+from airflow_kinesis_audience.core.outbox.event_forwarding import forward
+from airflow_kinesis_audience.core.readers import events as event_rows_module
+from airflow_kinesis_audience.core.state import rows as rows_module
+from airflow_kinesis_audience.core.state.ledger import Ledger
 from tests.warehouses import (
     DiesAt,
     Fate,
@@ -35,8 +41,8 @@ from tests.warehouses import (
 )
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
-    from airflow_kinesis_audience.terms import Delivery
+    from airflow_kinesis_audience.core.outbox.delivery import Delivery
+    from airflow_kinesis_audience.hooks.warehouses.dbapi import SqlWarehouse
 
 Row = tuple[str | None, str | None, str | None, str | None, str]
 """Event id, user, device, e-mail, and when it arrived, as text."""
@@ -133,7 +139,7 @@ def test_what_no_interval_covers_is_left(covered: list[tuple[int, int]], left: l
     def interval(pair: tuple[int, int]) -> Interval:
         return Interval(*(day(n + 20) for n in pair))
 
-    assert without(interval((0, 10)), map(interval, covered)) == list(map(interval, left))
+    assert subtract_intervals(interval((0, 10)), map(interval, covered)) == list(map(interval, left))
 
 
 def test_an_interval_has_its_start_and_not_its_end(warehouse: SqlWarehouse) -> None:
@@ -166,8 +172,40 @@ def test_a_run_without_an_interval_goes_on_where_the_last_one_ended(warehouse: S
     assert line.told(0, 1) == ["e0"]
     assert line.told(None, 3) == ["e1", "e2"]
     assert line.told(None, 3) == []
-    with pytest.raises(ValueError, match="ends before it starts"):
-        line.run(None, 2)
+
+
+def test_a_run_without_an_interval_that_is_cleared_after_later_ones_finds_all_forwarded(
+    warehouse: SqlWarehouse,
+) -> None:
+    line = Line(warehouse)
+    line.put(rows(0, 1, 2, 3))
+    line.run(0, 1)
+    line.run(None, 3)
+    last = line.run(None, 4)
+    again = line.run(None, 3)
+    assert again["as_of"] == last["start"]
+    assert (again["events"], again["intervals"], again["not_forwarded"]) == (0, [], [])
+    assert line.run(None, 1)["events"] == 0
+    assert line.run(None, 2)["events"] == 0, "an end that no run had"
+    with pytest.raises(ValueError, match=r"nothing was forwarded before 2025-12-31T00:00:00Z.*give start"):
+        line.run(None, -1)
+    assert Counter(line.ids(line.stream.messages)) == Counter(["e0", "e1", "e2", "e3"])
+
+
+def test_what_arrives_between_a_run_and_an_end_that_is_ahead_of_the_clock_is_of_the_next_run(
+    warehouse: SqlWarehouse,
+) -> None:
+    """No clock but the database's own is asked, and it is not told what it shows."""
+    line = Line(warehouse)
+    now = datetime.now(UTC)
+    end = (now - day(0)) / timedelta(days=1) + 0.01
+    line.put([("first", "u", None, None, (now - timedelta(minutes=5)).isoformat())])
+    assert line.told(0, end) == ["first"]
+    moment = datetime.now(UTC)
+    line.put([("between", "u", None, None, moment.isoformat())])
+    while datetime.now(UTC) < moment + timedelta(seconds=1.5):
+        time.sleep(0.1)
+    assert line.told(0, end) == ["between"]
 
 
 def test_a_row_that_came_late_is_told_by_when_it_came(warehouse: SqlWarehouse) -> None:
@@ -181,13 +219,144 @@ def test_a_row_that_came_late_is_told_by_when_it_came(warehouse: SqlWarehouse) -
     assert event["data"]["timestamp_unixtime_ms"] == "1766534400000"
 
 
-def test_dates_are_their_first_instant_in_utc(warehouse: SqlWarehouse) -> None:
+def dated(*days: int) -> list[Row]:
+    """Make events that arrived on days of January 2026."""
+    return [(f"e{n}", "u", None, None, f"2026-01-{n:02}") for n in days]
+
+
+def test_the_dates_of_a_day_are_forwarded_when_it_is_over(warehouse: SqlWarehouse) -> None:
     line = Line(warehouse, type_name="DATE")
-    line.put([(f"e{n}", "u", None, None, f"2026-01-0{n}") for n in (1, 2, 3)])
-    assert line.told(0, 0.5) == ["e1"]
-    assert line.told(0.5, 1) == []
-    assert line.told(1, 1.5) == ["e2"]
-    assert line.told(1.5, 3) == ["e3"]
+    line.put(dated(1, 2, 3))
+    source = line.source(arrived_at_timezone="UTC")
+    assert line.told(0, 0.5, source=source) == []
+    assert line.told(0.5, 1, source=source) == ["e1"]
+    assert line.told(1, 1.5, source=source) == []
+    assert line.told(1.5, 3, source=source) == ["e2", "e3"]
+
+
+@pytest.mark.parametrize("zone", ["America/Los_Angeles", "Asia/Tokyo", "UTC"])
+def test_dates_of_a_zone_are_all_in_the_interval_of_their_day(warehouse: SqlWarehouse, zone: str) -> None:
+    line = Line(warehouse, type_name="DATE")
+    line.put([(f"e{n}", "u", None, None, "2026-01-05") for n in range(15)])
+    hours = datetime(2026, 1, 5, tzinfo=ZoneInfo(zone)).astimezone(UTC) - day(0)
+    start = hours / timedelta(days=1)
+    source = line.source(arrived_at_timezone=zone)
+    assert len(line.told(start, start + 1, source=source)) == 15
+    events = [e for m in line.stream.messages for e in json.loads(m)["events"]]
+    midnight = datetime(2026, 1, 5, tzinfo=ZoneInfo(zone)).timestamp()
+    assert {e["data"]["timestamp_unixtime_ms"] for e in events} == {str(int(midnight * 1000))}
+
+
+def test_a_date_whose_zone_nobody_names_is_refused_and_so_is_a_zone_that_nothing_needs(
+    warehouse: SqlWarehouse,
+) -> None:
+    line = Line(warehouse, type_name="DATE")
+    line.put(dated(1))
+    with pytest.raises(ValueError, match=r"column 'came' is a date, .* give arrived_at_timezone"):
+        line.run(0, 1)
+    for nowhere in ("Mars/Olympus", "", "../etc", "America", "x\0y"):
+        with pytest.raises(ValueError, match="expected the IANA name of a time zone"):
+            line.source(arrived_at_timezone=nowhere)
+    line = Line(warehouse)
+    with pytest.raises(ValueError, match="says by itself which instant it means; leave arrived_at_timezone out"):
+        line.run(0, 1, source=line.source(arrived_at_timezone="UTC"))
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Australia/Lord_Howe", "America/Santiago"])
+def test_dates_are_forwarded_once_and_never_before_their_day_is_over_wherever_intervals_end(
+    duckdb_in_memory: SqlWarehouse, zone: str
+) -> None:
+    rnd = random.Random(zone)
+    line = Line(duckdb_in_memory, {"batch": False}, type_name="DATE")
+    days = [datetime(2026, 3, 1, tzinfo=UTC).date() + timedelta(days=n) for n in range(25)]
+    line.put([(str(d), "u", None, None, d.isoformat()) for d in days])
+    source = line.source(arrived_at_timezone=zone)
+    ends = sorted({rnd.randrange(55 * 24, 95 * 24) / 24 for _ in range(40)})
+    told: list[str] = []
+    for start, end in itertools.pairwise([55.0, *ends, 100.0]):
+        now = line.told(start, end, source=source)
+        until = (day(0) + timedelta(days=end)).astimezone(ZoneInfo(zone))
+        assert all(datetime.fromisoformat(each).date() < until.date() for each in now)
+        told += now
+    assert told == [str(d) for d in days]
+
+
+@contextmanager
+def clock(at: float) -> Iterator[None]:
+    """Let the warehouse's clock show an instant, in days."""
+    with mock.patch.object(forwarding, "read_clock", return_value=day(0) + timedelta(days=at)):
+        yield
+
+
+def test_a_run_whose_end_the_clock_has_not_reached_leaves_the_rest_to_the_next_one(
+    warehouse: SqlWarehouse,
+) -> None:
+    line = Line(warehouse)
+    line.put(rows(0.2, 0.8))
+    with clock(0.5):
+        early = line.run(0, 1)
+    assert (early["events"], early["left_for_next_run"], early["not_forwarded"]) == (
+        1,
+        ["2026-01-01T12:00:00Z/2026-01-02T00:00:00Z"],
+        [],
+    )
+    with clock(2):
+        later = line.run(1, 2)
+    assert later["intervals"] == ["2026-01-01T12:00:00Z/2026-01-03T00:00:00Z"]
+    assert line.run(0, 1)["intervals"] == []
+    assert "left_for_next_run" not in later
+    assert line.ids(line.stream.messages) == ["e0.2", "e0.8"]
+
+
+def test_an_interval_that_the_clock_has_not_reached_at_all_is_of_the_next_run(warehouse: SqlWarehouse) -> None:
+    line = Line(warehouse)
+    line.put(rows(1.5, 2.5))
+    for _ in range(2):
+        with clock(0.5):
+            found = line.run(1, 2)
+        assert (found["events"], found["intervals"]) == (0, [])
+        assert found["left_for_next_run"] == ["2026-01-02T00:00:00Z/2026-01-03T00:00:00Z"]
+    assert line.told(None, 3) == ["e1.5", "e2.5"]
+    assert list_tables(warehouse, line.schema) == set()
+
+
+def test_the_margin_is_taken_off_the_clock_and_never_negative(warehouse: SqlWarehouse) -> None:
+    line = Line(warehouse)
+    line.put(rows(0.4, 0.6))
+    with clock(0.7):
+        assert line.told(0, 1, margin=timedelta(days=0.2)) == ["e0.4"]
+    assert line.told(0, 1) == ["e0.6"]
+    for wrong in (timedelta(seconds=-1), 60):
+        with pytest.raises(ValueError, match="arrival_margin is"):
+            line.run(0, 1, margin=wrong)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_each_event_is_forwarded_once_whatever_the_clock_the_runs_and_the_clears(
+    duckdb_in_memory: SqlWarehouse, seed: int
+) -> None:
+    """Rows come late by less than the margin; runs come early, late, twice, with and without an interval."""
+    rnd = random.Random(seed)
+    margin = 0.25
+    line = Line(duckdb_in_memory, {"batch": False})
+    moment, done, put = 0.3, [0.0], 0
+    line.run(-1, 0)
+    for _ in range(20):
+        moment += rnd.choice([0.1, 0.5, 1.2])
+        for _ in range(rnd.randrange(4)):
+            put += 1
+            arrived = (day(0) + timedelta(days=moment - rnd.random() * margin * 0.99)).isoformat()
+            line.put([(f"e{put}", f"u{put}", None, None, arrived)])
+        with clock(moment):
+            if rnd.random() < 0.4:
+                again = rnd.choice(done)
+                line.run(rnd.choice([None, again - 0.5]), again, margin=timedelta(days=margin))
+            else:
+                end = max(done) + rnd.choice([0.3, 1.0])
+                line.run(rnd.choice([None, max(done)]), end, margin=timedelta(days=margin))
+                done.append(end)
+    line.run(-1, moment + 50)
+    assert Counter(line.ids(line.stream.messages)) == Counter(f"e{n}" for n in range(1, put + 1))
 
 
 @pytest.mark.parametrize("type_name", ["TIMESTAMP", "TEXT", "INTEGER"])
@@ -215,7 +384,7 @@ def test_events_of_one_user_or_device_are_one_batch_and_of_another_another(wareh
 def test_a_slice_never_cuts_a_batch_and_a_batch_has_a_bound(warehouse: SqlWarehouse) -> None:
     line = Line(warehouse, {"max_events": 1_000})
     line.put([*rows(*(n / 100 for n in range(25)), user="busy"), *rows(0.5, 0.6, 0.7, user="calm")])
-    with mock.patch.object(sync_module, "SLICE_ROWS", 4), mock.patch.object(event_rows_module, "BATCH_ROWS", 10):
+    with mock.patch.object(rows_module, "SLICE_ROWS", 4), mock.patch.object(event_rows_module, "BATCH_ROWS", 10):
         line.run(0, 1)
     sizes = sorted(len(json.loads(message)["events"]) for message in line.stream.messages)
     assert sizes == [3, 5, 10, 10]

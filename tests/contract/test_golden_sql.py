@@ -8,7 +8,7 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from airflow_kinesis_audience.dialects import DIALECTS
+from airflow_kinesis_audience.core.sql.dialects import DIALECTS
 from tests.engines.environments import add_packages
 from tests.golden_sql import ENGINES, GOLDEN, write_down
 

@@ -8,11 +8,12 @@ from datetime import timedelta
 
 import pytest
 
-from airflow_kinesis_audience.audience import instant_text
-from airflow_kinesis_audience.exceptions import HistoryGone
+from airflow_kinesis_audience.core.exceptions import HistoryGone
+from airflow_kinesis_audience.core.model.instants import instant_text
+from airflow_kinesis_audience.core.sql.names import view_name
 from airflow_kinesis_audience.formats import load_renderer
+from airflow_kinesis_audience.formats.own import OwnRenderer
 from airflow_kinesis_audience.history import find_user, read_members
-from airflow_kinesis_audience.sql import view_name
 from tests.warehouses import Killed, People, Stream, day, open_outbox, small_delivery
 
 PROPERTIES = {"max_users": 2, "user_properties": True}
@@ -28,7 +29,7 @@ def people(warehouse) -> People:
     return people
 
 
-def telling() -> object:
+def detailed_delivery() -> object:
     return small_delivery(options=PROPERTIES)
 
 
@@ -67,17 +68,17 @@ def test_what_the_retention_dropped_is_said_to_be_gone(people):
     assert list(read_members(people.ledger(), day(4)))
 
 
-def test_of_a_user_every_change_is_found_with_the_very_message_that_told_it(people):
+def test_of_a_user_every_change_is_found_with_the_very_message_that_holds_it(people):
     stream = Stream()
-    open_outbox(people.ledger(), stream, telling()).drain(day(0))
+    open_outbox(people.ledger(), stream, detailed_delivery()).drain(day(0))
     people.change("u", city="Rome")
     people.run(1)
     people.take("u", audience="a")
     people.run(2)
-    open_outbox(people.ledger(), stream, telling()).drain(day(2))
+    open_outbox(people.ledger(), stream, detailed_delivery()).drain(day(2))
     people.put("u", audience="a", title="A", city="Oslo")
     people.run(3)
-    open_outbox(people.ledger(), stream, telling()).drain(day(3))
+    open_outbox(people.ledger(), stream, detailed_delivery()).drain(day(3))
     found = find_user(people.ledger(), "u")
     assert [(m.audience_id, m.member_since) for m in found.memberships] == [
         ("a", instant_text(day(3))),
@@ -94,17 +95,17 @@ def test_of_a_user_every_change_is_found_with_the_very_message_that_told_it(peop
         (instant_text(day(2)), "a", "exited"),
         (instant_text(day(3)), "a", "entered"),
     ]
-    ids = [t.message_id for c in found.changes for t in c.told if t.message_id]
+    ids = [t.message_id for c in found.changes for t in c.deliveries if t.message_id]
     assert sorted(ids) == sorted(message_id for *_, message_id in messages_about(stream, "u"))
     assert len(ids) == 6
-    states = [[t.state for t in c.told] for c in found.changes]
+    states = [[t.state for t in c.deliveries] for c in found.changes]
     assert states == [["delivered"]] * 2 + [["known before"]] * 2 + [["delivered"]] * 4
-    assert all(t.recorded_at for c in found.changes for t in c.told if t.state == "delivered")
+    assert all(t.recorded_at for c in found.changes for t in c.deliveries if t.state == "delivered")
 
 
-def test_what_is_under_way_or_pending_is_told_so(people):
+def test_what_is_under_way_or_pending_is_found_so(people):
     stream = Stream()
-    open_outbox(people.ledger(), stream, telling()).drain(day(0))
+    open_outbox(people.ledger(), stream, detailed_delivery()).drain(day(0))
     people.take("u", audience="a")
     people.run(1)
     people.take("u", audience="b")
@@ -115,16 +116,16 @@ def test_what_is_under_way_or_pending_is_told_so(people):
 
     stream.script = die
     with pytest.raises(Killed):
-        open_outbox(people.ledger(), stream, telling()).drain(day(1))
+        open_outbox(people.ledger(), stream, detailed_delivery()).drain(day(1))
     exits = [c for c in find_user(people.ledger(), "u").changes if c.action == "exited"]
-    assert [(c.audience_id, c.told[0].state, bool(c.told[0].message_id)) for c in exits] == [
+    assert [(c.audience_id, c.deliveries[0].state, bool(c.deliveries[0].message_id)) for c in exits] == [
         ("a", "under way", True),
         ("b", "pending", False),
     ]
     assert find_user(people.ledger(), "u").memberships == []
 
 
-def test_each_destination_is_told_of_by_itself(people):
+def test_each_destination_has_a_status_of_its_own(people):
     early, late = Stream(), Stream()
     open_outbox(people.ledger(), early).drain(day(0))
     people.take("u", audience="a")
@@ -135,15 +136,15 @@ def test_each_destination_is_told_of_by_itself(people):
     people.run(2)
     for stream, name in ((early, "a"), (late, "late")):
         open_outbox(people.ledger(), stream, small_delivery(name)).drain(day(2))
-    told = {
+    ids = {
         (c.action, t.destination[-4:]): t.message_id
         for c in find_user(people.ledger(), "u").changes
-        for t in c.told
+        for t in c.deliveries
         if c.audience_id == "a"
     }
-    assert told["exited", "late"] is None
-    assert told["entered", "late"] == messages_about(late, "u")[-1][-1]
-    assert told["entered", "st-1/a"[-4:]] == messages_about(early, "u")[-1][-1]
+    assert ids["exited", "late"] is None
+    assert ids["entered", "late"] == messages_about(late, "u")[-1][-1]
+    assert ids["entered", "st-1/a"[-4:]] == messages_about(early, "u")[-1][-1]
 
 
 def test_nobody_is_found_where_nothing_is_and_nothing_of_somebody_unknown(people):
@@ -158,12 +159,12 @@ def replace_sync(people: People, sync_id: str):
     return type(ledger)(ledger.warehouse, ledger.schema, sync_id)
 
 
-def test_a_format_of_the_authors_own_has_its_state_told_but_no_ids(people):
-    delivery = replace(telling(), message_format="tests.contract.test_history.WordOfMouth", options={})
-    delivery = replace(delivery, renderer=WordOfMouth())
+def test_a_format_of_the_authors_own_has_a_state_but_no_ids(people):
+    delivery = replace(detailed_delivery(), message_format="tests.contract.test_history.WordOfMouth", options={})
+    delivery = replace(delivery, renderer=OwnRenderer(WordOfMouth(), delivery.message_format))
     open_outbox(people.ledger(), Stream(), delivery).drain(day(0))
     [first, *_] = find_user(people.ledger(), "u").changes
-    assert (first.told[0].state, first.told[0].message_id) == ("delivered", None)
+    assert (first.deliveries[0].state, first.deliveries[0].message_id) == ("delivered", None)
 
 
 class WordOfMouth:
@@ -206,4 +207,6 @@ def test_what_was_told_by_profiles_has_no_message_of_one_change(people):
     people.run(1)
     open_outbox(people.ledger(), Stream(), delivery).drain(day(1))
     [gone] = [h for h in find_user(people.ledger(), "u").changes if h.action == "exited"]
-    assert [(t.message_format, t.state, t.message_id) for t in gone.told] == [("adobe_profile", "delivered", None)]
+    assert [(t.message_format, t.state, t.message_id) for t in gone.deliveries] == [
+        ("adobe_profile", "delivered", None)
+    ]

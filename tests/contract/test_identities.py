@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_kinesis_audience.audience import IdentityRule, Source
-from airflow_kinesis_audience.exceptions import GuardTripped, SchemaChanged
-from airflow_kinesis_audience.ledger import Ledger
-from airflow_kinesis_audience.sync import Sync
+from airflow_kinesis_audience.core.changes.sync import Sync
+from airflow_kinesis_audience.core.exceptions import GuardTripped, SchemaChanged
+from airflow_kinesis_audience.core.model.audience import Source
+from airflow_kinesis_audience.core.model.identity_rules import IdentityRule
+from airflow_kinesis_audience.core.state.ledger import Ledger
 from tests.warehouses import LET_ALL_THROUGH, Stream, day, open_outbox, read_changes
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.guards import Guards
+    from airflow_kinesis_audience.core.changes.guards import Guards
 
 EMAIL = IdentityRule(normalize="email", hash="sha256")
 PHONE = IdentityRule(normalize="phone", hash="sha256")
@@ -122,7 +123,15 @@ def test_letters_beyond_ascii_are_hashed_as_utf8(given):
 
 def test_a_phone_number_becomes_e164(given):
     given.rule = IdentityRule(normalize="phone")
-    written = ["+47 22 12 34 56", "+1 (415) 555-2671", " +44-20.7946/0958 ", "+4915123456789", "", None]
+    written = [
+        "+47 22 12 34 56",
+        "+1 (415) 555-2671",
+        " +44-20.7946/0958 ",
+        "+4915123456789",
+        "",
+        None,
+        "+39 06 69812345",
+    ]
     assert given.entered(*written) == [
         "+4722123456",
         "+14155552671",
@@ -130,6 +139,7 @@ def test_a_phone_number_becomes_e164(given):
         "+4915123456789",
         None,
         None,
+        "+390669812345",
     ]
 
 
@@ -143,6 +153,11 @@ def test_a_phone_number_becomes_e164(given):
         (EMAIL, "n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=", "look hashed already"),
         (PHONE, "55 12 34 56", "are no international phone numbers"),
         (PHONE, "+44 (0)20 7946 0958", "are no international phone numbers"),
+        (PHONE, "+44 ( 0 ) 20 7946 0958", "are no international phone numbers"),
+        (PHONE, "+44 (020) 7946 0958", "are no international phone numbers"),
+        (PHONE, "+44 020 7946 0958", "are no international phone numbers"),
+        (PHONE, "+44 (\u200b00) 20 7946 0958", "are no international phone numbers"),
+        (PHONE, "(00)44 20 7946 0958", "are no international phone numbers"),
         (PHONE, "+47 2212 ext. 7", "are no international phone numbers"),
         (PHONE, "+1234567890123456", "are no international phone numbers"),
         (PHONE, hexdigest("+4722123456"), "are no international phone numbers such as .*, or look hashed already"),
@@ -314,7 +329,7 @@ def test_one_value_that_becomes_several_is_a_changed_mapping(given):
     with pytest.raises(SchemaChanged, match=r"was ident \(text\) and is ident \(text, several values\)"):
         given.run(1)
     given.run(1, guards=UPDATE)
-    assert given.changes(1) == {"u0": ("updated", None, ["a"]), "u1": ("updated", None, ["b", "c"])}
+    assert given.changes(1) == {"u0": ("updated", "a", ["a"]), "u1": ("updated", "b", ["b", "c"])}
 
 
 def test_other_formats_read_the_same_change_set(given):

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_kinesis_audience.audience import IdentityRule, Source
-from airflow_kinesis_audience.ledger import Ledger
-from airflow_kinesis_audience.sync import Sync
+from airflow_kinesis_audience.core.changes.sync import Sync
+from airflow_kinesis_audience.core.model.audience import Source
+from airflow_kinesis_audience.core.model.identity_rules import IdentityRule
+from airflow_kinesis_audience.core.state.ledger import Ledger
 from tests.warehouses import LET_ALL_THROUGH, Stream, day, open_outbox, small_delivery
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
+    from airflow_kinesis_audience.hooks.warehouses.dbapi import SqlWarehouse
 
 OLD, NEW = "old@x.example", "new@x.example"
 ONE_USER = "u"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_kinesis_audience.exceptions import (
+from airflow_kinesis_audience.core.changes.approval import approve
+from airflow_kinesis_audience.core.changes.guards import Guards, Permission
+from airflow_kinesis_audience.core.exceptions import (
     GuardTripped,
     HistoryGone,
     LedgerConflict,
     ReleaseRefused,
     RunSuperseded,
 )
-from airflow_kinesis_audience.guards import Guards, Permission
-from airflow_kinesis_audience.ledger import Event
-from airflow_kinesis_audience.release import release
+from airflow_kinesis_audience.core.state.sync_details import Event
 from tests.warehouses import (
     Killed,
     People,
@@ -62,6 +62,17 @@ def test_a_stopped_run_may_pass_with_a_permission_and_the_next_one_may_not(peopl
         people.run(3, guards=TIGHT)
 
 
+def test_a_permission_for_an_audience_that_is_none_is_named_where_it_would_have_been_needed(people):
+    typo = {"permission": Permission(audiences=["vip", "vips-2"])}
+    with pytest.raises(
+        GuardTripped, match="let_through names 'vip', 'vips-2', and this sync has no such audience"
+    ):
+        people.run(1, guards=TIGHT, how=typo)
+    assert people.run(1, guards=TIGHT, how={"permission": Permission(audiences=["vips", "of another sync"])})
+    people.put("u2")
+    assert people.run(2, guards=TIGHT, how=typo)["entered"] == 1
+
+
 def test_a_permission_is_used_up_by_the_change_set_that_passed_with_it(people):
     passed = people.run(1, guards=TIGHT, how=ALL)
     people.clear()
@@ -101,8 +112,8 @@ def test_what_is_held_is_not_there_until_it_is_released_and_then_it_is_the_very_
     with pytest.raises(HistoryGone, match="held by a guard"):
         open_outbox(people.ledger(), stream).drain(day(1))
     people.clear()
-    released = release(people.ledger(), day(1), held["held_table"])
-    assert released == release(people.ledger(), day(1), held["held_table"])
+    released = approve(people.ledger(), day(1), held["held_table"])
+    assert released == approve(people.ledger(), day(1), held["held_table"])
     assert (released["exited"], released["let_through"]) == (3, held["held"])
     open_outbox(people.ledger(), stream).drain(day(1))
     assert members_of(stream.consume()) == {"vips": {"u1"}}
@@ -117,7 +128,7 @@ def test_a_first_run_can_be_held_and_released(warehouse):
         ["audience 'vips': 1 members would be left (min_members is 2)"],
         None,
     )
-    release(people.ledger(), day(0), held["held_table"])
+    approve(people.ledger(), day(0), held["held_table"])
     assert users(people, 0) == {"u1"}
 
 
@@ -132,7 +143,7 @@ def test_an_approval_that_comes_after_the_next_run_is_refused_and_its_table_goes
     people.put("u2", "u3")
     people.run(2, guards=TIGHT)
     with pytest.raises(ReleaseRefused, match="Clear the diff task"):
-        release(people.ledger(), day(1), held["held_table"])
+        approve(people.ledger(), day(1), held["held_table"])
     assert held["held_table"] not in people.tables()
     assert users(people, 2) == {"u1", "u2", "u3"}
     with pytest.raises(RunSuperseded):
@@ -144,8 +155,8 @@ def test_an_approval_is_for_the_numbers_that_were_seen_and_not_for_others(people
     people.clear()
     anew = people.run(1, guards=TIGHT, how=HOLD)
     with pytest.raises(ReleaseRefused):
-        release(people.ledger(), day(1), seen["held_table"])
-    assert release(people.ledger(), day(1), anew["held_table"])["exited"] == 4
+        approve(people.ledger(), day(1), seen["held_table"])
+    assert approve(people.ledger(), day(1), anew["held_table"])["exited"] == 4
     people.run(2)
     assert seen["held_table"] not in people.tables()
 
@@ -154,7 +165,7 @@ def test_a_held_table_outlives_runs_that_fail_and_a_stopped_run(people):
     held = people.run(1, guards=TIGHT, how=HOLD)
     with pytest.raises(GuardTripped):
         people.run(2, guards=TIGHT)
-    assert release(people.ledger(), day(1), held["held_table"])["exited"] == 3
+    assert approve(people.ledger(), day(1), held["held_table"])["exited"] == 3
 
 
 def test_a_run_that_is_computing_while_a_person_approves_stops_and_goes_on_from_what_was_approved(people, reopen):
@@ -163,11 +174,11 @@ def test_a_run_that_is_computing_while_a_person_approves_stops_and_goes_on_from_
     watched = Watched(people.warehouse)
     done = []
 
-    def approve(sql: str) -> None:
+    def approve_meanwhile(sql: str) -> None:
         if sql.startswith("CREATE TABLE") and not done:
-            done.append(release(people.ledger(reopen()), day(1), held["held_table"]))
+            done.append(approve(people.ledger(reopen()), day(1), held["held_table"]))
 
-    watched.after = approve
+    watched.after = approve_meanwhile
     with pytest.raises(LedgerConflict):
         people.sync(watched).run(day(2))
     assert people.run(2)["previous_as_of"] == done[0]["as_of"]
@@ -187,18 +198,20 @@ def test_an_approval_that_dies_half_way_is_done_by_its_retry(people, moment):
 
         setattr(watched, moment, die)
         try:
-            release(people.ledger(watched), day(1), held["held_table"])
+            approve(people.ledger(watched), day(1), held["held_table"])
             break
         except Killed:
             assert read_timeline(people.ledger()).find(day(1)) or held["held_table"] in people.tables()
-    assert release(people.ledger(), day(1), held["held_table"])["exited"] == 3
+    assert approve(people.ledger(), day(1), held["held_table"])["exited"] == 3
     assert users(people, 1) == {"u1"}
 
 
 def test_a_held_change_set_is_on_the_line_once(people):
     held = people.run(1, guards=TIGHT, how=HOLD)
-    release(people.ledger(), day(1), held["held_table"])
-    events = [e.event for e in people.ledger().read() if e.as_of == day(1) and e.event is not Event.DROPPED]
+    approve(people.ledger(), day(1), held["held_table"])
+    ledger = people.ledger()
+    ledger.read()
+    events = [e.event for e in ledger.entries() if e.as_of == day(1) and e.event is not Event.DROPPED]
     assert events == [Event.STARTED, Event.HELD, Event.STARTED, Event.CHANGE_SET]
     [changes] = read_changes(people.ledger(), day(1))
     assert list(changes.action) == ["exited"] * 3
@@ -251,4 +264,4 @@ def test_a_permission_lets_rows_in_disorder_through_without_them(people):
     assert (summary["dropped_rows"], summary["members"]) == (1, 1)
     held = people.run(2, how=HOLD)
     assert "repeat a user id" in held["held"][0]
-    assert release(people.ledger(), day(2), held["held_table"])["members"] == 1
+    assert approve(people.ledger(), day(2), held["held_table"])["members"] == 1

@@ -1,6 +1,6 @@
-"""The door to MySQL keeps its word on a real MariaDB, however the server and the connection are set up.
+"""MySQL's hook keeps its word on a real MariaDB, however the server and the connection are set up.
 
-What a sync does there is in test_state_model.py; here is what only this engine's door has to see to.
+What a sync does there is in test_state_model.py; here is what only this engine's hook has to see to.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
-from airflow_kinesis_audience.audience import Source
-from airflow_kinesis_audience.dialects import DIALECTS
-from airflow_kinesis_audience.exceptions import WarehouseRefused, WarehouseUnavailable
-from airflow_kinesis_audience.hooks.mysql import MySqlWarehouse
-from airflow_kinesis_audience.ledger import Ledger
-from airflow_kinesis_audience.sync import Sync
+from airflow_kinesis_audience.core.changes.sync import Sync
+from airflow_kinesis_audience.core.exceptions import WarehouseRefused, WarehouseUnavailable
+from airflow_kinesis_audience.core.model.audience import Source
+from airflow_kinesis_audience.core.sql.dialects import DIALECTS
+from airflow_kinesis_audience.core.state.ledger import Ledger
+from airflow_kinesis_audience.hooks.warehouses.mysql import MySqlWarehouse
 from tests.warehouses import LET_ALL_THROUGH, day, insert_rows, read_changes, read_membership
 
 if TYPE_CHECKING:
@@ -39,7 +39,26 @@ def sync_of(warehouse: MySqlWarehouse, query: str, **mapping: Any) -> Sync:
     return Sync(Ledger(warehouse, "state_of_it", "dag.diff"), source, guards=LET_ALL_THROUGH)
 
 
-def test_types_are_told_as_a_table_defines_them_and_no_row_is_read(warehouse):
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT uid FROM t /*! WHERE uid > 7 */",
+        "SELECT uid FROM t WHERE uid > 3 /*M!100100 AND uid < 6 */ -- the end",
+        "SELECT uid FROM t /*!50701 WHERE uid IN (2, 3) */;",
+        "SELECT uid FROM t /*!990000 WHERE uid = 1 */ # of a newer server",
+        "SELECT 5--1 AS uid FROM t WHERE uid = 1",
+    ],
+)
+def test_a_query_means_what_the_server_itself_makes_of_it(warehouse, query):
+    warehouse.execute("CREATE TABLE t (uid INT)")
+    warehouse.execute("INSERT INTO t SELECT seq FROM seq_1_to_10")
+    sync = sync_of(warehouse, query, properties={})
+    sync.run(day(0))
+    found = {user for _, user in read_membership(sync.ledger, day(0))}
+    assert found == {str(uid) for (uid,) in warehouse.read_rows(query)}
+
+
+def test_types_are_named_as_a_table_defines_them_and_no_row_is_read(warehouse):
     warehouse.execute(
         "CREATE TABLE t (flag BOOLEAN, tiny TINYINT, small SMALLINT UNSIGNED, n INT UNSIGNED, big BIGINT, "
         "huge BIGINT UNSIGNED, price DECIMAL(20, 3), share FLOAT, score DOUBLE, word VARCHAR(9), "
@@ -52,7 +71,13 @@ def test_types_are_told_as_a_table_defines_them_and_no_row_is_read(warehouse):
     assert time.monotonic() - started < 3
     assert found == {
         **{"flag": "BOOLEAN", "tiny": "TINYINT", "small": "BIGINT", "n": "BIGINT", "big": "BIGINT"},
-        **{"huge": "BIGINT UNSIGNED", "price": "DECIMAL", "share": "FLOAT", "score": "DOUBLE", "word": "TEXT"},
+        **{
+            "huge": "BIGINT UNSIGNED",
+            "price": "DECIMAL(65, 3)",
+            "share": "FLOAT",
+            "score": "DOUBLE",
+            "word": "TEXT",
+        },
         **{"long_word": "TEXT", "kind": "TEXT", "bin": "BLOB", "born": "DATE", "at": "TIMESTAMP"},
         **{"naive": "DATETIME", "took": "TIME", "since": "BIGINT", "bits": "BIT", "slept": "INT"},
         "nothing at all": "NULL",
@@ -197,14 +222,14 @@ def test_an_error_never_quotes_a_value_of_a_row(warehouse, statement):
     assert refused.value.__suppress_context__, "a traceback would print the driver's words"
 
 
-def test_a_wrong_statement_is_told_in_the_engines_words(warehouse):
+def test_a_wrong_query_is_refused_in_the_engines_words(warehouse):
     for statement, sentence in (
         ("SELECT 1 FROM nowhere", "nowhere"),
-        ("SELEC 1", "SELEC"),
+        ("SELEC 1", "syntax"),
         ("SELECT nothing", "nothing"),
     ):
         with pytest.raises(WarehouseRefused, match=sentence):
-            warehouse.execute(statement)
+            warehouse.read_types(statement)
     assert warehouse.read_rows("SELECT 1") == [(1,)]
 
 
@@ -226,6 +251,12 @@ def test_what_is_read_does_not_stand_in_the_way_of_another_statement(warehouse):
     assert sum(batch.num_rows for batch in second) == 15
     assert [b.num_rows for b in warehouse.read_batches(NUMBERS, SCHEMA, rows=10)] == [10, 10, 5]
     assert list(warehouse.read_batches(f"SELECT * FROM ({NUMBERS}) AS x WHERE n < 0", SCHEMA, rows=10)) == []
+
+
+def test_a_statement_that_takes_too_long_is_not_said_to_be_the_connection_s_fault(warehouse):
+    warehouse.execute("SET SESSION max_statement_time = 0.2")
+    with pytest.raises(WarehouseUnavailable, match=r"ended the statement \(1969\).*max_statement_time"):
+        warehouse.read_rows("SELECT SUM(LENGTH(SHA2(seq, 512))) FROM seq_1_to_100000000")
 
 
 def test_a_connection_that_breaks_is_worth_a_retry(warehouse, mysql_server, mysql_database):

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_kinesis_audience import delivery_log as delivery_log_module
-from airflow_kinesis_audience import feeds
-from airflow_kinesis_audience import sync as sync_module
-from airflow_kinesis_audience.exceptions import DeliveryChanged, DeliveryIncomplete, LedgerConflict
-from airflow_kinesis_audience.feeds import Part
-from airflow_kinesis_audience.ledger import Event
-from airflow_kinesis_audience.snapshot import drop_snapshot
+from airflow_kinesis_audience.core.exceptions import DeliveryChanged, DeliveryIncomplete, LedgerConflict
+from airflow_kinesis_audience.core.outbox import turns
+from airflow_kinesis_audience.core.outbox.tables import drop_snapshot
+from airflow_kinesis_audience.core.readers import partitions as feeds
+from airflow_kinesis_audience.core.readers.partitions import Part
+from airflow_kinesis_audience.core.state import delivery_details
+from airflow_kinesis_audience.core.state import rows as rows_module
+from airflow_kinesis_audience.core.state.delivery_details import DestinationDetached
 from tests.warehouses import (
     Fate,
     Killed,
@@ -36,9 +37,9 @@ from tests.warehouses import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
-    from airflow_kinesis_audience.sending import Report
-    from airflow_kinesis_audience.terms import Delivery
+    from airflow_kinesis_audience.core.outbox.delivery import Delivery
+    from airflow_kinesis_audience.core.outbox.report import Report
+    from airflow_kinesis_audience.hooks.warehouses.dbapi import SqlWarehouse
 
 DAYS = 3
 FORMATS = {
@@ -55,7 +56,7 @@ FORMATS = {
 
 @pytest.fixture
 def people(warehouse: SqlWarehouse, monkeypatch: pytest.MonkeyPatch) -> People:
-    monkeypatch.setattr(sync_module, "SLICE_ROWS", 7)
+    monkeypatch.setattr(rows_module, "SLICE_ROWS", 7)
     return make_people(warehouse)
 
 
@@ -94,8 +95,8 @@ def sent_by_one(people: People, delivery: Delivery) -> Counter[tuple[bytes, str,
     stream, ledger = Stream(), people.ledger()
     for number in range(DAYS):
         publish(people, stream, number, delivery)
-    standing = read_standing(ledger, delivery)
-    ledger.append(delivery.log, standing.sequence, Event.DETACHED, as_of=day(0), detail={})
+    ledger.read()
+    ledger.append(delivery.log, DestinationDetached(), as_of=day(0))
     return sent(stream)
 
 
@@ -127,7 +128,8 @@ def test_a_cell_that_is_rendered_in_pieces_gives_the_same_bytes(
     monkeypatch.setattr(feeds, "_ROWS_AT_ONCE", 1)
     assert sent_by_one(people, delivery) == whole
     # It would show if a format said so of itself that makes a message of several rows.
-    monkeypatch.setattr(type(delivery.renderer), "apart", True, raising=False)
+    declared = replace(delivery.renderer.traits, one_message_per_row=True)
+    monkeypatch.setattr(type(delivery.renderer), "traits", declared)
     is_same = sent_by_one(people, delivery) == whole
     assert is_same == (kind == "mparticle")
 
@@ -220,8 +222,8 @@ def test_whichever_part_comes_first_attaches_the_destination_for_all(
 def test_a_part_that_is_killed_while_it_writes_for_all_is_waited_for_and_then_replaced(
     people: People, monkeypatch: pytest.MonkeyPatch, goes_on: int
 ) -> None:
-    monkeypatch.setattr(delivery_log_module, "SNAPSHOT_SECONDS", 0.5)
-    monkeypatch.setattr(delivery_log_module, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(delivery_details, "WRITING_SECONDS", 0.5)
+    monkeypatch.setattr(turns, "_LAST_LOOK_SECONDS", 0.1)
     waited: list[float] = []
 
     def sleep(seconds: float) -> None:
@@ -229,7 +231,7 @@ def test_a_part_that_is_killed_while_it_writes_for_all_is_waited_for_and_then_re
         time.sleep(seconds)
 
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=sleep)
-    monkeypatch.setattr(delivery_log_module, "time", clock)
+    monkeypatch.setattr(turns, "time", clock)
     delivery, stream = small_delivery("shared"), Stream()
     alone = sent_by_one(people, delivery)
     dying = Watched(people.warehouse)

@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_kinesis_audience.exceptions import (
+from airflow_kinesis_audience.core.changes.guards import Guards
+from airflow_kinesis_audience.core.changes.plan import Plan, make_plan
+from airflow_kinesis_audience.core.exceptions import (
     AudienceDeleted,
     LedgerUnreadable,
     RunSuperseded,
     SchemaChanged,
     WarehouseRefused,
 )
-from airflow_kinesis_audience.guards import Guards
-from airflow_kinesis_audience.ledger import Event, Ledger
-from airflow_kinesis_audience.overview import find_behind, is_there, read_entries, read_syncs
-from airflow_kinesis_audience.planning import Plan, make_plan
+from airflow_kinesis_audience.core.state.ledger import Ledger
+from airflow_kinesis_audience.core.state.status import find_lags, is_there, read_state, read_syncs
+from airflow_kinesis_audience.core.state.sync_details import SyncClosed
+from airflow_kinesis_audience.core.state.sync_state import SyncState
 from tests.warehouses import (
     LET_ALL_THROUGH,
     People,
@@ -26,12 +28,11 @@ from tests.warehouses import (
     day,
     list_tables,
     open_outbox,
-    read_timeline,
     small_delivery,
 )
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
+    from airflow_kinesis_audience.hooks.warehouses.dbapi import SqlWarehouse
 
 COUNTED = ("entered", "exited", "updated", "members")
 
@@ -79,9 +80,9 @@ def test_a_plan_counts_what_the_run_after_it_finds(warehouse: SqlWarehouse) -> N
     before = (people.tables(), people.ledger().read())
     found = plan(people, 2)
     assert (people.tables(), people.ledger().read()) == before
-    told = people.run(2)
-    assert counts(found) == {n: told[n] for n in COUNTED}
-    assert {a.audience_id: {n: getattr(a, n) for n in COUNTED} for a in found.audiences} == told["audiences"]
+    run = people.run(2)
+    assert counts(found) == {n: run[n] for n in COUNTED}
+    assert {a.audience_id: {n: getattr(a, n) for n in COUNTED} for a in found.audiences} == run["audiences"]
     assert {(s.action, s.audience_id, s.user_id, s.updated) for s in found.sample} == {
         ("exited", "vips", "a", None),
         ("updated", "vips", "b", "properties"),
@@ -90,6 +91,22 @@ def test_a_plan_counts_what_the_run_after_it_finds(warehouse: SqlWarehouse) -> N
     }
     assert next(s.values for s in found.sample if s.action == "updated") == {"city": ("Oslo", "Bergen")}
     assert next(s.values for s in found.sample if s.action == "exited") == {"city": ("Oslo", None)}
+
+
+def test_a_plan_shows_what_shares_a_label_apart_and_a_property_of_another_kind_once(
+    warehouse: SqlWarehouse,
+) -> None:
+    people = People(warehouse)
+    people.put("a", email="x@example.com", city="Oslo")
+    people.run(1)
+    both = replace(people.source, identities={"email": "plan"}, properties={"city": "plan"})
+    update = replace(LET_ALL_THROUGH, on_schema_change="update")
+    [found] = plan(people, 2, source=both, guards=update).sample
+    assert found.values["identity plan"] == (None, "x@example.com")
+    assert found.values["property plan"] == (None, "Oslo")
+    longer = f"SELECT uid, email, CAST(LENGTH(city) AS BIGINT) AS city FROM {people.table}"
+    [found] = plan(people, 2, source=replace(people.source, query=longer), guards=update).sample
+    assert found.values["city"] == ("Oslo", "4")
 
 
 def test_a_plan_over_several_change_sets_is_compared_with_the_newest_membership(warehouse: SqlWarehouse) -> None:
@@ -117,7 +134,8 @@ def test_a_plan_says_what_would_stop_the_run(warehouse: SqlWarehouse) -> None:
     assert any("have no user id" in s for s in sentences)
     assert any("would exit" in s for s in sentences)
     dropping = plan(people, 2, guards=replace(LET_ALL_THROUGH, on_invalid_rows="drop"))
-    assert dropping.stopped == []
+    [unsure] = dropping.stopped
+    assert "no user id, and may be those of 118 of 120 members" in str(unsure)
     assert counts(dropping) == {"entered": 0, "exited": 118, "updated": 0, "members": 2}
 
 
@@ -132,19 +150,19 @@ def test_a_plan_with_another_mapping_is_made_without_writing_the_membership_anew
     guards = replace(LET_ALL_THROUGH, on_schema_change="update")
     found = plan(people, 2, source=source, guards=guards)
     assert found.stopped == []
-    told = people.run(2, source=source, guards=guards)
-    assert counts(found) == {n: told[n] for n in COUNTED}
-    assert told["updated"] == 2
+    run = people.run(2, source=source, guards=guards)
+    assert counts(found) == {n: run[n] for n in COUNTED}
+    assert run["updated"] == 2
 
 
 def test_a_plan_for_an_instant_that_is_settled_shows_what_is_there(warehouse: SqlWarehouse) -> None:
     people = People(warehouse)
     people.put("a")
-    told = people.run(1)
+    run = people.run(1)
     open_outbox(people.ledger(), Stream()).drain(day(1), on_first_run="enter_all")
     people.run(2)
     found = plan(people, 1)
-    assert found.recorded == told
+    assert found.recorded == run
     with pytest.raises(RunSuperseded):
         make_plan(people.ledger(), people.source, day(1).replace(hour=1))
 
@@ -162,7 +180,8 @@ def test_a_plan_of_a_deleted_sync_is_refused(warehouse: SqlWarehouse) -> None:
     people.put("a")
     people.run(1)
     ledger = people.ledger()
-    ledger.append("", read_timeline(ledger).sequence, Event.CLOSED, as_of=day(1), detail={"audiences": ["vips"]})
+    ledger.read()
+    ledger.append("", SyncClosed(exits=False, audiences={"vips": "VIPs"}), as_of=day(1))
     with pytest.raises(AudienceDeleted):
         plan(people, 2)
 
@@ -170,7 +189,7 @@ def test_a_plan_of_a_deleted_sync_is_refused(warehouse: SqlWarehouse) -> None:
 def test_a_ledger_that_cannot_be_read_is_none_that_is_not_there(warehouse: SqlWarehouse) -> None:
     people = People(warehouse)
     people.put("a")
-    assert read_entries(people.ledger()) == []
+    assert read_state(people.ledger()) == SyncState()
     people.run(1)
 
     def refuse(sql: str) -> None:
@@ -178,7 +197,7 @@ def test_a_ledger_that_cannot_be_read_is_none_that_is_not_there(warehouse: SqlWa
             raise WarehouseRefused("no grant")
 
     with pytest.raises(LedgerUnreadable):
-        read_entries(Ledger(Watched(warehouse, before=refuse), people.schema, "dag.diff"))
+        read_state(Ledger(Watched(warehouse, before=refuse), people.schema, "dag.diff"))
 
 
 def test_a_destination_is_behind_by_what_it_was_not_told(warehouse: SqlWarehouse) -> None:
@@ -186,17 +205,17 @@ def test_a_destination_is_behind_by_what_it_was_not_told(warehouse: SqlWarehouse
     people.put("a", "b")
     people.run(1)
     ledger, stream = people.ledger(), Stream()
-    assert find_behind(read_timeline(ledger), ledger.read()) == []
+    assert find_lags(ledger.read()) == []
     open_outbox(ledger, stream, small_delivery("one")).drain(day(1), on_first_run="enter_all")
     people.put("c", "d", "e")
     people.run(2)
     people.take("a")
     people.run(3)
-    [behind] = find_behind(read_timeline(ledger), ledger.read())
+    [behind] = find_lags(ledger.read())
     assert (behind.destination, behind.cursor) == ("kinesis://eu-west-1/one", day(1))
     assert (behind.change_sets, behind.changes, behind.under_way) == (2, 4, None)
     open_outbox(ledger, stream, small_delivery("one")).drain(day(3), on_first_run="enter_all")
-    [behind] = find_behind(read_timeline(ledger), ledger.read())
+    [behind] = find_lags(ledger.read())
     assert (behind.change_sets, behind.changes, behind.cursor) == (0, 0, day(3))
     assert read_syncs(warehouse, people.schema) == ["dag.diff"]
     assert read_syncs(warehouse, "nowhere") == []

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_kinesis_audience.exceptions import DestinationRefused
+from airflow_kinesis_audience.core.exceptions import DestinationRefused
 from airflow_kinesis_audience.hooks.firehose import FirehoseStreamHook
 from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
 from tests.scripted_iam import USER, ScriptedIam
@@ -22,24 +22,24 @@ ARNS = {
 }
 ACTIONS = {"kinesis": "kinesis:PutRecords", "firehose": "firehose:PutRecordBatch"}
 HOOKS = {"kinesis": KinesisStreamHook, "firehose": FirehoseStreamHook}
-both = pytest.mark.parametrize("door", HOOKS)
+both = pytest.mark.parametrize("service", HOOKS)
 
 
 @contextmanager
-def opened(door: str, iam: ScriptedIam, *, policy: str = "") -> Iterator[Any]:
-    """Open a door whose connection has the stream at one endpoint, and STS and IAM at another."""
-    key = {"kinesis": "StreamARN", "firehose": "DeliveryStreamARN"}[door]
+def opened(service: str, iam: ScriptedIam, *, policy: str = "", **more: Any) -> Iterator[Any]:
+    """Open a hook whose connection has the stream at one endpoint, and STS and IAM at another."""
+    key = {"kinesis": "StreamARN", "firehose": "DeliveryStreamARN"}[service]
     patch = pytest.MonkeyPatch()
-    with ScriptedKinesis(describe={key: ARNS[door]}, policy=policy) as streams, iam:
+    with ScriptedKinesis(describe={key: ARNS[service]}, policy=policy, **more) as streams, iam:
         services = {"sts": {"endpoint_url": iam.endpoint_url}, "iam": {"endpoint_url": iam.endpoint_url}}
         extra = {
             "region_name": "eu-west-1",
-            "service_config": services | {door: {"endpoint_url": streams.endpoint_url}},
+            "service_config": services | {service: {"endpoint_url": streams.endpoint_url}},
         }
-        told = {"conn_type": "aws", "login": "testing", "password": "testing", "extra": extra}
-        patch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(told))
+        connection = {"conn_type": "aws", "login": "testing", "password": "testing", "extra": extra}
+        patch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
         try:
-            yield HOOKS[door]("audience-changes")
+            yield HOOKS[service]("audience-changes")
         finally:
             patch.undo()
 
@@ -57,13 +57,13 @@ def opened(door: str, iam: ScriptedIam, *, policy: str = "") -> Iterator[Any]:
     ],
 )
 def test_a_missing_permission_is_found_before_the_first_record(
-    door: str, decision: str, why: str, do: str
+    service: str, decision: str, why: str, do: str
 ) -> None:
-    with opened(door, ScriptedIam(decision=decision)) as hook, pytest.raises(DestinationRefused) as refused:
+    with opened(service, ScriptedIam(decision=decision)) as hook, pytest.raises(DestinationRefused) as refused:
         hook.check()
-    statement = json.dumps({"Effect": "Allow", "Action": ACTIONS[door], "Resource": ARNS[door]})
+    statement = json.dumps({"Effect": "Allow", "Action": ACTIONS[service], "Resource": ARNS[service]})
     assert str(refused.value) == (
-        f"the login of connection aws_default may not {ACTIONS[door]} on {ARNS[door]}: {why}, as "
+        f"the login of connection aws_default may not {ACTIONS[service]} on {ARNS[service]}: {why}, as "
         f"iam:SimulatePrincipalPolicy says; nothing was put. {do.format(statement=statement)}"
     )
 
@@ -84,8 +84,8 @@ def test_a_missing_permission_is_found_before_the_first_record(
     ],
     ids=lambda iam: f"{iam.decision} {iam.caller.rpartition(':')[2]} {len(iam.missing)}",
 )
-def test_what_iam_cannot_tell_for_sure_stops_nobody(door: str, iam: ScriptedIam) -> None:
-    with opened(door, iam) as hook:
+def test_what_iam_does_not_know_for_sure_stops_nobody(service: str, iam: ScriptedIam) -> None:
+    with opened(service, iam) as hook:
         hook.check()
 
 
@@ -105,9 +105,9 @@ def test_a_stream_that_has_a_policy_of_its_own_may_grant_what_the_login_s_polici
 
 
 @both
-def test_another_account_that_denies_explicitly_is_believed(door: str) -> None:
+def test_another_account_that_denies_explicitly_is_believed(service: str) -> None:
     elsewhere = ScriptedIam(decision="explicitDeny", caller="arn:aws:iam::210987654321:user/x")
-    with opened(door, elsewhere) as hook, pytest.raises(DestinationRefused, match="denies it explicitly"):
+    with opened(service, elsewhere) as hook, pytest.raises(DestinationRefused, match="denies it explicitly"):
         hook.check()
 
 
@@ -137,11 +137,11 @@ def test_a_role_that_was_assumed_is_asked_about_as_a_role(role: str | None, aske
 
 
 @both
-def test_a_user_is_asked_about_by_its_own_arn(door: str) -> None:
+def test_a_user_is_asked_about_by_its_own_arn(service: str) -> None:
     iam = ScriptedIam()
-    with opened(door, iam) as hook:
+    with opened(service, iam) as hook:
         hook.check()
     assert [action for action, _ in iam.asked] == ["GetCallerIdentity", "SimulatePrincipalPolicy"]
     given = iam.asked[-1][1]
-    assert (given["PolicySourceArn"], given["ResourceArns.member.1"]) == (USER, ARNS[door])
-    assert given["ActionNames.member.1"] == ACTIONS[door]
+    assert (given["PolicySourceArn"], given["ResourceArns.member.1"]) == (USER, ARNS[service])
+    assert given["ActionNames.member.1"] == ACTIONS[service]

@@ -18,16 +18,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_kinesis_audience import sync as sync_module
-from airflow_kinesis_audience.audience import Source, instant
 from airflow_kinesis_audience.consumer import AudienceConsumer
-from airflow_kinesis_audience.deletion import close, say_goodbye
-from airflow_kinesis_audience.exceptions import DeliveryIncomplete
-from airflow_kinesis_audience.ledger import Ledger
-from airflow_kinesis_audience.messages import FIREHOSE_LIMITS
-from airflow_kinesis_audience.resync import resync
-from airflow_kinesis_audience.sync import Sync
-from airflow_kinesis_audience.upkeep import Upkeep
+from airflow_kinesis_audience.core.changes.sync import Sync
+from airflow_kinesis_audience.core.exceptions import DeliveryIncomplete
+from airflow_kinesis_audience.core.model.audience import Source
+from airflow_kinesis_audience.core.model.instants import instant
+from airflow_kinesis_audience.core.outbox.deletion import announce_deletion, close
+from airflow_kinesis_audience.core.outbox.resync import resync
+from airflow_kinesis_audience.core.producer.records import FIREHOSE_LIMITS
+from airflow_kinesis_audience.core.state import rows as rows_module
+from airflow_kinesis_audience.core.state.ledger import Ledger
+from airflow_kinesis_audience.core.state.retention import Retention
 from tests.warehouses import (
     LET_ALL_THROUGH,
     DiesAt,
@@ -39,14 +40,15 @@ from tests.warehouses import (
     list_tables,
     open_outbox,
     open_postgres,
+    read_entries,
     small_delivery,
 )
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.guards import Guards
-    from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
-    from airflow_kinesis_audience.sending import Report
-    from airflow_kinesis_audience.terms import Delivery
+    from airflow_kinesis_audience.core.changes.guards import Guards
+    from airflow_kinesis_audience.core.outbox.delivery import Delivery
+    from airflow_kinesis_audience.core.outbox.report import Report
+    from airflow_kinesis_audience.hooks.warehouses.dbapi import SqlWarehouse
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "adobe_profile.json"
 COLUMNS = {
@@ -77,7 +79,7 @@ class Export:
         default_factory=lambda: {"city": "home.city", "plan": "plan", "agrees": "agrees"}
     )
     identities: Mapping[str, str] = field(default_factory=lambda: {"email": "email", "ecids": "ecid"})
-    upkeep: Upkeep = field(default_factory=Upkeep)
+    upkeep: Retention = field(default_factory=Retention)
     guards: Guards = LET_ALL_THROUGH
     stream: Stream = field(default_factory=Stream)
     schema: str = field(default_factory=fresh_schema)
@@ -103,13 +105,14 @@ class Export:
             properties=self.mapping,
             audience_id_column="audience",
         )
-        Sync(self.ledger(), source, guards=self.guards, upkeep=self.upkeep).run(as_of)
+        Sync(self.ledger(), source, guards=self.guards, retention=self.upkeep).run(as_of)
 
     def ledger(self, warehouse: Any = None) -> Ledger:
         return Ledger(warehouse or self.warehouse, self.schema, "profiles")
 
     def delivery(self, **changed: Any) -> Delivery:
-        return small_delivery(message_format="adobe_profile", options=self.options, **changed)
+        how = {"on_unknown_audience": "wait", **changed}  # an audience comes and goes
+        return small_delivery(message_format="adobe_profile", options=self.options, **how)
 
     def publish(self, as_of: datetime, warehouse: Any = None, **how: Any) -> tuple[list[bytes], Report]:
         """Publish; gives what went out, in order, and what was counted."""
@@ -311,9 +314,9 @@ OPTIONS = st.fixed_dictionaries(
 
 
 def check(warehouse: SqlWarehouse, history: Sequence[Members], options: Mapping[str, Any], share: float) -> None:
-    export = Export(warehouse, options, upkeep=Upkeep(compaction_share=share))
+    export = Export(warehouse, options, upkeep=Retention(compaction_share=share))
     model = Model(options)
-    with mock.patch.object(sync_module, "SLICE_ROWS", 3):
+    with mock.patch.object(rows_module, "SLICE_ROWS", 3):
         for number, members in enumerate(history):
             documents, due = export.tell(number, members), model.step(number, members)
             assert sorted(map(to_text, documents)) == sorted(map(to_text, due.values()))
@@ -391,14 +394,14 @@ def test_a_consumer_is_right_in_any_order_and_with_repetitions(warehouse: SqlWar
 def test_a_slice_is_bounded_by_memberships_and_a_profile_is_never_cut(warehouse: SqlWarehouse) -> None:
     crowd = {(f"a{n}", "in all"): {"email": "all@x"} for n in range(25)} | PEOPLE
     export = Export(warehouse)
-    with mock.patch.object(sync_module, "SLICE_ROWS", 5):
+    with mock.patch.object(rows_module, "SLICE_ROWS", 5):
         documents = export.tell(0, crowd)
     counts = sorted(len(document["segmentMembership"]["ups"]) for document in documents)
     assert counts == [2] * 9 + [25]
-    entries = export.ledger().read()
-    [written] = [e.detail for e in entries if e.event == "profiles" and e.detail.get("written")]
-    assert written["slices"] >= 4
-    assert [e.detail["delivered"] for e in entries if e.event == "delivered"] == [len(crowd)]
+    entries = read_entries(export.ledger())
+    [written] = [e.detail for e in entries if e.event == "profiles" and e.detail.written]
+    assert written.slices >= 4
+    assert [e.detail.delivered for e in entries if e.event == "delivered"] == [len(crowd)]
 
 
 @pytest.mark.slow
@@ -478,7 +481,7 @@ def test_the_end_of_a_sync_takes_everybody_out(warehouse: SqlWarehouse) -> None:
     export.run(day(0), PEOPLE)
     export.publish(day(0))
     close(export.ledger(), day(1), exits=True)
-    say_goodbye(open_outbox(export.ledger(), export.stream, export.delivery()))
+    announce_deletion(open_outbox(export.ledger(), export.stream, export.delivery()))
     check_believed(consume(export.stream.messages), {})
     assert not list_tables(warehouse, export.schema)
     notices = [m for m in map(json.loads, export.stream.messages) if "lifecycle" in m]

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_kinesis_audience import sync as sync_module
-from airflow_kinesis_audience.audience import epoch_seconds
-from airflow_kinesis_audience.deletion import close, say_goodbye
-from airflow_kinesis_audience.exceptions import DeliveryIncomplete, LedgerConflict, MessageTooLarge
-from airflow_kinesis_audience.feeds import Part
+from airflow_kinesis_audience.core.exceptions import DeliveryIncomplete, LedgerConflict, MessageTooLarge
+from airflow_kinesis_audience.core.model.instants import epoch_seconds
+from airflow_kinesis_audience.core.outbox.deletion import announce_deletion, close
+from airflow_kinesis_audience.core.outbox.resync import resync
+from airflow_kinesis_audience.core.readers.partitions import Part
+from airflow_kinesis_audience.core.state import rows as rows_module
+from airflow_kinesis_audience.core.state.delivery_details import DestinationDetached
 from airflow_kinesis_audience.history import find_user
-from airflow_kinesis_audience.ledger import Event
-from airflow_kinesis_audience.resync import resync
 from tests.warehouses import (
     DiesAt,
     Fate,
@@ -37,10 +37,10 @@ from tests.warehouses import (
 )
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
-    from airflow_kinesis_audience.messages import Record
-    from airflow_kinesis_audience.sending import Report
-    from airflow_kinesis_audience.terms import Delivery
+    from airflow_kinesis_audience.core.outbox.delivery import Delivery
+    from airflow_kinesis_audience.core.outbox.report import Report
+    from airflow_kinesis_audience.core.producer.records import Record
+    from airflow_kinesis_audience.hooks.warehouses.dbapi import SqlWarehouse
 
 BIG = "x" * 10_000
 DIGEST = hashlib.sha256(b"poison").hexdigest()[:12]
@@ -59,7 +59,7 @@ MORE = {k: v for k, v in FORMATS.items() if k not in ("aggregated",)}
 
 @pytest.fixture
 def people(warehouse: SqlWarehouse, monkeypatch: pytest.MonkeyPatch) -> People:
-    monkeypatch.setattr(sync_module, "SLICE_ROWS", 7)
+    monkeypatch.setattr(rows_module, "SLICE_ROWS", 7)
     people = People(warehouse)
     people.put(*(f"u{n}" for n in range(20)), email="a@example.com", city="Rome")
     people.put("poison", email=BIG, city=BIG)
@@ -98,12 +98,31 @@ def known(stream: Stream) -> frozenset[str]:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("seen", [True, False], ids=["a run between", "at once"])
+def test_who_grows_too_large_and_leaves_is_removed(people: People, kind: str, seen: bool) -> None:
+    people.change("poison", email="p@example.com", city="Rome")
+    people.run(0)
+    stream = Stream()
+    publish(people, stream, 0, deliver_as(kind))
+    people.change("poison", city=BIG)
+    people.run(1)
+    if seen:
+        publish(people, stream, 1, deliver_as(kind))
+    people.take("poison")
+    people.run(2)
+    report = publish(people, stream, 2, deliver_as(kind))
+    assert (report.still_rejected, rejects(people)) == (0, [])
+    if kind in MORE:
+        assert known(stream) == {f"u{n}" for n in range(20)}
+
+
+@pytest.mark.parametrize("kind", FORMATS)
 def test_all_but_the_member_is_delivered_and_the_sums_match(people: People, kind: str) -> None:
     people.run(0)
     stream = Stream()
     report = publish(people, stream, 0, deliver_as(kind))
     assert (report.delivered, report.rejected, report.omitted) == (20, 1, 0)
-    assert (report.still_rejected, report.rejected_users, report.retold) == (1, [DIGEST], 0)
+    assert (report.still_rejected, report.rejected_users, report.redelivered) == (1, [DIGEST], 0)
     assert BIG not in b"".join(stream.messages).decode(errors="replace")
     assert rejects(people) == [("entered", "poison")]
     if kind in MORE:
@@ -132,7 +151,7 @@ def test_the_task_fails_once_all_else_is_delivered_and_again_until_the_member_is
     people.run(2)
     report = publish(people, stream, 2, delivery, on_rejected="fail")
     # To mParticle's formats the update would take back what was never told; what is true is told instead.
-    assert (report.still_rejected, report.retold, rejects(people)) == (0, 1, [])
+    assert (report.still_rejected, report.redelivered, rejects(people)) == (0, 1, [])
     if kind in MORE:
         assert known(stream) == people.members()["vips"]
 
@@ -206,7 +225,7 @@ def test_other_options_let_the_member_be_told_at_once(people: People) -> None:
     stream = Stream()
     assert publish(people, stream, 0, deliver_as()).still_rejected == 1
     report = publish(people, stream, 0, deliver_as(options={"max_users": 2}))
-    assert (report.delivered, report.retold, report.still_rejected) == (0, 1, 0)
+    assert (report.delivered, report.redelivered, report.still_rejected) == (0, 1, 0)
     assert known(stream) == people.members()["vips"]
     assert rejects(people) == []
 
@@ -232,8 +251,9 @@ def test_the_bytes_are_the_same_on_every_attempt(people: People) -> None:
     people.run(0)
     one, other, delivery = Stream(), Stream(), deliver_as()
     publish(people, one, 0, delivery)
-    standing, ledger = read_standing(people.ledger(), delivery), people.ledger()
-    ledger.append(delivery.log, standing.sequence, Event.DETACHED, as_of=day(0), detail={})
+    ledger = people.ledger()
+    ledger.read()
+    ledger.append(delivery.log, DestinationDetached(), as_of=day(0))
 
     def die(number: int, batch: Sequence[Record]) -> list[Fate]:
         if number == 3:
@@ -367,7 +387,7 @@ def test_a_deletion_leaves_no_table_behind(people: People) -> None:
     stream, delivery = Stream(), deliver_as()
     publish(people, stream, 0, delivery)
     close(people.ledger(), day(1), exits=True)
-    say_goodbye(open_outbox(people.ledger(), stream, delivery))
+    announce_deletion(open_outbox(people.ledger(), stream, delivery))
     assert people.tables() == set()
     assert known(stream) == frozenset()
 
@@ -404,9 +424,9 @@ def test_a_delivery_that_is_sent_again_says_who_is_missing_again(people: People)
 def test_the_history_says_that_the_member_was_rejected(people: People) -> None:
     people.run(0)
     publish(people, Stream(), 0, deliver_as())
-    told = [t.state for happened in find_user(people.ledger(), "poison").changes for t in happened.told]
+    told = [t.state for happened in find_user(people.ledger(), "poison").changes for t in happened.deliveries]
     assert told == ["rejected", "known before"]
-    other = [t.state for happened in find_user(people.ledger(), "u1").changes for t in happened.told]
+    other = [t.state for happened in find_user(people.ledger(), "u1").changes for t in happened.deliveries]
     assert other == ["delivered", "known before"]
 
 

@@ -10,9 +10,10 @@ from datetime import timedelta
 import pytest
 
 from airflow_kinesis_audience.consumer import AudienceConsumer
-from airflow_kinesis_audience.exceptions import DeliveryIncomplete, HistoryGone
-from airflow_kinesis_audience.guards import Guards
-from airflow_kinesis_audience.resync import resync
+from airflow_kinesis_audience.core.changes.guards import Guards
+from airflow_kinesis_audience.core.exceptions import DeliveryIncomplete, HistoryGone
+from airflow_kinesis_audience.core.outbox.resync import resync
+from airflow_kinesis_audience.formats.own import OwnRenderer
 from tests.warehouses import (
     Fate,
     Killed,
@@ -194,7 +195,7 @@ def test_one_attempt_after_the_other_puts_what_is_missing_and_ends(people):
     first = json.loads(whole[0])["message_id"].partition("::")[0]
     other = json.loads(done.messages[0])["message_id"].partition("::")[0]
     assert first != other
-    assert people.tables() == {e.table for e in read_timeline(people.ledger()).edges}
+    assert people.tables() == {e.table for e in read_timeline(people.ledger()).change_sets}
 
 
 def test_killed_at_any_put_it_goes_on_and_every_message_has_arrived(people):
@@ -272,7 +273,7 @@ def test_a_format_without_words_for_it_is_refused_before_anything_is_sent(people
         return iter(())
 
     stream = Stream()
-    delivery = replace(small_delivery(), renderer=render, message_format="my.format")
+    delivery = replace(small_delivery(), renderer=OwnRenderer(render, "my.format"), message_format="my.format")
     with pytest.raises(ValueError, match="render_notice"):
         resync(open_outbox(people.ledger(), stream, replace(delivery, resync="x")), delivery)
     assert not stream.puts

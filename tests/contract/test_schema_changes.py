@@ -8,9 +8,9 @@ from datetime import timedelta
 
 import pytest
 
-from airflow_kinesis_audience.exceptions import SchemaChanged
-from airflow_kinesis_audience.guards import Guards, Permission
-from airflow_kinesis_audience.release import release
+from airflow_kinesis_audience.core.changes.approval import approve
+from airflow_kinesis_audience.core.changes.guards import Guards, Permission
+from airflow_kinesis_audience.core.exceptions import SchemaChanged
 from tests.warehouses import (
     Killed,
     People,
@@ -153,7 +153,7 @@ def test_a_changed_mapping_may_pass_once_or_be_released(people):
         people.run(1, source=source)
     held = people.run(1, source=source, how={"hold": True})
     assert (held["updated"], len(held["held"])) == (1, 1)
-    assert release(people.ledger(), day(1), held["held_table"])["updated"] == 1
+    assert approve(people.ledger(), day(1), held["held_table"])["updated"] == 1
     with pytest.raises(SchemaChanged):
         people.run(2)
     assert people.run(2, how={"permission": Permission(everything=True)})["updated"] == 1
@@ -199,7 +199,7 @@ def test_a_run_computed_again_after_a_changed_mapping_needs_no_second_base(peopl
     assert people.run(1, source=source, guards=UPDATE)["entered"] == 1
     assert read_timeline(people.ledger()).bases == bases
     people.run(1, guards=UPDATE)
-    assert {e.layout.properties[0].label for e in read_timeline(people.ledger()).edges} == {"city"}
+    assert {e.layout.properties[0].label for e in read_timeline(people.ledger()).change_sets} == {"city"}
     assert people.run(2)["updated"] == 0
 
 

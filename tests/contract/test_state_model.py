@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlglot import exp
 
-from airflow_kinesis_audience import sync as sync_module
-from airflow_kinesis_audience.audience import IdentityRule, Source
-from airflow_kinesis_audience.deletion import close, say_goodbye
-from airflow_kinesis_audience.events import EventSource
-from airflow_kinesis_audience.exceptions import (
+from airflow_kinesis_audience.core.changes.approval import approve
+from airflow_kinesis_audience.core.changes.guards import Guards, Permission
+from airflow_kinesis_audience.core.changes.sync import Sync
+from airflow_kinesis_audience.core.exceptions import (
     AudienceError,
     DeliveryIncomplete,
     GuardTripped,
@@ -31,15 +30,18 @@ from airflow_kinesis_audience.exceptions import (
     SchemaChanged,
     WarehouseUnavailable,
 )
-from airflow_kinesis_audience.forwarding import forward
-from airflow_kinesis_audience.guards import Guards, Permission
+from airflow_kinesis_audience.core.model.audience import Source
+from airflow_kinesis_audience.core.model.events import EventSource
+from airflow_kinesis_audience.core.model.identity_rules import IdentityRule
+from airflow_kinesis_audience.core.outbox.deletion import announce_deletion, close
+from airflow_kinesis_audience.core.outbox.event_forwarding import forward
+from airflow_kinesis_audience.core.outbox.outbox import Outbox
+from airflow_kinesis_audience.core.outbox.resync import resync
+from airflow_kinesis_audience.core.state import commits
+from airflow_kinesis_audience.core.state import rows as rows_module
+from airflow_kinesis_audience.core.state.retention import Retention
+from airflow_kinesis_audience.core.state.sync_details import SYNC_LOG, TableStarted
 from airflow_kinesis_audience.history import find_user, read_members
-from airflow_kinesis_audience.ledger import SYNC_LOG, Event, Ledger
-from airflow_kinesis_audience.outbox import Outbox
-from airflow_kinesis_audience.release import release
-from airflow_kinesis_audience.resync import resync
-from airflow_kinesis_audience.sync import Sync
-from airflow_kinesis_audience.upkeep import Upkeep
 from tests.contract.features import OUTCOMES, cells_of, read_cells, write_cells
 from tests.engines import ENGINES, Place
 from tests.warehouses import (
@@ -58,7 +60,8 @@ from tests.warehouses import (
 )
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.dialects import Dialect
+    from airflow_kinesis_audience.core.sql.dialects import Dialect
+    from airflow_kinesis_audience.core.state.ledger import Ledger
 
 TYPES = {
     "audience": "TEXT",
@@ -99,7 +102,7 @@ class Crowd:
     properties: tuple[str, ...] = ("city",)
     rules: Mapping[str, IdentityRule] = field(default_factory=dict)
     guards: Guards = LET_ALL_THROUGH
-    upkeep: Upkeep = field(default_factory=Upkeep)
+    upkeep: Retention = field(default_factory=Retention)
     expressions: Mapping[str, str] = field(default_factory=dict)
     schema: str = field(default_factory=fresh_schema)
     stream: Stream = field(default_factory=Stream)
@@ -136,9 +139,7 @@ class Crowd:
     def _row(self, row: Mapping[str, Any]) -> str:
         dialect = self.place.source.dialect
         columns = [
-            exp.cast(literal(row.get(n), dialect), self.place.type_of(t))
-            .as_(n, quoted=True)
-            .sql(dialect=dialect.name)
+            exp.cast(literal(row.get(n), dialect), self.place.type_of(t)).as_(n).sql(dialect=dialect.name)
             for n, t in self.types.items()
         ]
         columns += [f"{row.get(n) or sql} AS {n}" for n, sql in self.expressions.items()]
@@ -160,7 +161,7 @@ class Crowd:
 
     def run(self, number: int, ledger: Ledger | None = None, **how: Any) -> dict[str, Any]:
         source = how.pop("source", None) or self.source()
-        sync = Sync(ledger or self.ledger, source, guards=self.guards, upkeep=self.upkeep)
+        sync = Sync(ledger or self.ledger, source, guards=self.guards, retention=self.upkeep)
         return sync.run(day(number), **how)
 
     def outbox(self, **changed: Any) -> Outbox:
@@ -187,7 +188,7 @@ class Crowd:
     def tables(self) -> int:
         """Count the tables that still count."""
         timeline = read_timeline(self.ledger)
-        return sum(not e.dropped for e in timeline.edges) + len({b.table for b in timeline.bases})
+        return sum(not e.dropped for e in timeline.change_sets) + len({b.table for b in timeline.bases})
 
 
 def literal(value: Any, dialect: Dialect) -> exp.Expr:
@@ -196,7 +197,7 @@ def literal(value: Any, dialect: Dialect) -> exp.Expr:
     if isinstance(value, bool):
         return exp.true() if value else exp.false()
     if isinstance(value, datetime):
-        told = value if dialect.offsets else value.astimezone(UTC).replace(tzinfo=None)
+        told = value if dialect.types.instant_offsets else value.astimezone(UTC).replace(tzinfo=None)
         return exp.Literal.string(told.isoformat(sep=" "))
     if isinstance(value, int):
         return exp.Literal.number(str(value))
@@ -232,7 +233,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def three_rows_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sync_module, "SLICE_ROWS", 3)
+    monkeypatch.setattr(rows_module, "SLICE_ROWS", 3)
 
 
 @feature("who entered, left or changed, with old and new values")
@@ -337,12 +338,38 @@ def test_guards_stop_what_is_not_to_be_believed(place):
     crowd.write(*people[:50], user("u7", city="y"), {"city": "nobody"})
     summary = crowd.run(2)
     assert (summary["dropped_rows"], summary["exited"], summary["entered"]) == (2, 0, 0)
+    crowd.write(*people[:49], {"city": "nobody"}, {"city": "x"})
+    with pytest.raises(GuardTripped, match="no user id, and may be those of 1 of 50 members"):
+        crowd.run(3)
+    wrong = Crowd(place, guards=crowd.guards, many=True, rules={"email": IdentityRule(hashed="sha256")})
+    digest = "ab" * 32
+    wrong.write(*(user(name, email=digest) for name in "abcd"))
+    wrong.run(0)
+    wrong.write(user("a", email="x"), user("b", email="x"), user("b"), user("c", email="x"), user("e", email="x"))
+    counts = [wrong.run(1)[n] for n in ("entered", "exited", "updated", "members", "dropped_rows")]
+    assert counts == [0, 1, 1, 3, 4], "who is in a row with a wrong identity is there"
+    assert {u: action for (_, u), (action, *_) in wrong.changes(1).items()} == {"d": "exited", "b": "updated"}
+    wrong.write(*(user(name, email=digest) for name in "ac"))
+    assert [wrong.run(2)[n] for n in ("entered", "exited", "updated", "members")] == [0, 1, 0, 2]
+    removed = Crowd(place, guards=Guards(max_exits=1))
+    by_email = {"message_format": "mparticle_audience", "options": {"forward_customer_ids": False}}
+    removed.write(*(user(name, email=f"{name}@x") for name in "abc"))
+    removed.run(0)
+    removed.drain(0, **by_email)
+    removed.write(*(user(name) for name in "abc"))
+    removed.run(1)
+    for _ in range(2):
+        with pytest.raises(
+            GuardTripped, match=r"3 of 3 members would exit .* are still in the source, and an update"
+        ):
+            removed.drain(1, **by_email)
+    assert len(removed.stream.messages) == 3
     held = Crowd(place, guards=Guards())
     held.write(*people)
     held.run(0)
     held.write(*people[:10])
     stopped = held.run(1, hold=True)
-    release(held.ledger, day(1), stopped["held_table"])
+    approve(held.ledger, day(1), stopped["held_table"])
     assert len(held.members(1)) == 10
 
 
@@ -363,7 +390,7 @@ def test_another_mapping_is_told_as_updates(place):
 
 @feature("state stays small: new bases, and old tables that go")
 def test_state_is_folded_up_and_dropped(place):
-    crowd = Crowd(place, upkeep=Upkeep(compaction_share=0.3, keep_history=timedelta(days=2)))
+    crowd = Crowd(place, upkeep=Retention(compaction_share=0.3, keep_history=timedelta(days=2)))
     true = {}
     for number in range(6):
         crowd.write(*(user(f"u{n}", city=f"c{number}") for n in range(number, number + 4)))
@@ -371,8 +398,8 @@ def test_state_is_folded_up_and_dropped(place):
         true[number] = {("vips", f"u{n}") for n in range(number, number + 4)}
     timeline = read_timeline(crowd.ledger)
     assert len({b.as_of for b in timeline.bases}) >= 1
-    assert any(e.dropped for e in timeline.edges), "what is older than the retention is gone"
-    assert timeline.strays == frozenset()
+    assert any(e.dropped for e in timeline.change_sets), "what is older than the retention is gone"
+    assert timeline.orphans == frozenset()
     for number in (4, 5):
         assert crowd.members(number) == true[number]
 
@@ -383,13 +410,13 @@ def test_of_two_writers_one_is_refused(place):
     crowd.write(user("a"))
     crowd.run(0)
     others = [place.open_ledger(crowd.schema, crowd.sync_id) for _ in range(4)]
-    last = read_timeline(crowd.ledger).sequence
+    last = max(ledger.read().timeline.sequence for ledger in others)
     ready, told = threading.Barrier(len(others)), []
 
     def append(ledger: Ledger) -> None:
         ready.wait()
         try:
-            ledger.append(SYNC_LOG, last, Event.STARTED, as_of=day(1), detail={"table": f"t{id(ledger)}"})
+            ledger.append(SYNC_LOG, TableStarted(table=f"t{id(ledger)}"), as_of=day(1))
             told.append("written")
         except (LedgerConflict, WarehouseUnavailable):
             told.append("refused")
@@ -404,9 +431,10 @@ def test_of_two_writers_one_is_refused(place):
 
 
 @feature("a killed run: nothing is lost, nothing is left behind")
-def test_a_run_may_be_killed_at_any_statement(place, engine):
+def test_a_run_may_be_killed_at_any_statement(place, engine, monkeypatch):
+    monkeypatch.setattr(commits, "LATEST_END", timedelta(0))
     step = 5 if ENGINES[engine].slow else 1
-    crowd = Crowd(place, upkeep=Upkeep(compaction_share=0.0))
+    crowd = Crowd(place, upkeep=Retention(compaction_share=0.0))
     for number in range(2):
         crowd.write(user("a", city=f"c{number}"), user(f"u{number}"))
         crowd.run(number)
@@ -425,7 +453,7 @@ def test_a_run_may_be_killed_at_any_statement(place, engine):
                 crowd.run(2 + at)
         timeline = read_timeline(crowd.ledger)
         assert crowd.members(2 + at) == {("vips", "a"), ("vips", f"u{at}")}
-        assert timeline.strays <= {timeline.writer}
+        assert timeline.orphans <= {timeline.writer}
         at += step
     assert at > 5
 
@@ -472,7 +500,7 @@ def test_all_is_told_again_and_the_end(place, three_rows_a_slice):
         "b": (0, 1, True),
     }
     close(crowd.ledger, day(2), exits=True)
-    say_goodbye(crowd.outbox())
+    announce_deletion(crowd.outbox())
     assert members_of(crowd.stream.consume()) == {}
 
 
@@ -489,7 +517,7 @@ def test_one_user_is_found_again(place):
     assert found.memberships == []
     [gone] = [h for h in found.changes if h.action == "exited"]
     ids = [json.loads(m)["message_id"] for m in crowd.stream.messages if b'"in_cohort":false' in m]
-    assert [t.message_id for t in gone.told] == ids
+    assert [t.message_id for t in gone.deliveries] == ids
     assert crowd.members(0) == {("vips", "u"), ("vips", "v")}
 
 

@@ -1,8 +1,8 @@
-"""What a delivery promises, through the real hooks and the real SDK, against an endpoint that fails as it is told.
+"""The promises of a delivery, through the real hooks and the real SDK, against an endpoint with scripted faults.
 
-A record may be taken more than once, where an answer was lost; the first of each is what consumers go by. The
-script decides by request and record, so that every kind of fault meets every kind of batch. What both destinations
-promise is asked of both.
+A record may be taken more than once, where an answer was lost; the first of each is the one that consumers apply.
+The script decides by request and record, so that every kind of fault meets every kind of batch. What both
+destinations promise is tested with both.
 """
 
 from __future__ import annotations
@@ -21,13 +21,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_kinesis_audience.delivery import Tally, deliver
-from airflow_kinesis_audience.exceptions import DeliveryIncomplete, DestinationRefused
+from airflow_kinesis_audience.core.exceptions import DeliveryIncomplete, DestinationRefused
+from airflow_kinesis_audience.core.producer.acknowledged import AcknowledgedOrdinals, AcknowledgedRanges
+from airflow_kinesis_audience.core.producer.backoff import RetryPolicy
+from airflow_kinesis_audience.core.producer.in_flight import Bounds
+from airflow_kinesis_audience.core.producer.producer import produce
+from airflow_kinesis_audience.core.producer.records import (
+    FIREHOSE_LIMITS,
+    KINESIS_LIMITS,
+    Destination,
+    Outcome,
+    Record,
+    Status,
+)
 from airflow_kinesis_audience.hooks.firehose import FirehoseStreamHook
 from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
-from airflow_kinesis_audience.messages import FIREHOSE_LIMITS, KINESIS_LIMITS, Outcome, Record, Status
-from airflow_kinesis_audience.retries import RetryPolicy
-from airflow_kinesis_audience.settled import Settled
 from tests.scripted_kinesis import (
     FAIL,
     TAKE,
@@ -43,8 +51,10 @@ from tests.scripted_kinesis import (
 )
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.hooks.streams import StreamHook
+    from airflow_kinesis_audience.core.producer.result import ProduceResult
+    from airflow_kinesis_audience.hooks.streams.stream_hook import StreamHook
 
+STREAM_CLIENT = "airflow_kinesis_audience.hooks.streams.stream_client"
 QUICK = RetryPolicy(attempts=60, stall_seconds=60.0, first_delay_seconds=0.001, longest_delay_seconds=0.02)
 LIMITS = {
     "records_per_request": 8,
@@ -54,9 +64,9 @@ LIMITS = {
     "shard_bytes": 100_000_000,
 }
 
-DOORS: dict[str, type[StreamHook]] = {"kinesis": KinesisStreamHook, "firehose": FirehoseStreamHook}
+HOOK_CLASSES: dict[str, type[StreamHook]] = {"kinesis": KinesisStreamHook, "firehose": FirehoseStreamHook}
 THROTTLES = {"kinesis": THROTTLE, "firehose": UNAVAILABLE}
-both = pytest.mark.parametrize("door", DOORS)
+both = pytest.mark.parametrize("service", HOOK_CLASSES)
 """A test of either destination."""
 
 
@@ -64,13 +74,13 @@ both = pytest.mark.parametrize("door", DOORS)
 def connection(kinesis_url: str, **extra: Any) -> Iterator[None]:
     """Be Airflow's connection to the endpoint, by environment variable as a deployment may have it."""
     patch = pytest.MonkeyPatch()
-    told = {
+    fields = {
         "conn_type": "aws",
         "login": "testing",
         "password": "testing",
         "extra": {"endpoint_url": kinesis_url, "region_name": "eu-west-1"} | extra,
     }
-    patch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(told))
+    patch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(fields))
     try:
         yield
     finally:
@@ -78,9 +88,9 @@ def connection(kinesis_url: str, **extra: Any) -> Iterator[None]:
 
 
 @contextmanager
-def stream(kinesis: ScriptedKinesis, door: str = "kinesis", **extra: Any) -> Iterator[StreamHook]:
+def stream(kinesis: ScriptedKinesis, service: str = "kinesis", **extra: Any) -> Iterator[StreamHook]:
     with kinesis, connection(kinesis.endpoint_url, **extra):
-        yield DOORS[door]("audience-changes")
+        yield HOOK_CLASSES[service]("audience-changes")
 
 
 def records_of(count: int, keys: int) -> list[Record]:
@@ -91,15 +101,17 @@ def records_of(count: int, keys: int) -> list[Record]:
     ]
 
 
-def send(records: Iterable[Record], hook: StreamHook, settled: Settled | None = None, **options: Any) -> Tally:
-    limits = replace(hook.limits, **LIMITS)
-    given = {
-        "limits": limits,
-        "policy": QUICK,
-        "destination": hook.destination,
-        "on_progress": lambda _tally: None,
-    } | options
-    return deliver([records], hook.put, settled=Settled() if settled is None else settled, **given)
+def send(
+    records: Iterable[Record], hook: StreamHook, acknowledged: AcknowledgedOrdinals | None = None, **bounds: int
+) -> ProduceResult:
+    return produce(
+        [records],
+        Destination(put=hook.put, limits=replace(hook.limits, **LIMITS), name=hook.destination),
+        acknowledged=AcknowledgedOrdinals() if acknowledged is None else acknowledged,
+        on_progress=lambda _: None,
+        policy=QUICK,
+        bounds=Bounds(**bounds),
+    )
 
 
 def first_takes(taken: Sequence[Arrived], records: Sequence[Record]) -> dict[str, list[bytes]]:
@@ -138,35 +150,35 @@ WHOLE_AND_QUICK = [fault for fault in Whole if fault.name not in ("DENIED", "MIS
     seed=st.integers(0, 2**32),
     count=st.integers(0, 120),
     keys=st.integers(1, 30),
-    lanes=st.integers(1, 4),
+    max_in_flight=st.integers(1, 4),
     faults=st.lists(st.sampled_from(WHOLE_AND_QUICK), unique=True),
     part=st.sampled_from([0.0, 0.1, 0.4]),
 )
 def test_through_every_fault_each_record_is_taken_in_the_order_of_its_key(
-    door: str, seed: int, count: int, keys: int, lanes: int, faults: list[Whole], part: float
+    service: str, seed: int, count: int, keys: int, max_in_flight: int, faults: list[Whole], part: float
 ) -> None:
     records = records_of(count, keys)
-    settled = Settled()
+    acknowledged = AcknowledgedOrdinals()
     with ScriptedKinesis(seeded(seed, faults, 0.25, part)) as kinesis, connection(kinesis.endpoint_url):
-        hook = DOORS[door]("s")
-        tally = send(records, hook, settled, lanes=lanes)
-        assert tally.failure is None
+        hook = HOOK_CLASSES[service]("s")
+        result = send(records, hook, acknowledged, max_in_flight=max_in_flight)
+        assert result.failure is None
         assert first_takes(kinesis.taken, records) == expected(records)
-        assert settled.as_json() == {"below": count, "above": []}
-        assert tally.delivered == count
-        assert tally.changes_delivered == sum(record.changes for record in records)
-        assert tally.requests == len(kinesis.requests)
+        assert acknowledged.ranges == AcknowledgedRanges(below=count, above=())
+        assert result.delivered == count
+        assert result.changes_delivered == sum(record.changes for record in records)
+        assert result.requests == len(kinesis.requests)
 
 
 @both
-def test_a_record_that_was_acknowledged_is_never_put_again(door: str) -> None:
+def test_a_record_that_was_acknowledged_is_never_put_again(service: str) -> None:
     records = records_of(200, 24)
     with ScriptedKinesis(seeded(3, [Whole.THROTTLED, Whole.SERVER_ERROR], 0.2, 0.3)) as kinesis:
         with connection(kinesis.endpoint_url):
-            tally = send(records, DOORS[door]("s"))
-        assert tally.failure is None
-        assert tally.codes[THROTTLES[door]] > 0 < tally.codes[FAIL]
-        assert tally.throttles.total() == tally.codes[THROTTLES[door]]
+            result = send(records, HOOK_CLASSES[service]("s"))
+        assert result.failure is None
+        assert result.codes[THROTTLES[service]] > 0 < result.codes[FAIL]
+        assert result.throttles.total() == result.codes[THROTTLES[service]]
         acknowledged_in = {arrived.data: arrived.request for arrived in kinesis.taken}
         assert len(kinesis.taken) == len(records)
         for number, request in enumerate(kinesis.requests):
@@ -174,33 +186,33 @@ def test_a_record_that_was_acknowledged_is_never_put_again(door: str) -> None:
 
 
 @both
-def test_after_a_partial_failure_only_the_failed_records_are_put_again(door: str) -> None:
+def test_after_a_partial_failure_only_the_failed_records_are_put_again(service: str) -> None:
     def script(request: int, records: Sequence[Arrived]) -> Decision:
         return [THROTTLE if request == 0 and n in (1, 4) else TAKE for n in range(len(records))]
 
     with ScriptedKinesis(script) as kinesis, connection(kinesis.endpoint_url):
         records = records_of(8, 8)
-        tally = send(records, DOORS[door]("s"))
+        result = send(records, HOOK_CLASSES[service]("s"))
         puts = Counter(arrived.data for request in kinesis.requests for arrived in request)
-    assert tally.failure is None
+    assert result.failure is None
     assert {data for data, count in puts.items() if count > 1} == {records[1].data, records[4].data}
-    assert tally.retried == puts.total() - 8
+    assert result.retried == puts.total() - 8
 
 
 @both
-def test_an_answer_that_never_comes_leads_to_a_duplicate_not_to_a_loss(door: str) -> None:
+def test_an_answer_that_never_comes_leads_to_a_duplicate_not_to_a_loss(service: str) -> None:
     def script(request: int, _records: Sequence[Arrived]) -> Decision:
         return Whole.TAKEN_AND_SILENT if request == 1 else TAKE
 
     records = records_of(40, 10)
     impatient = {"config_kwargs": {"read_timeout": 0.3}}
     with ScriptedKinesis(script) as kinesis, connection(kinesis.endpoint_url, **impatient):
-        tally = send(records, DOORS[door]("s"))
+        result = send(records, HOOK_CLASSES[service]("s"))
         silent = len(kinesis.requests[1])
-        assert tally.failure is None
+        assert result.failure is None
         assert first_takes(kinesis.taken, records) == expected(records)
         assert len(kinesis.taken) == len(records) + silent
-        assert tally.codes == {"ReadTimeoutError": silent}
+        assert result.codes == {"ReadTimeoutError": silent}
 
 
 @both
@@ -217,22 +229,22 @@ def test_an_answer_that_never_comes_leads_to_a_duplicate_not_to_a_loss(door: str
     ],
 )
 def test_a_request_that_fails_whole_is_put_once_by_the_sdk_and_again_by_the_delivery(
-    door: str, fault: Whole, code: str
+    service: str, fault: Whole, code: str
 ) -> None:
     def script(request: int, _records: Sequence[Arrived]) -> Decision:
         return fault if request == 0 else TAKE
 
-    code = THROTTLES[door] if fault is Whole.THROTTLED else code
+    code = THROTTLES[service] if fault is Whole.THROTTLED else code
     with ScriptedKinesis(script) as kinesis, connection(kinesis.endpoint_url):
-        tally = send(records_of(4, 4), DOORS[door]("s"), lanes=1)
-        assert tally.failure is None
-        # Had the SDK tried again by itself, there would be more requests than puts.
-        assert tally.requests == len(kinesis.requests)
+        result = send(records_of(4, 4), HOOK_CLASSES[service]("s"), max_in_flight=1)
+        assert result.failure is None
+        # Had the SDK retried, too, there would be more requests than puts.
+        assert result.requests == len(kinesis.requests)
         assert sum(len(request) for request in kinesis.requests) == 8
-        assert [(c, n) for c, n in tally.codes.items() if not c.startswith("Connection")] == (
+        assert [(c, n) for c, n in result.codes.items() if not c.startswith("Connection")] == (
             [] if code.startswith("Connection") else [(code, 4)]
         )
-        assert tally.codes.total() == 4
+        assert result.codes.total() == 4
 
 
 _EXHAUSTED = {
@@ -250,25 +262,25 @@ _EXHAUSTED = {
 
 
 @both
-def test_a_key_throttled_for_ever_ends_and_the_next_attempt_puts_exactly_the_rest(door: str) -> None:
+def test_a_key_throttled_for_ever_ends_and_the_next_attempt_puts_exactly_the_rest(service: str) -> None:
     records = records_of(90, 9)
     stuck = {r.data for r in records if r.partition_key == "key-4"}
 
     def script(_request: int, arrived: Sequence[Arrived]) -> Decision:
         return [THROTTLE if record.data in stuck else TAKE for record in arrived]
 
-    settled = Settled()
+    acknowledged = AcknowledgedOrdinals()
     with ScriptedKinesis(script) as kinesis, connection(kinesis.endpoint_url):
-        hook = DOORS[door]("s")
-        tally = send(records, hook, settled)
-        assert isinstance(tally.failure, DeliveryIncomplete)
-        assert all(part in str(tally.failure) for part in _EXHAUSTED[door])
-        assert (tally.delivered, tally.rejected) == (80, 1)
+        hook = HOOK_CLASSES[service]("s")
+        result = send(records, hook, acknowledged)
+        assert isinstance(result.failure, DeliveryIncomplete)
+        assert all(part in str(result.failure) for part in _EXHAUSTED[service])
+        assert (result.delivered, result.failed) == (80, 1)
         assert first_takes(kinesis.taken, records) == expected([r for r in records if r.data not in stuck])
 
         seen = len(kinesis.taken)
         kinesis.script = take_everything
-        assert send(records, hook, Settled.from_json(settled.as_json())).failure is None
+        assert send(records, hook, AcknowledgedOrdinals.of(acknowledged.ranges)).failure is None
         rest = [r.data for r in records if r.data in stuck]
         assert [arrived.data for arrived in kinesis.taken[seen:]] == rest
 
@@ -282,10 +294,12 @@ def test_a_key_throttled_for_ever_ends_and_the_next_attempt_puts_exactly_the_res
 )
 def test_what_every_record_would_meet_is_refused_at_once(fault: Whole, parts: tuple[str, ...]) -> None:
     with ScriptedKinesis(lambda _request, _records: fault) as kinesis, connection(kinesis.endpoint_url):
-        tally = send(records_of(50, 10), KinesisStreamHook("audience-changes"), lanes=1)
-        assert isinstance(tally.failure, DestinationRefused)
-        assert tally.requests == len(kinesis.requests) == 1
-        assert all(part in str(tally.failure) for part in parts)
+        result = send(records_of(50, 10), KinesisStreamHook("audience-changes"), max_in_flight=1)
+        assert isinstance(result.failure, DestinationRefused)
+        assert result.requests == 1
+        # A denial is followed by the question whether one record may be put.
+        assert kinesis.operations == ["PutRecords", *(["PutRecord"] if fault is Whole.DENIED else [])]
+        assert all(part in str(result.failure) for part in parts)
 
 
 @pytest.mark.parametrize(
@@ -306,7 +320,7 @@ def test_what_every_record_would_meet_is_refused_at_once(fault: Whole, parts: tu
         ("SerializationException", None),
     ],
 )
-def test_an_error_code_for_a_whole_request_is_told_apart(code: str, status: Status | None) -> None:
+def test_an_error_code_for_a_whole_request_is_classified(code: str, status: Status | None) -> None:
     batch = records_of(3, 3)
     with ScriptedKinesis(lambda _request, _records: error(code)) as kinesis, connection(kinesis.endpoint_url):
         hook = KinesisStreamHook("s")
@@ -318,10 +332,13 @@ def test_an_error_code_for_a_whole_request_is_told_apart(code: str, status: Stat
 
 
 @both
-def test_a_server_s_error_is_never_a_refusal_whatever_it_is_called(door: str) -> None:
+def test_a_server_s_error_is_never_a_refusal_whatever_it_is_called(service: str) -> None:
     answer = error("ValidationException", status=500)
     with ScriptedKinesis(lambda _request, _records: answer) as kinesis, connection(kinesis.endpoint_url):
-        assert DOORS[door]("s").put(records_of(2, 2)) == [Outcome(Status.UNKNOWN, "ValidationException")] * 2
+        assert (
+            HOOK_CLASSES[service]("s").put(records_of(2, 2))
+            == [Outcome(Status.UNKNOWN, "ValidationException")] * 2
+        )
 
 
 BODIES = [
@@ -346,9 +363,9 @@ BODIES = [
 
 @both
 @pytest.mark.parametrize("status", [200, 413, 502])
-def test_what_is_no_acknowledgement_is_never_taken_for_one(door: str, status: int) -> None:
+def test_what_is_no_acknowledgement_is_never_taken_for_one(service: str, status: int) -> None:
     with ScriptedKinesis() as kinesis, connection(kinesis.endpoint_url):
-        hook = DOORS[door]("s")
+        hook = HOOK_CLASSES[service]("s")
         for body in BODIES:
             answer = kinesis.describe = Raw(status, body)
             kinesis.script = lambda _request, _records, answer=answer: answer
@@ -359,11 +376,11 @@ def test_what_is_no_acknowledgement_is_never_taken_for_one(door: str, status: in
 
 
 @both
-def test_an_endpoint_that_is_not_there_is_no_answer(door: str) -> None:
+def test_an_endpoint_that_is_not_there_is_no_answer(service: str) -> None:
     with ScriptedKinesis() as gone:
         url = gone.endpoint_url
     with connection(url):
-        hook = DOORS[door]("s")
+        hook = HOOK_CLASSES[service]("s")
         hook.check()
         assert hook.put(records_of(1, 1)) == [Outcome(Status.UNKNOWN, "EndpointConnectionError")]
 
@@ -403,36 +420,36 @@ def test_a_stream_that_is_being_created_is_worth_another_attempt() -> None:
 
 @both
 @pytest.mark.parametrize("describe", [Whole.DENIED, Whole.SERVER_ERROR, Whole.THROTTLED, Whole.RESET])
-def test_a_login_that_may_only_put_is_enough(door: str, describe: Whole) -> None:
-    with stream(ScriptedKinesis(describe=describe), door) as hook:
+def test_a_login_that_may_only_put_is_enough(service: str, describe: Whole) -> None:
+    with stream(ScriptedKinesis(describe=describe), service) as hook:
         hook.check()
         assert hook.put(records_of(1, 1))[0].status is Status.DELIVERED
 
 
 @both
-def test_an_unknown_connection_is_refused_before_anything_is_asked(door: str) -> None:
-    hook = DOORS[door]("s", aws_conn_id="nobody", region_name="eu-west-1")
+def test_an_unknown_connection_is_refused_before_anything_is_asked(service: str) -> None:
+    hook = HOOK_CLASSES[service]("s", aws_conn_id="nobody", region_name="eu-west-1")
     with pytest.raises(ValueError, match=r"aws_conn_id is 'nobody'.*airflow connections add nobody"):
         hook.check()
 
 
 @both
-def test_missing_credentials_are_told(door: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_reported(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     with ScriptedKinesis() as kinesis:
         extra = {"endpoint_url": kinesis.endpoint_url, "region_name": "eu-west-1"}
         monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps({"conn_type": "aws", "extra": extra}))
         with pytest.raises(DestinationRefused, match="no AWS credentials"):
-            DOORS[door]("s").check()
+            HOOK_CLASSES[service]("s").check()
         assert kinesis.operations == []
 
 
 @both
-def test_a_missing_region_is_told(door: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_region_is_reported(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     with pytest.raises(DestinationRefused, match="set region_name"):
-        DOORS[door]("s", aws_conn_id=None).check()
+        HOOK_CLASSES[service]("s", aws_conn_id=None).check()
 
 
 ARN = "arn:aws:kinesis:ap-south-1:123456789012:stream/audience-changes"
@@ -448,15 +465,15 @@ def test_an_arn_names_stream_and_region() -> None:
 
 
 @both
-def test_the_connection_keeps_its_own_settings_except_retries(door: str) -> None:
+def test_the_connection_keeps_its_own_settings_except_retries(service: str) -> None:
     given = {"read_timeout": 7, "retries": {"mode": "adaptive", "max_attempts": 9}, "max_pool_connections": 200}
     with connection("http://127.0.0.1:9", config_kwargs=given):
-        hook = DOORS[door]("s")
+        hook = HOOK_CLASSES[service]("s")
         config = hook.conn.meta.config
     assert (config.connect_timeout, config.read_timeout, config.max_pool_connections) == (5, 7, 200)
     assert config.retries["total_max_attempts"] == 1
     assert hook.conn is hook.conn
-    assert hook.destination == f"{door}://eu-west-1/s"
+    assert hook.destination == f"{service}://eu-west-1/s"
 
 
 SECRET = b"jane.doe@example.com"
@@ -475,22 +492,22 @@ def loggers_at_debug() -> Iterator[None]:
 
 
 def everything_logged_by_a_put(
-    door: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    service: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> str:
     record = Record(0, b'{"Email": "' + SECRET + b'"}', "digest-3", 1, 1)
     faults = [Whole.SERVER_ERROR, Whole.THROTTLED, Whole.RESET, Whole.TAKEN_AND_GARBLED, [FAIL], TAKE]
     with ScriptedKinesis(lambda request, _records: faults[request]) as kinesis, connection(kinesis.endpoint_url):
-        hook = DOORS[door]("s")
+        hook = HOOK_CLASSES[service]("s")
         hook.check()
-        tally = send([record], hook)
-        assert (tally.failure, tally.requests) == (None, len(faults))
+        result = send([record], hook)
+        assert (result.failure, result.requests) == (None, len(faults))
         not_bytes: Any = [SECRET]
         with pytest.raises(DestinationRefused) as refused:
             hook.put([Record(1, not_bytes, "k", 1, 1)])
     logging.getLogger("last").debug("the capture works")
     printed = capfd.readouterr()
     logged = [f"{entry.getMessage()} {entry.args} {entry.exc_text}" for entry in caplog.records]
-    return "\n".join([*logged, printed.out, printed.err, *map(str, (refused.value, tally))])
+    return "\n".join([*logged, printed.out, printed.err, *map(str, (refused.value, result))])
 
 
 def gives_away(text: str) -> bool:
@@ -502,9 +519,9 @@ def gives_away(text: str) -> bool:
 @both
 @pytest.mark.usefixtures("loggers_at_debug")
 def test_nothing_of_a_record_reaches_a_log_at_debug(
-    door: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    service: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    logged = everything_logged_by_a_put(door, caplog, capfd)
+    logged = everything_logged_by_a_put(service, caplog, capfd)
     assert "the capture works" in logged
     assert not gives_away(logged)
 
@@ -512,16 +529,16 @@ def test_nothing_of_a_record_reaches_a_log_at_debug(
 @both
 @pytest.mark.usefixtures("loggers_at_debug")
 def test_without_the_hook_s_care_the_sdk_would_log_the_records(
-    door: str,
+    service: str,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("airflow_kinesis_audience.hooks.streams.keep_requests_out_of_logs", lambda: None)
-    assert gives_away(everything_logged_by_a_put(door, caplog, capfd))
+    monkeypatch.setattr(f"{STREAM_CLIENT}.keep_requests_out_of_logs", lambda *_: None)
+    assert gives_away(everything_logged_by_a_put(service, caplog, capfd))
 
 
-def test_the_limits_of_the_doors_are_those_of_the_destinations() -> None:
+def test_the_limits_of_the_hooks_are_those_of_the_destinations() -> None:
     assert (KinesisStreamHook.limits, KinesisStreamHook.record_end) == (KINESIS_LIMITS, b"")
     assert (FirehoseStreamHook.limits, FirehoseStreamHook.record_end) == (FIREHOSE_LIMITS, b"\n")
 
@@ -555,7 +572,7 @@ def test_the_limits_of_the_doors_are_those_of_the_destinations() -> None:
         ("UnrecognizedClientException", 400, "does not accept the credentials of connection aws_default"),
     ],
 )
-def test_an_answer_of_firehose_is_told_apart(code: str, status: int, outcome: Status | str) -> None:
+def test_an_answer_of_firehose_is_classified(code: str, status: int, outcome: Status | str) -> None:
     answer = error(code, status=status)
     with ScriptedKinesis(lambda _request, _records: answer) as firehose, connection(firehose.endpoint_url):
         hook = FirehoseStreamHook("s")
@@ -595,8 +612,8 @@ FIREHOSE_ARN = "arn:aws:firehose:eu-west-1:123456789012:deliverystream/audience-
 def test_looking_at_a_delivery_stream_refuses_one_that_is_no_good(
     described: dict[str, Any], kind: type[Exception], match: str
 ) -> None:
-    told = {"DeliveryStreamStatus": "ACTIVE", "DeliveryStreamARN": FIREHOSE_ARN, **described}
-    with stream(ScriptedKinesis(describe=told), "firehose") as hook, pytest.raises(kind, match=match):
+    description = {"DeliveryStreamStatus": "ACTIVE", "DeliveryStreamARN": FIREHOSE_ARN, **described}
+    with stream(ScriptedKinesis(describe=description), "firehose") as hook, pytest.raises(kind, match=match):
         hook.check()
 
 
@@ -605,8 +622,8 @@ def test_looking_at_a_delivery_stream_refuses_one_that_is_no_good(
     [{}, {"DeliveryStreamType": "DirectPut"}, {"DeliveryStreamEncryptionConfiguration": {"Status": "ENABLED"}}],
 )
 def test_a_delivery_stream_that_is_good_passes(more: dict[str, Any]) -> None:
-    told = {"DeliveryStreamStatus": "ACTIVE", "DeliveryStreamARN": FIREHOSE_ARN, **more}
-    with stream(ScriptedKinesis(describe=told), "firehose") as hook:
+    description = {"DeliveryStreamStatus": "ACTIVE", "DeliveryStreamARN": FIREHOSE_ARN, **more}
+    with stream(ScriptedKinesis(describe=description), "firehose") as hook:
         hook.check()
 
 

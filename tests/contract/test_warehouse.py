@@ -1,4 +1,4 @@
-"""The door to the warehouse keeps its word on both engines: it commits, bounds batches, and quotes no values."""
+"""A warehouse's hook keeps its word on both engines: it commits, bounds batches, and quotes no values."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import pyarrow as pa
 import pytest
 from psycopg.rows import dict_row
 
-from airflow_kinesis_audience.dialects import DIALECTS
-from airflow_kinesis_audience.exceptions import AudienceError, WarehouseRefused, WarehouseUnavailable
-from airflow_kinesis_audience.hooks import duckdb as door
-from airflow_kinesis_audience.hooks.dbapi import as_frame
-from airflow_kinesis_audience.hooks.postgres import PostgresWarehouse
+from airflow_kinesis_audience.core.exceptions import AudienceError, WarehouseRefused, WarehouseUnavailable
+from airflow_kinesis_audience.core.sql.dialects import DIALECTS
+from airflow_kinesis_audience.hooks.warehouses import duckdb as duckdb_hook
+from airflow_kinesis_audience.hooks.warehouses.dbapi import as_frame
+from airflow_kinesis_audience.hooks.warehouses.postgres import BUILT_IN_TYPES, PostgresWarehouse
 from tests.warehouses import insert_rows, open_duckdb, open_postgres
 
 NUMBERS = "SELECT n, CASE WHEN n % 2 = 0 THEN 9007199254740993 END AS big FROM generate_series(1, 25) AS t(n)"
@@ -55,13 +55,16 @@ def test_an_empty_result_has_no_batches(warehouse):
 def driver(request, tmp_path):
     """An empty warehouse, through each driver that rows come out of; older Airflow gives psycopg 2."""
     if request.param == "duckdb":
-        door = open_duckdb(tmp_path / "warehouse.duckdb")
+        warehouse = open_duckdb(tmp_path / "warehouse.duckdb")
     else:
         dsn = request.getfixturevalue("postgres_database")
         connect = {"psycopg 2": psycopg2.connect, "psycopg 3": psycopg.connect}[request.param]
-        door = PostgresWarehouse(lambda: connect(dsn), DIALECTS["postgres"])
-    with door:
-        yield door
+        warehouse = PostgresWarehouse(lambda: connect(dsn), DIALECTS["postgres"])
+    with warehouse:
+        yield warehouse
+
+
+both_psycopgs = pytest.mark.parametrize("driver", ["psycopg 3", "psycopg 2"], indirect=True)
 
 
 def test_every_value_is_read_as_it_is_in_the_table(driver):
@@ -140,11 +143,11 @@ def test_a_value_that_no_type_can_hold_is_refused_without_showing_it(warehouse, 
 
 
 @pytest.mark.parametrize("reopen", ["postgres"], indirect=True)
-def test_an_error_in_the_middle_of_a_large_result_is_told_as_any_other(warehouse, reopen):
+def test_an_error_in_the_middle_of_a_large_result_is_raised_as_any_other(warehouse, reopen):
     failing = "SELECT n, 1 / (20000 - n) FROM generate_series(1, 30000) AS t(n)"
     with pytest.raises(WarehouseRefused, match="DivisionByZero"):
         list(warehouse.read_batches(failing, SCHEMA, rows=10))
-    with pytest.raises(WarehouseRefused, match="nowhere"):
+    with pytest.raises(WarehouseRefused, match="UndefinedTable"):
         list(warehouse.read_batches("SELECT n, m FROM nowhere", SCHEMA, rows=10))
     slow = "SELECT n, CASE WHEN pg_sleep(0.0001) IS NOT NULL THEN n END FROM generate_series(1, 1000000) AS t(n)"
     ended = warehouse.read_batches(slow, SCHEMA, rows=1)
@@ -186,24 +189,28 @@ def test_an_error_never_quotes_a_value_of_a_row(warehouse, statement):
     assert refused.value.__suppress_context__, "a traceback would print the driver's words"
 
 
-def test_a_wrong_statement_is_told_in_the_engines_words(warehouse):
+def test_a_wrong_query_is_refused_in_the_engines_words(warehouse):
     for statement, sentence in (
         ("SELECT 1 FROM nowhere", "nowhere"),
-        ("SELEC 1", "SELEC"),
+        ("SELEC 1", "syntax"),
         ("SELECT nothing", "nothing"),
     ):
         with pytest.raises(WarehouseRefused, match=sentence):
-            warehouse.execute(statement)
+            warehouse.read_types(statement)
+        with pytest.raises(WarehouseRefused, match="its words are not shown here; run the query by itself"):
+            warehouse.read_rows(statement)
     assert warehouse.read_rows("SELECT 1") == [(1,)]
 
 
 @pytest.mark.parametrize("reopen", ["postgres"], indirect=True)
-def test_a_missing_grant_is_told_with_what_to_grant(warehouse):
+def test_a_missing_grant_is_refused_with_what_to_grant(warehouse):
     warehouse.execute("CREATE TABLE t (n BIGINT)")
     warehouse.execute("CREATE ROLE nobody_at_all")
     warehouse.execute("SET ROLE nobody_at_all")
     try:
         with pytest.raises(WarehouseRefused, match=r"permission denied.*needs SELECT on the source"):
+            warehouse.read_types("SELECT n FROM t")
+        with pytest.raises(WarehouseRefused, match=r"denies it \(42501\). The login needs SELECT on the source"):
             warehouse.read_rows("SELECT n FROM t")
     finally:
         warehouse.execute("RESET ROLE")
@@ -239,6 +246,104 @@ def test_rows_are_read_by_position_whatever_the_connection_asks_for(postgres_dat
         assert batch.num_rows == 25
 
 
+class Counted(psycopg.Cursor):
+    """Keeps each statement that is sent to the server."""
+
+    def execute(self, query, *given, **named):
+        self.connection.sent.append(query)
+        return super().execute(query, *given, **named)
+
+
+@pytest.fixture
+def counted(postgres_database):
+    """A warehouse whose driver counts, and what it has sent; its connection asks for prepared statements."""
+    sent = []
+
+    def connect() -> psycopg.Connection:
+        connection = psycopg.connect(postgres_database, cursor_factory=Counted, prepare_threshold=0)
+        connection.sent = sent
+        return connection
+
+    with PostgresWarehouse(connect, DIALECTS["postgres"]) as warehouse:
+        yield warehouse, sent
+
+
+def test_postgres_describes_a_query_in_two_statements(counted):
+    warehouse, sent = counted
+    typed = "uid TEXT, city VARCHAR(9), at TIMESTAMPTZ, price NUMERIC(9, 2), tags TEXT[]"
+    warehouse.execute(f"CREATE TABLE t ({typed})")
+    warehouse.execute("INSERT INTO t SELECT 'u' FROM generate_series(1, 1000)")
+    sent.clear()
+    assert warehouse.read_types("SELECT * FROM t") == {
+        **{"uid": "text", "city": "character varying", "at": "timestamp with time zone", "price": "numeric"},
+        "tags": "text[]",
+    }
+    assert warehouse.is_cheap_to_reread("SELECT * FROM t")
+    assert len(sent) == 2
+
+
+def test_postgres_writes_a_table_with_its_indexes_in_one_round_trip(counted):
+    warehouse, sent = counted
+    columns = "n AS position, 'a' AS audience_id, 'audience' AS action"
+    rows = f"SELECT {columns} FROM generate_series(1, 100) AS t(n) -- ;"
+    for number in range(10):
+        warehouse.write_table(f'"t{number}"', rows, sliced_by="position", has_audience_rows=True)
+    assert len(sent) == 10
+    defined = "SELECT indexdef FROM pg_indexes WHERE tablename = 't9' ORDER BY 1"
+    indexes = [row[0].partition(" USING ")[2] for row in warehouse.read_rows(defined)]
+    assert sorted(indexes) == ['btree ("position")', "btree (audience_id) WHERE (action = 'audience'::text)"]
+    assert warehouse.read_rows("SELECT reltuples::int FROM pg_class WHERE relname = 't9'") == [(100,)]
+    assert warehouse.read_rows("SELECT COUNT(*) FROM pg_stats WHERE tablename = 't9'") == [(3,)]
+
+
+@both_psycopgs
+def test_a_statement_that_takes_too_long_is_not_said_to_be_the_connection_s_fault(driver):
+    driver.execute("SET statement_timeout = 200")
+    with pytest.raises(WarehouseUnavailable, match=r"ended the statement \(57014\).*statement_timeout"):
+        driver.read_rows("SELECT pg_sleep(20)")
+
+
+@both_psycopgs
+def test_a_table_that_cannot_be_indexed_is_not_there_at_all(driver):
+    driver.write_table('"whole"', "SELECT 1 AS position", sliced_by="position")
+    with pytest.raises(WarehouseRefused, match="UndefinedColumn"):
+        driver.write_table('"half"', "SELECT 1 AS n", sliced_by="position")
+    with pytest.raises(WarehouseRefused, match="run the query by itself") as refused:
+        driver.write_table('"half"', "SELECT CAST(word AS INT) AS position FROM (VALUES ('secret')) AS v(word)")
+    assert "secret" not in str(refused.value)
+    assert driver.read_rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == [("whole",)]
+
+
+@both_psycopgs
+def test_who_may_not_create_a_table_is_refused_with_what_to_grant(driver):
+    driver.execute("CREATE SCHEMA closed")
+    driver.execute("CREATE ROLE nobody_at_all")
+    driver.execute("SET ROLE nobody_at_all")
+    try:
+        with pytest.raises(WarehouseRefused, match=r"denies it \(42501\).*USAGE and CREATE on"):
+            driver.write_table('"closed"."t"', "SELECT 1 AS position", sliced_by="position")
+    finally:
+        driver.execute("RESET ROLE")
+        driver.execute("DROP ROLE nobody_at_all")
+
+
+@both_psycopgs
+def test_postgres_types_are_named_as_the_server_names_them(driver):
+    driver.execute("CREATE SCHEMA other")
+    driver.execute("CREATE TYPE other.mood AS ENUM ('sad')")
+    driver.execute("CREATE DOMAIN other.code AS VARCHAR(3)")
+    # All that a column of a result can be of; one of a domain is as of the type under it, and rows have no name.
+    types = "SELECT oid::bigint, format_type(oid, NULL) FROM pg_type WHERE"
+    names = dict(driver.read_rows(f"{types} typtype NOT IN ('d', 'p', 'c')"))
+    rows = dict(driver.read_rows(f"{types} typtype = 'c'"))
+    assert {"other.mood", "other.mood[]", "other.code[]", "timestamp with time zone"} <= {*names.values()}
+    assert {oid: names[oid] for oid in BUILT_IN_TYPES} == BUILT_IN_TYPES
+    columns = ", ".join(f'CAST(NULL AS {name}) AS "{oid}"' for oid, name in {**names, **rows}.items())
+    found = driver.read_types(f"SELECT {columns}, CAST(NULL AS other.code) AS code")
+    assert found.pop("code") == "character varying"
+    assert {int(oid): name for oid, name in found.items()} == {**names, **dict.fromkeys(rows, "record")}
+
+
 HOLD = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.readline()"
 
 
@@ -266,13 +371,13 @@ def test_a_file_that_another_process_holds_is_waited_for(held_file):
             pause(seconds)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(door.time, "sleep", let_go)
+            patch.setattr(duckdb_hook.time, "sleep", let_go)
             assert warehouse.read_rows("SELECT 1") == [(1,)]
     assert next(patience, None) is None, "it was held at first"
 
 
 def test_a_file_that_is_held_for_too_long_is_worth_a_retry_and_says_why(held_file, monkeypatch):
-    monkeypatch.setattr(door, "LOCK_WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(duckdb_hook, "LOCK_WAIT_SECONDS", 0.3)
     path, _ = held_file
     with open_duckdb(path) as warehouse, pytest.raises(WarehouseUnavailable, match=r"another process.*one slot"):
         warehouse.read_rows("SELECT 1")

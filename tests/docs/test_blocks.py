@@ -26,9 +26,9 @@ from airflow_kinesis_audience.operators import AudienceDiffOperator
 from tests.docs.pages import PAGES, ROOT, Block, blocks
 
 ELSEWHERE = {
-    "docs/consumers.md:python:1": "tests/docs/test_consumers.py",
-    "docs/consumers.md:python:2": "tests/docs/test_consumers.py",
-    "docs/consumers.md:sql:0": "tests/docs/test_consumers.py",
+    "docs/consumers.md:python:2": "tests/docs/test_lambda.py",
+    "docs/consumers.md:python:3": "tests/docs/test_kcl.py",
+    "docs/consumers.md:sql:0": "tests/docs/test_kcl.py",
     "docs/consumers.md:sql:1": "tests/docs/test_consumers.py",
     "docs/lookback.md:python:1": "tests/airflow/test_docs_start.py",
     "docs/lookback.md:sql:0": "tests/airflow/test_docs_start.py",
@@ -51,9 +51,7 @@ ELSEWHERE = {
 def test_every_block_is_of_a_language_that_is_tested() -> None:
     for page in PAGES:
         openings = re.findall(r"^```(\w*)$", (ROOT / page).read_text(), re.MULTILINE)[::2]
-        # docs/design.md draws the tree of folders.
-        known = {"console", "json", "python", "sql", "text"} | ({""} if page == "docs/design.md" else set())
-        assert set(openings) <= known, page
+        assert set(openings) <= {"console", "json", "python", "sql", "text"}, page
 
 
 def test_the_blocks_that_others_run_are_there() -> None:

@@ -15,13 +15,14 @@ from uuid import UUID
 
 import pytest
 
-import docs_build
-from airflow_kinesis_audience import exceptions
-from airflow_kinesis_audience.aggregation import aggregate
 from airflow_kinesis_audience.cli.policy import make_policy
+from airflow_kinesis_audience.core import exceptions
+from airflow_kinesis_audience.core.model.messages import Envelope
+from airflow_kinesis_audience.core.producer.aggregation import aggregate
+from airflow_kinesis_audience.core.producer.records import KINESIS_LIMITS
 from airflow_kinesis_audience.formats import load_renderer
 from airflow_kinesis_audience.formats.amplitude import AmplitudeCohort
-from airflow_kinesis_audience.messages import KINESIS_LIMITS, Envelope
+from scripts import build_docs
 from tests.changes import Row, build_changes
 from tests.docs.pages import PAGES, ROOT, blocks, rows
 
@@ -62,18 +63,27 @@ def test_a_warning_of_the_site_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_reference_of_operators_is_what_the_docstrings_say() -> None:
-    assert docs_build.PAGE.read_text() == docs_build.render()
+    assert build_docs.PAGE.read_text() == build_docs.render()
     from airflow_kinesis_audience import operators
 
     for name in operators.__all__:
-        assert f"\n## {name}\n" in docs_build.PAGE.read_text()
+        assert f"\n## {name}\n" in build_docs.PAGE.read_text()
 
 
 def test_every_argument_of_the_reference_has_a_sentence() -> None:
-    for line in docs_build.PAGE.read_text().splitlines():
+    for line in build_docs.PAGE.read_text().splitlines():
         if line.startswith("| `"):
             said = re.split(r"(?<!\\)\|", line)[4].replace("*templated*", "")
             assert said.strip(), line
+
+
+def test_what_the_architecture_names_is_there() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    named = set(re.findall(r"`([a-z_]+(?:/[a-z_]+)*(?:/|\.py|\.toml))`", page))
+    assert {"core/state/", "core/outbox/attempt.py", "tests/unit/"} <= named
+    core = ROOT / "airflow_kinesis_audience" / "core"
+    places = (ROOT, core.parent, core, core / "state", core / "changes", core / "outbox")
+    assert [name for name in sorted(named) if not any((place / name).exists() for place in places)] == []
 
 
 def sentences() -> list[str]:
@@ -168,10 +178,10 @@ def test_the_sizes_of_the_docs_are_those_of_rendered_members() -> None:
         )
         for n in range(MEMBERS)
     )
-    told = {
+    sizes = {
         name: (in_one, Decimal(each)) for name, in_one, each, _ in rows("docs/sizing.md", "| `message_format` |")
     }
-    envelope = Envelope(job=UUID(int=1), partitions=1, message_bytes=KINESIS_LIMITS.record_bytes)
+    envelope = Envelope(batch_id=UUID(int=1), partitions=1, message_bytes=KINESIS_LIMITS.record_bytes)
     cohort = list(load_renderer("amplitude_cohort", {"user_properties": True})(changes, envelope))
     audience = list(load_renderer("mparticle_audience", {})(changes, envelope))
     packed = list(aggregate(audience, message_bytes=1_000_000))
@@ -181,6 +191,6 @@ def test_the_sizes_of_the_docs_are_those_of_rendered_members() -> None:
         "`mparticle_audience`, `aggregate=True`": sum(len(m.document) for m, _ in packed) / MEMBERS,
     }
     for name, size in found.items():
-        assert abs(size - float(told[name][1])) <= 0.1 * size, (name, size)
+        assert abs(size - float(sizes[name][1])) <= 0.1 * size, (name, size)
     most = max(count for _, count in packed)
-    assert abs(most - int(re.findall(r"\d+", told["`mparticle_audience`, `aggregate=True`"][0])[0])) <= 0.1 * most
+    assert abs(most - int(re.findall(r"\d+", sizes["`mparticle_audience`, `aggregate=True`"][0])[0])) <= 0.1 * most

@@ -19,14 +19,14 @@ SHOWN = [
 
 @pytest.mark.parametrize(("dialect", "block"), SHOWN, ids=lambda given: getattr(given, "name", given))
 def test_the_sql_of_a_page_is_its_engines(dialect, block):
-    text = Template(block.text).render(data_interval_end=datetime(2026, 1, 31, tzinfo=UTC))
+    text = Template(block.text).render(as_of=datetime(2026, 1, 31, tzinfo=UTC))
     for statement in sqlglot.parse(text, read=dialect):
         assert isinstance(statement, exp.Select | exp.Create | exp.Grant), text
 
 
 @pytest.mark.parametrize(("dialect", "block"), SHOWN, ids=lambda given: getattr(given, "name", given))
 def test_a_query_of_the_past_says_so_to_the_parser(dialect, block):
-    text = Template(block.text).render(data_interval_end=datetime(2026, 1, 31, tzinfo=UTC))
+    text = Template(block.text).render(as_of=datetime(2026, 1, 31, tzinfo=UTC))
     for query in sqlglot.parse_one(text, read=dialect).find_all(exp.Select):
         [table] = query.find_all(exp.Table)
         assert table.args.get("when") or table.args.get("version")
@@ -42,7 +42,7 @@ def test_the_sql_of_mysql_runs_on_mariadb(mysql_server):
     )
     try:
         mysql_server.execute(*(s for s in grants.text.split(";") if s.strip()))
-        mysql_server.execute(Template(past.text).render(data_interval_end=datetime(2026, 1, 31, tzinfo=UTC)))
+        mysql_server.execute(Template(past.text).render(as_of=datetime(2026, 1, 31, tzinfo=UTC)))
     finally:
         mysql_server.execute("DROP DATABASE marts", "DROP USER audience_login")
         mysql_server.execute("DROP DATABASE IF EXISTS airflow_audience")

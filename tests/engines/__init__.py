@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlglot import exp
 
-from airflow_kinesis_audience.ledger import Ledger
+from airflow_kinesis_audience.core.state.ledger import Ledger
 from tests.warehouses import Watched, WatchedRows, fresh_schema, open_duckdb, open_postgres
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
+    from airflow_kinesis_audience.hooks.warehouses.dbapi import SqlWarehouse
 
 REQUEST = pytest.FixtureRequest
 
@@ -130,16 +130,16 @@ def _postgres(request: REQUEST, _: Path) -> Any:
 
 @contextmanager
 def _parquet(_: REQUEST, directory: Path) -> Iterator[Place]:
-    from airflow_kinesis_audience.hooks.file_ledger import FileRows
-    from airflow_kinesis_audience.hooks.lake import LakeWarehouse
+    from airflow_kinesis_audience.hooks.files.duckdb_parquet import DuckDbParquetWarehouse
+    from airflow_kinesis_audience.hooks.files.ledger import FileLedgerTable
     from airflow_kinesis_audience.hooks.state import open_files
 
     files = open_files(str(directory / "state"))
     opened: list[SqlWarehouse] = []
 
     def open_ledger(schema: str, sync_id: str) -> Ledger:
-        opened.append(LakeWarehouse(files, open_duckdb(path)))
-        return Ledger(opened[-1], schema, sync_id, FileRows(files, schema, sync_id))
+        opened.append(DuckDbParquetWarehouse(files, open_duckdb(path)))
+        return Ledger(opened[-1], schema, sync_id, FileLedgerTable(files, schema, sync_id))
 
     path = directory / f"{fresh_schema()}.duckdb"
     with open_duckdb(path) as source:
@@ -210,7 +210,7 @@ ENGINES: dict[str, Engine] = {
         title="", open_place=_databricks_on_spark, lists="ARRAY({a}, {b})", slow=True, quick=QUICK[1:2]
     ),
     "snowflake": Engine(title="Snowflake (fakesnow)", open_place=_snowflake, slow=True),
-    "redshift": Engine(title="Redshift (its door on PostgreSQL)", open_place=_redshift, slow=True),
+    "redshift": Engine(title="Redshift (its hook on PostgreSQL)", open_place=_redshift, slow=True),
     "bigquery": Engine(title="", open_place=_bigquery, lists="[{a}, {b}]", slow=True),
     "clickhouse": Engine(title="ClickHouse (chDB)", open_place=_clickhouse, lists="[{a}, {b}]", slow=True),
 }

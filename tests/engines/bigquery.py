@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_audience.dialects import DIALECTS
+from airflow_kinesis_audience.core.sql.dialects import DIALECTS
 from tests.engines.environments import add_packages, packages
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.hooks.bigquery import BigQueryWarehouse
+    from airflow_kinesis_audience.hooks.warehouses.bigquery import BigQueryWarehouse
 
 START_SECONDS = 60
 _PROGRAM = """
@@ -67,13 +67,13 @@ def running_emulator() -> Iterator[int]:
 
 
 def open_bigquery(port: int) -> BigQueryWarehouse:
-    """Open the door to the emulator."""
+    """Open the emulator's warehouse."""
     add_packages("bigquery")
     from google.api_core.client_options import ClientOptions
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import bigquery
 
-    from airflow_kinesis_audience.hooks.bigquery import BigQueryWarehouse
+    from airflow_kinesis_audience.hooks.warehouses.bigquery import BigQueryWarehouse
 
     def connect() -> Any:
         options = ClientOptions(api_endpoint=f"http://127.0.0.1:{port}")

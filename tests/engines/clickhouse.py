@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from airflow_kinesis_audience.dialects import DIALECTS
+from airflow_kinesis_audience.core.sql.dialects import DIALECTS
 from tests.engines.environments import add_packages
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.hooks.clickhouse import ClickHouseWarehouse
+    from airflow_kinesis_audience.hooks.warehouses.clickhouse import ClickHouseWarehouse
 
 _lock = threading.Lock()
 
@@ -28,7 +28,7 @@ _lock = threading.Lock()
 def _engine() -> Any:
     from chdb import session
 
-    from airflow_kinesis_audience.hooks.clickhouse import SETTINGS
+    from airflow_kinesis_audience.hooks.warehouses.clickhouse import SETTINGS
 
     engine = session.Session(tempfile.mkdtemp(prefix="audience-clickhouse-"))
     for name, value in SETTINGS.items():
@@ -37,7 +37,7 @@ def _engine() -> Any:
 
 
 class _Client:
-    """What of clickhouse-connect's client the door uses, over chDB."""
+    """What of clickhouse-connect's client the hook uses, over chDB."""
 
     def query(self, query: str, parameters: Any = None, **_: Any) -> Any:
         from clickhouse_connect.driver.binding import finalize_query
@@ -74,8 +74,8 @@ class _Result:
 
 
 def open_clickhouse() -> ClickHouseWarehouse:
-    """Open the door to the engine."""
+    """Open the engine's warehouse."""
     add_packages("clickhouse")
-    from airflow_kinesis_audience.hooks.clickhouse import ClickHouseWarehouse
+    from airflow_kinesis_audience.hooks.warehouses.clickhouse import ClickHouseWarehouse
 
     return ClickHouseWarehouse(_Client, DIALECTS["clickhouse"])

@@ -1,7 +1,7 @@
 """Starts fakesnow's server on a port of this machine; run by the Python that has its packages.
 
 It repairs what would make a test see what Snowflake never gives: fakesnow 0.12.1 gives an instant that is NULL as
-the first second of 1970.
+the first second of 1970, and makes of "no collation" one that DuckDB does not know.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import pyarrow.compute as pc
 import uvicorn
 from fakesnow import arrow
 from fakesnow.server import app
+from sqlglot import exp
+from sqlglot.dialects.duckdb import DuckDB
 
 
 def with_nulls(convert: Any) -> Any:
@@ -30,6 +32,7 @@ def with_nulls(convert: Any) -> Any:
 if __name__ == "__main__":
     logging.disable()
     warnings.simplefilter("ignore")
+    DuckDB.Generator.TRANSFORMS[exp.Collate] = lambda generator, collated: generator.sql(collated, "this")
     arrow.timestamp_to_sf_struct = with_nulls(arrow.timestamp_to_sf_struct)
     port, *tls = sys.argv[1:]
     secured = dict(zip(("ssl_certfile", "ssl_keyfile"), tls, strict=False))

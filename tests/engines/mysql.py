@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_kinesis_audience.dialects import DIALECTS
-from airflow_kinesis_audience.hooks.mysql import MySqlWarehouse
+from airflow_kinesis_audience.core.sql.dialects import DIALECTS
+from airflow_kinesis_audience.hooks.warehouses.mysql import MySqlWarehouse
 from tests.postgres import account_of, free_port
 
 SERVER_MISSING = "no MariaDB server here; on Debian and Ubuntu: apt-get install mariadb-server"
@@ -54,7 +54,7 @@ class Server:
         return MySQLdb.connect(**{"host": "127.0.0.1", "port": self.port, "user": "root", "db": database, **more})
 
     def open(self, database: str, **more: Any) -> MySqlWarehouse:
-        """Open the door to a database."""
+        """Open a database."""
         return MySqlWarehouse(lambda: self.connect(database, **more), DIALECTS["mysql"])
 
     def execute(self, *statements: str) -> None:

@@ -1,8 +1,8 @@
-"""Redshift's door, driver and statements on PostgreSQL, the engine that Redshift came from.
+"""Redshift's hook, driver and statements on PostgreSQL, the engine that Redshift came from.
 
-The driver tells the server what PostgreSQL refuses to hear, and does not understand a version with a word in it: a
-relay takes both out. What PostgreSQL has not, the type VARCHAR(MAX) and two functions, it is given or told
-otherwise for this run alone. Neither Redshift's planner nor its rules of comparison are run.
+The driver sends the server what PostgreSQL refuses, and does not understand a version with a word in it: a relay
+takes both out. What PostgreSQL has not, the type VARCHAR(MAX) and three functions, is created or rewritten for
+this run alone. Neither Redshift's planner nor its rules of comparison are run.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 import psycopg
 import redshift_connector
 
-from airflow_kinesis_audience.dialects import DIALECTS
-from airflow_kinesis_audience.hooks.redshift import RedshiftWarehouse
+from airflow_kinesis_audience.core.sql.dialects import DIALECTS
+from airflow_kinesis_audience.hooks.warehouses.redshift import RedshiftWarehouse
 
 _VERSION = re.compile(rb"server_version\0([\d.]+)( \([^)]*\))\0")
 _AS_REDSHIFT = ((b"standard_conforming_strings", b"off"), (b"escape_string_warning", b"off"))
@@ -29,6 +29,8 @@ _AS_REDSHIFT = ((b"standard_conforming_strings", b"off"), (b"escape_string_warni
 _FUNCTIONS = (
     "CREATE FUNCTION sha2(text, int) RETURNS text LANGUAGE sql "
     "AS $$ SELECT encode(sha256(convert_to($1, 'UTF8')), 'hex') $$",
+    "CREATE FUNCTION getdate() RETURNS timestamp LANGUAGE sql AS $$ SELECT current_timestamp::timestamp $$",
+    "CREATE FUNCTION collated(text, text) RETURNS text LANGUAGE sql AS $$ SELECT $1 $$",
     "CREATE AGGREGATE listagg(text, text) "
     "(sfunc = string_agg_transfn, stype = internal, finalfunc = string_agg_finalfn)",
 )
@@ -38,11 +40,12 @@ _KNOWN = (b"user", b"database", b"application_name")
 
 
 class OnPostgres(RedshiftWarehouse):
-    """Redshift's door, with the one type that PostgreSQL has not."""
+    """Redshift's hook, with the one type, and the one name, that PostgreSQL has not."""
 
     @staticmethod
     def _run(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
-        RedshiftWarehouse._run(cursor, sql.replace("VARCHAR(MAX)", "TEXT"), parameters)
+        known = sql.replace("VARCHAR(MAX)", "TEXT").replace("COLLATE(", "collated(")
+        RedshiftWarehouse._run(cursor, known, parameters)
 
 
 @contextmanager
@@ -70,8 +73,8 @@ def _greeting(client: socket.socket) -> bytes:
     body = _exactly(stream, length - 4)
     words = body[4:].rstrip(b"\0").split(b"\0")
     known = [(n, v) for n, v in zip(words[::2], words[1::2], strict=False) if n in _KNOWN]
-    told = body[:4] + b"".join(n + b"\0" + v + b"\0" for n, v in [*known, *_AS_REDSHIFT]) + b"\0"
-    return struct.pack("!i", len(told) + 4) + told
+    startup = body[:4] + b"".join(n + b"\0" + v + b"\0" for n, v in [*known, *_AS_REDSHIFT]) + b"\0"
+    return struct.pack("!i", len(startup) + 4) + startup
 
 
 def _exactly(stream: Any, size: int) -> bytes:
@@ -96,7 +99,7 @@ def _plain(found: re.Match[bytes]) -> bytes:
 
 
 def open_redshift(port: int, dsn: str) -> OnPostgres:
-    """Open the door to a database behind the relay."""
+    """Open a database behind the relay."""
     database = urlsplit(dsn).path.lstrip("/")
     with psycopg.connect(dsn, autocommit=True) as server, suppress(psycopg.errors.DuplicateFunction):
         for function in _FUNCTIONS:

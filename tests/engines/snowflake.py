@@ -17,11 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_audience.dialects import DIALECTS
+from airflow_kinesis_audience.core.sql.dialects import DIALECTS
 from tests.engines.environments import add_packages, packages
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.hooks.snowflake import SnowflakeWarehouse
+    from airflow_kinesis_audience.hooks.warehouses.snowflake import SnowflakeWarehouse
 
 START_SECONDS = 60
 _numbers = itertools.count()
@@ -66,11 +66,11 @@ def fresh_database() -> str:
 
 
 def open_fakesnow(port: int, database: str, *, protocol: str = "http") -> SnowflakeWarehouse:
-    """Open the door to a database of the running server."""
+    """Open a database of the running server."""
     add_packages("snowflake")
     from snowflake.connector import connect
 
-    from airflow_kinesis_audience.hooks.snowflake import SnowflakeWarehouse
+    from airflow_kinesis_audience.hooks.warehouses.snowflake import SnowflakeWarehouse
 
     settings: dict[str, Any] = {
         "account": "fake",
@@ -89,6 +89,6 @@ def open_fakesnow(port: int, database: str, *, protocol: str = "http") -> Snowfl
 
 SESSION = {
     "CLIENT_OUT_OF_BAND_TELEMETRY_ENABLED": False,
-    # fakesnow is in UTC by itself, and does not know how to be told so
+    # fakesnow is in UTC in any case, and knows no statement for it
     "nop_regexes": ["ALTER SESSION SET TIMEZONE"],
 }

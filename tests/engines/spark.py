@@ -26,10 +26,10 @@ import pyarrow as pa
 from pyhive import hive
 from TCLIService import ttypes
 
-from airflow_kinesis_audience.dialects import DIALECTS
-from airflow_kinesis_audience.hooks.databricks import DatabricksWarehouse
-from airflow_kinesis_audience.hooks.spark import SETTINGS, SparkWarehouse
-from airflow_kinesis_audience.hooks.thrift import ThriftConnection, ThriftCursor
+from airflow_kinesis_audience.core.sql.dialects import DIALECTS
+from airflow_kinesis_audience.hooks.warehouses.databricks import DatabricksWarehouse
+from airflow_kinesis_audience.hooks.warehouses.spark import SETTINGS, SparkWarehouse
+from airflow_kinesis_audience.hooks.warehouses.thrift import ThriftConnection, ThriftCursor
 
 VERSION = os.environ.get("SPARK_VERSION", "4.3.0")
 JAVA = 17
@@ -63,7 +63,7 @@ class Server:
         return SparkWarehouse(self.connect, DIALECTS["hiveserver2"])
 
     def open_as_databricks(self) -> DatabricksWarehouse:
-        """Open the door to Databricks, with its SQL, before this server: the nearest that runs here."""
+        """Open Databricks' hook, with its SQL, before this server: the nearest that runs here."""
         # A file of Parquet that another session added is not seen without it; Delta has a log for that.
         dialect = replace(DIALECTS["databricks"], before_read=DIALECTS["hiveserver2"].before_read)
         return DatabricksWarehouse(lambda: _Connector(self.connect()), dialect)
@@ -96,10 +96,11 @@ class _ArrowCursor(ThriftCursor):
 
     def fetchmany_arrow(self, rows: int) -> pa.Table:
         self._fetched = self._fetched or self.fetch_columns(rows)
-        told = self._client.GetResultSetMetadata(ttypes.TGetResultSetMetadataReq(self._operation)).schema.columns
-        types = [_TYPES.get(c.typeDesc.types[0].primitiveEntry.type) for c in told]
-        names = [c.columnName for c in told]
-        columns = next(self._fetched, [pa.array([], pa.string()) for _ in told])
+        asked = ttypes.TGetResultSetMetadataReq(self._operation)
+        described = self._client.GetResultSetMetadata(asked).schema.columns
+        types = [_TYPES.get(c.typeDesc.types[0].primitiveEntry.type) for c in described]
+        names = [c.columnName for c in described]
+        columns = next(self._fetched, [pa.array([], pa.string()) for _ in described])
         arrays = [c if t is None else c.cast(t.unzoned).cast(t.zoned) for c, t in zip(columns, types, strict=True)]
         return pa.Table.from_arrays(arrays, names=names)
 

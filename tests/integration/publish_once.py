@@ -13,16 +13,16 @@ from pathlib import Path
 
 import duckdb
 
-from airflow_kinesis_audience import sending
-from airflow_kinesis_audience.audience import instant
-from airflow_kinesis_audience.dialects import DIALECTS
+from airflow_kinesis_audience.core.model.instants import instant
+from airflow_kinesis_audience.core.outbox import attempt as sending
+from airflow_kinesis_audience.core.outbox.delivery import Delivery
+from airflow_kinesis_audience.core.outbox.outbox import Outbox
+from airflow_kinesis_audience.core.producer.records import Limits
+from airflow_kinesis_audience.core.sql.dialects import DIALECTS
+from airflow_kinesis_audience.core.state.ledger import Ledger
 from airflow_kinesis_audience.formats import load_renderer
-from airflow_kinesis_audience.hooks.duckdb import DuckDbWarehouse
 from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
-from airflow_kinesis_audience.ledger import Ledger
-from airflow_kinesis_audience.messages import Limits
-from airflow_kinesis_audience.outbox import Outbox
-from airflow_kinesis_audience.terms import Delivery
+from airflow_kinesis_audience.hooks.warehouses.duckdb import DuckDbWarehouse
 
 BATCH = 5
 LIMITS = Limits(records_per_request=BATCH, record_bytes=100_000, request_bytes=1_000_000)

@@ -62,7 +62,7 @@ def finished(process: subprocess.Popen[str]) -> str:
 
 
 def still_running(group: int) -> bool:
-    """Tell whether a process of the group is left."""
+    """Whether a process of the group is left."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
@@ -80,13 +80,13 @@ def temporary() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str, Path]:
     """Run the demo once; gives what it wrote, what it printed and its directory for temporary files."""
-    told = tmp_path_factory.mktemp("told") / "demo.json"
+    written = tmp_path_factory.mktemp("written") / "demo.json"
     temporary = tmp_path_factory.mktemp("temporary")
-    process = demo(["--days", str(len(DAYS)), "--start", str(START), "--json", str(told)], temporary)
+    process = demo(["--days", str(len(DAYS)), "--start", str(START), "--json", str(written)], temporary)
     output = finished(process)
     assert process.returncode == 0, output
     assert not still_running(process.pid)
-    return json.loads(told.read_text()), output, temporary
+    return json.loads(written.read_text()), output, temporary
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +113,8 @@ def test_members_entries_and_exits_of_every_day_are_those_of_the_purchases(
     for as_of in DAYS:
         before, now = lapsed[as_of - timedelta(days=1)], lapsed[as_of]
         expected.append((str(as_of), len(now), len(now - before), len(before - now)))
-    told = [(day["as_of"], day["members"], day["entered"], day["exited"]) for day in ran[0]["days"]]
-    assert told == expected
+    found = [(day["as_of"], day["members"], day["entered"], day["exited"]) for day in ran[0]["days"]]
+    assert found == expected
     assert all(exited for _, _, _, exited in expected[1:]), (
         "a stretch in which nobody leaves would show too little"
     )
@@ -124,10 +124,10 @@ def test_members_entries_and_exits_of_every_day_are_those_of_the_purchases(
 def test_the_consumer_ends_with_the_members_of_the_last_day_and_no_others(
     ran: tuple[dict[str, Any], str, Path], lapsed: dict[date, set[str]]
 ) -> None:
-    told = ran[0]
-    assert len(set(told["consumer_members"])) == len(told["consumer_members"])
-    assert set(told["consumer_members"]) == lapsed[DAYS[-1]]
-    assert told["equal"] is True
+    written = ran[0]
+    assert len(set(written["consumer_members"])) == len(written["consumer_members"])
+    assert set(written["consumer_members"]) == lapsed[DAYS[-1]]
+    assert written["equal"] is True
 
 
 @pytest.mark.slow
@@ -214,12 +214,12 @@ def test_what_cannot_be_run_is_refused_before_anything_is_started(
 def test_in_each_format_the_consumer_ends_with_what_is_true(
     message_format: str, known: str, temporary: Path, tmp_path: Path
 ) -> None:
-    told = tmp_path / "demo.json"
-    process = demo(["--format", message_format, "--days", "2", "--json", str(told)], temporary)
+    written = tmp_path / "demo.json"
+    process = demo(["--format", message_format, "--days", "2", "--json", str(written)], temporary)
     output = finished(process)
     assert process.returncode == 0, output
     assert f"exactly equal: all {known}" in output
-    assert [day["rejected"] for day in json.loads(told.read_text())["days"]] == [0, 0]
+    assert [day["rejected"] for day in json.loads(written.read_text())["days"]] == [0, 0]
 
 
 @pytest.mark.slow

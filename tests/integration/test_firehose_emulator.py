@@ -1,4 +1,4 @@
-"""The door to Firehose against an emulator that lands in S3: what goes in comes out, line by line."""
+"""The hook of Firehose against an emulator that lands in S3: what goes in comes out, line by line."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from airflow_kinesis_audience.delivery import deliver
+from airflow_kinesis_audience.core.exceptions import DestinationRefused
+from airflow_kinesis_audience.core.producer.acknowledged import AcknowledgedOrdinals
+from airflow_kinesis_audience.core.producer.producer import produce
+from airflow_kinesis_audience.core.producer.records import Destination, Record
 from airflow_kinesis_audience.demo.local_firehose import STREAM, LocalFirehose, local_firehose
-from airflow_kinesis_audience.exceptions import DestinationRefused
 from airflow_kinesis_audience.hooks.firehose import FirehoseStreamHook
-from airflow_kinesis_audience.messages import Record
-from airflow_kinesis_audience.settled import Settled
 
 
 @pytest.fixture
@@ -26,8 +26,9 @@ def test_what_is_delivered_lands_line_by_line(firehose: LocalFirehose) -> None:
     hook = FirehoseStreamHook(STREAM)
     hook.check()
     documents = [json.dumps({"n": n, "text": "é" * (n % 40)}).encode() for n in range(1_200)]
-    records = [Record(n, d + hook.record_end, "key", 0, 1, lane=str(n)) for n, d in enumerate(documents)]
-    tally = deliver([records], hook.put, limits=hook.limits, settled=Settled(), on_progress=lambda _tally: None)
+    records = [Record(n, d + hook.record_end, "key", 0, 1, ordering_key=str(n)) for n, d in enumerate(documents)]
+    destination = Destination(put=hook.put, limits=hook.limits)
+    tally = produce([records], destination, acknowledged=AcknowledgedOrdinals(), on_progress=lambda _: None)
     assert (tally.failure, tally.delivered) == (None, 1_200)
     assert tally.requests < 10
     assert sorted(stored.data for stored in firehose.read_all()) == sorted(documents)

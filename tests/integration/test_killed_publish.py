@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from airflow_kinesis_audience import sync as sync_module
-from airflow_kinesis_audience.audience import instant_text
-from airflow_kinesis_audience.delivery import LANES
-from airflow_kinesis_audience.ledger import Ledger
-from airflow_kinesis_audience.settled import Settled
+from airflow_kinesis_audience.core.model.instants import instant_text
+from airflow_kinesis_audience.core.producer.acknowledged import AcknowledgedOrdinals
+from airflow_kinesis_audience.core.producer.in_flight import MAX_IN_FLIGHT_REQUESTS
+from airflow_kinesis_audience.core.state import rows as rows_module
+from airflow_kinesis_audience.core.state.ledger import Ledger
 from tests.integration.publish_once import BATCH, delivery_to
 from tests.scripted_kinesis import TAKE, Arrived, ScriptedKinesis
 from tests.warehouses import People, Stream, day, members_of, open_duckdb, open_outbox, read_standing
@@ -106,7 +106,7 @@ def write_history(people: People, stream: Stream, destination: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kills", [[3], [25], [5, 30]], ids=["in the first", "in the second", "in both"])
 def test_a_killed_process_is_followed_by_one_that_sends_what_is_missing(tmp_path, kinesis, monkeypatch, kills):
-    monkeypatch.setattr(sync_module, "SLICE_ROWS", 50)
+    monkeypatch.setattr(rows_module, "SLICE_ROWS", 50)
     destination = "kinesis://eu-west-1/audience-changes"
     expected = Stream()
     with open_duckdb(tmp_path / "undisturbed.duckdb") as warehouse:
@@ -129,7 +129,7 @@ def test_a_killed_process_is_followed_by_one_that_sends_what_is_missing(tmp_path
     assert set(content(kinesis.taken)) == {(r.data, r.partition_key, r.hash_key) for r in expected.taken}
     assert not ids(again) & known_ids, "what was written down as acknowledged is not put again"
     times = Counter(content(kinesis.taken)).values()
-    assert sum(times) - len(times) <= len(kills) * LANES * BATCH
+    assert sum(times) - len(times) <= len(kills) * MAX_IN_FLIGHT_REQUESTS * BATCH
     assert len(ids(kinesis.taken)) == len(set(content(kinesis.taken))), "an id has one content for ever"
     read = Stream()
     read.taken = list(kinesis.taken)
@@ -140,9 +140,9 @@ def acknowledged_ids(file: Path, expected: Stream, destination: str) -> set[str]
     """Read from the ledger which messages a killed process knew to be taken."""
     with open_duckdb(file) as warehouse:
         standing = read_standing(Ledger(warehouse, SCHEMA, "dag.diff"), delivery_to(destination))
-    if not standing.progress:
+    if standing.checkpoint is None:
         return set()
-    settled = Settled.from_json(standing.progress["settled"])
+    settled = AcknowledgedOrdinals.of(standing.checkpoint.acknowledged)
     when = str(int(standing.sending.timestamp()))
     told = [json.loads(r.data) for r in expected.taken if r.ordinal in settled]
     return {m["message_id"] for m in told if m["computed_time"] == when}

@@ -1,4 +1,4 @@
-"""The door to Kinesis against an emulator: what goes in comes out, where it should."""
+"""The hook of Kinesis against an emulator: what goes in comes out, where it should."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 import boto3
 import pytest
 
-from airflow_kinesis_audience.delivery import deliver
+from airflow_kinesis_audience.core.exceptions import DestinationRefused
+from airflow_kinesis_audience.core.model.partitioning import partition_of
+from airflow_kinesis_audience.core.producer.acknowledged import AcknowledgedOrdinals, AcknowledgedRanges
+from airflow_kinesis_audience.core.producer.producer import produce
+from airflow_kinesis_audience.core.producer.records import Destination, Record
 from airflow_kinesis_audience.demo.local_kinesis import emulator
-from airflow_kinesis_audience.exceptions import DestinationRefused
 from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
-from airflow_kinesis_audience.messages import Record, partition_of
-from airflow_kinesis_audience.settled import Settled
 
 SHARDS = 4
 PARTITIONS = 16
@@ -69,10 +70,11 @@ def test_what_is_delivered_is_in_the_stream_in_the_order_of_each_key(client: Any
     records = records_of(400)
     hook = KinesisStreamHook(stream)
     hook.check()
-    settled = Settled()
-    tally = deliver([records], hook.put, limits=hook.limits, settled=settled, on_progress=lambda _tally: None)
+    settled = AcknowledgedOrdinals()
+    destination = Destination(put=hook.put, limits=hook.limits)
+    tally = produce([records], destination, acknowledged=settled, on_progress=lambda _: None)
     assert (tally.failure, tally.delivered) == (None, 400)
-    assert settled.as_json() == {"below": 400, "above": []}
+    assert settled.ranges == AcknowledgedRanges(below=400, above=())
 
     expected: dict[str, list[bytes]] = {}
     found: dict[str, list[bytes]] = {}

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import release
+from scripts import release
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -180,13 +180,15 @@ def test_what_is_uploaded_is_what_an_index_takes(built: Built) -> None:
 def test_a_wheel_says_all_that_an_index_shows_of_it(built: Built) -> None:
     files = files_of_wheel(built.wheel)
     [metadata] = [content for name, content in files.items() if name.endswith(".dist-info/METADATA")]
-    told = email.message_from_bytes(metadata)
-    assert told["Name"] == "airflow-kinesis-audience"
-    assert told["License-Expression"] == "Apache-2.0"
-    assert told["Requires-Python"] == ">=3.11"
-    assert {"pandas", "duckdb", "postgres", "kpl", "demo"} <= set(told.get_all("Provides-Extra", ()))
-    assert "Typing :: Typed" in told.get_all("Classifier", ())
-    assert told["Description-Content-Type"] == "text/markdown"
+    described = email.message_from_bytes(metadata)
+    assert described["Name"] == "airflow-kinesis-audience"
+    assert described["License-Expression"] == "Apache-2.0"
+    assert described["Requires-Python"] == ">=3.11"
+    assert {"duckdb", "postgres", "kpl", "demo"} <= set(described.get_all("Provides-Extra", ()))
+    needs = described.get_all("Requires-Dist", ())
+    assert any(need.startswith("pandas>=") and "extra" not in need for need in needs)
+    assert "Typing :: Typed" in described.get_all("Classifier", ())
+    assert described["Description-Content-Type"] == "text/markdown"
     assert "airflow_kinesis_audience/py.typed" in files
     assert any(name.endswith("/licenses/NOTICE") for name in files)
     [entries] = [content.decode() for name, content in files.items() if name.endswith("/entry_points.txt")]

@@ -21,20 +21,30 @@ from unittest import mock
 
 import duckdb
 
-from airflow_kinesis_audience import outbox as outbox_module
-from airflow_kinesis_audience import sync as sync_module
-from airflow_kinesis_audience.audience import instant
-from airflow_kinesis_audience.delivery import deliver
-from airflow_kinesis_audience.dialects import DIALECTS
-from airflow_kinesis_audience.hooks.duckdb import DuckDbWarehouse
-from airflow_kinesis_audience.outbox import Outbox
-from airflow_kinesis_audience.upkeep import Upkeep
-from tests.contract.converging import SLICE_ROWS, AtPut, AtStatement, Edits, Moments, WholeLedger, World
+from airflow_kinesis_audience.core.model.instants import instant
+from airflow_kinesis_audience.core.outbox import sender as sender_module
+from airflow_kinesis_audience.core.outbox.outbox import Outbox
+from airflow_kinesis_audience.core.producer.producer import produce
+from airflow_kinesis_audience.core.sql.dialects import DIALECTS
+from airflow_kinesis_audience.core.state import rows as rows_module
+from airflow_kinesis_audience.core.state.retention import Retention
+from airflow_kinesis_audience.hooks.warehouses.duckdb import DuckDbWarehouse
+from tests.contract.converging import (
+    NO_DELAY,
+    ONE_AT_A_TIME,
+    SLICE_ROWS,
+    AtPut,
+    AtStatement,
+    Edits,
+    Moments,
+    WholeLedger,
+    World,
+)
 from tests.postgres import HOW_TO_INSTALL, find_programs, running_server
 from tests.warehouses import START, Watched, open_postgres
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
+    from airflow_kinesis_audience.hooks.warehouses.dbapi import SqlWarehouse
 
 NAMES = ("users", "emails")
 
@@ -87,7 +97,9 @@ class Crashing(World):
         for log, as_of, detail in rows:
             counts = json.loads(detail)
             due = self._changes(log, as_of)
-            self.require(counts["delivered"] + counts["omitted"] == due, f"the sums match as of {as_of}")
+            self.require(
+                counts.get("delivered", 0) + counts.get("omitted", 0) == due, f"the sums match as of {as_of}"
+            )
 
     def _changes(self, log: str, as_of: str) -> int:
         """Count the changes that lead to an instant: to the first one everybody enters."""
@@ -194,7 +206,7 @@ def _tell(
 ) -> bool:
     """Tell the story with one mishap; false if the task has not so many steps."""
     world = Crashing(*warehouses, Outbox, WholeLedger)
-    world.upkeep = Upkeep(compaction_share=0.1, keep_history=timedelta(days=1))
+    world.upkeep = Retention(compaction_share=0.1, keep_history=timedelta(days=1))
     try:
         for _, task in tasks[:which]:
             task(world, None)
@@ -220,10 +232,10 @@ def _tell(
 @contextlib.contextmanager
 def _small_and_in_order() -> Iterator[None]:
     # Small slices, and one request at a time: a story that fails once fails always.
-    one_by_one = functools.partial(deliver, lanes=1, jitter=lambda: 0.0)
+    one_by_one = functools.partial(produce, bounds=ONE_AT_A_TIME, clock=NO_DELAY)
     with (
-        mock.patch.object(sync_module, "SLICE_ROWS", SLICE_ROWS),
-        mock.patch.object(outbox_module, "deliver", one_by_one),
+        mock.patch.object(rows_module, "SLICE_ROWS", SLICE_ROWS),
+        mock.patch.object(sender_module, "produce", one_by_one),
     ):
         yield
 

@@ -20,20 +20,20 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import orjson
 
-from airflow_kinesis_audience.audience import Source
-from airflow_kinesis_audience.dialects import DIALECTS
-from airflow_kinesis_audience.hooks.duckdb import DuckDbWarehouse
-from airflow_kinesis_audience.ledger import Ledger
-from airflow_kinesis_audience.messages import KINESIS_LIMITS, Outcome, Record, Status
-from airflow_kinesis_audience.outbox import Outbox
-from airflow_kinesis_audience.sync import Sync
+from airflow_kinesis_audience.core.changes.sync import Sync
+from airflow_kinesis_audience.core.model.audience import Source
+from airflow_kinesis_audience.core.outbox.outbox import Outbox
+from airflow_kinesis_audience.core.producer.records import KINESIS_LIMITS, Outcome, Record, Status
+from airflow_kinesis_audience.core.sql.dialects import DIALECTS
+from airflow_kinesis_audience.core.state.ledger import Ledger
+from airflow_kinesis_audience.hooks.warehouses.duckdb import DuckDbWarehouse
 from tests.warehouses import LET_ALL_THROUGH, day, small_delivery
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.sending import Progress, Report
+    from airflow_kinesis_audience.core.outbox.report import Progress, Report
 
 BOUNDS = {"memory_limit": "192MB", "threads": 2}
-"""As the door to DuckDB has them, unless a connection says otherwise."""
+"""As the hook of DuckDB has them, unless a connection says otherwise."""
 
 GROWTH = 0.15
 """By so much may the memory in the second half of a delivery lie above that in the first: allocators breathe."""

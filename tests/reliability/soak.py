@@ -24,20 +24,20 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from airflow_kinesis_audience.consumer import AudienceConsumer, read_message
-from airflow_kinesis_audience.exceptions import AudienceError, WarehouseUnavailable
+from airflow_kinesis_audience.core.exceptions import AudienceError, WarehouseUnavailable
+from airflow_kinesis_audience.core.outbox.delivery import Delivery
+from airflow_kinesis_audience.core.outbox.outbox import Outbox
+from airflow_kinesis_audience.core.producer.backoff import RetryPolicy
 from airflow_kinesis_audience.formats import load_renderer
 from airflow_kinesis_audience.hooks.firehose import FirehoseStreamHook
 from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
-from airflow_kinesis_audience.outbox import Outbox
-from airflow_kinesis_audience.retries import RetryPolicy
-from airflow_kinesis_audience.terms import Delivery
 from tests.postgres import find_programs, running_server
 from tests.scripted_kinesis import FAIL, TAKE, THROTTLE, Arrived, ScriptedKinesis, Whole, error
 from tests.warehouses import People, Watched, day, members_of, open_duckdb, open_postgres
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.hooks.dbapi import SqlWarehouse
-    from airflow_kinesis_audience.hooks.streams import StreamHook
+    from airflow_kinesis_audience.hooks.streams.stream_hook import StreamHook
+    from airflow_kinesis_audience.hooks.warehouses.dbapi import SqlWarehouse
 
 INTERVALS = 200
 AUDIENCES = ("vips", "lapsed")

@@ -17,19 +17,19 @@ import boto3
 import pytest
 import urllib3
 
-from airflow_kinesis_audience.exceptions import AudienceError
+from airflow_kinesis_audience.core.exceptions import AudienceError
+from airflow_kinesis_audience.core.producer.records import Record, Status
 from airflow_kinesis_audience.hooks.firehose import FirehoseStreamHook
 from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
-from airflow_kinesis_audience.messages import Record, Status
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.hooks.streams import StreamHook
+    from airflow_kinesis_audience.hooks.streams.stream_hook import StreamHook
 
 AWS = Path(__file__).parents[2] / "docs" / "aws.md"
 PUTS = {"kinesis": "kinesis:PutRecords", "firehose": "firehose:PutRecordBatch"}
 LOOKS = {"kinesis": "kinesis:DescribeStreamSummary", "firehose": "firehose:DescribeDeliveryStream"}
-DOORS: dict[str, type[StreamHook]] = {"kinesis": KinesisStreamHook, "firehose": FirehoseStreamHook}
-both = pytest.mark.parametrize("service", DOORS)
+HOOK_CLASSES: dict[str, type[StreamHook]] = {"kinesis": KinesisStreamHook, "firehose": FirehoseStreamHook}
+both = pytest.mark.parametrize("service", HOOK_CLASSES)
 
 
 def policies() -> list[dict[str, Any]]:
@@ -86,7 +86,7 @@ class Iam:
             "extra": {"endpoint_url": self.url, "region_name": "us-east-1"},
         }
         monkeypatch.setenv("AIRFLOW_CONN_LEAST", json.dumps(told))
-        return DOORS[service]("audience-changes", aws_conn_id="least")
+        return HOOK_CLASSES[service]("audience-changes", aws_conn_id="least")
 
 
 @pytest.fixture
@@ -125,6 +125,25 @@ def test_the_policy_of_the_docs_is_enough(iam: Iam, monkeypatch: pytest.MonkeyPa
 def test_to_put_alone_is_enough(iam: Iam, monkeypatch: pytest.MonkeyPatch, service: str) -> None:
     iam.allow([PUTS[service]])
     assert is_taken(iam.open(service, monkeypatch))
+
+
+VENDORS = {
+    "Amplitude": ("kinesis", ["kinesis:PutRecord", "kinesis:PutRecords", "iam:SimulatePrincipalPolicy"]),
+    "Adobe": ("kinesis", ["kinesis:ListStreams", "kinesis:PutRecord", "kinesis:PutRecords"]),
+}
+"""The service of each vendor's page, and the actions that its policy allows.
+
+mParticle's, with ``PutRecord`` alone, are in ``tests/contract/test_vendor_policies.py``: the emulator denies in a
+form that these services do not have, so that what is denied cannot be read.
+"""
+
+
+@pytest.mark.parametrize("page", VENDORS)
+def test_the_policy_of_a_vendor_s_own_page_is_enough(iam: Iam, monkeypatch: pytest.MonkeyPatch, page: str) -> None:
+    service, actions = VENDORS[page]
+    iam.allow(actions)
+    assert is_taken(iam.open(service, monkeypatch))
+    assert all(f"`{action}`" in AWS.read_text() for action in actions)
 
 
 @both

@@ -1,0 +1,65 @@
+"""``detach``: what a destination keeps that nobody uses any more; with ``--yes`` it keeps nothing from then on.
+
+Without ``--yes`` it looks and changes nothing. Nothing is ever sent to the destination.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, TextIO
+
+from airflow_kinesis_audience.cli.status import STATE_SCHEMA, describe_pin
+from airflow_kinesis_audience.core.outbox.detachment import detach
+from airflow_kinesis_audience.core.state.status import find_pins, read_state
+
+if TYPE_CHECKING:
+    from airflow_kinesis_audience.core.state.status import Pin
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument("sync_id", help="the sync")
+    parser.add_argument("destination", help="as `status` shows it, such as kinesis://eu-west-1/audience-changes")
+    parser.add_argument("--format", metavar="NAME", help="only of this message format")
+    parser.add_argument("--resyncs", action="store_true", help="only resyncs that are not finished")
+    parser.add_argument(
+        "--warehouse", default="warehouse", metavar="CONN_ID", help="Airflow connection (default: warehouse)"
+    )
+    parser.add_argument("--state-schema", default=STATE_SCHEMA, help=f"default: {STATE_SCHEMA}")
+    parser.add_argument("--state-path", help="where the state is kept as files, if it is")
+    parser.add_argument("--yes", action="store_true", help="detach them; without it nothing is changed")
+
+
+def run(given: argparse.Namespace, out: TextIO) -> int:
+    """Show what would be detached, and detach it where that is asked for."""
+    from airflow_kinesis_audience.hooks.state import State, open_ledger
+
+    where = {n: getattr(given, n) for n in ("state_schema", "state_path")}
+    with open_ledger(State(warehouse_conn_id=given.warehouse, **where), given.sync_id) as ledger:
+        pins = find_pins(read_state(ledger))
+        chosen = [pin for pin in pins if _is_chosen(pin, given)]
+        if not chosen:
+            known = ", ".join(sorted({pin.destination for pin in pins})) or "none"
+            raise ValueError(
+                f"sync {given.sync_id!r} has no such delivery to {given.destination!r}; its destinations: {known}"
+            )
+        for pin in chosen:
+            print(describe_pin(pin), file=out)
+        if given.yes:
+            detach(ledger, {pin.log for pin in chosen})
+            print("Detached. The next run drops the history that nothing else needs.", file=out)
+        else:
+            print(
+                "Nothing was changed. With --yes it is detached: it gets nothing more, and a publish task that "
+                "still has it begins anew, by its on_first_run.",
+                file=out,
+            )
+    return 0
+
+
+def _is_chosen(pin: Pin, given: argparse.Namespace) -> bool:
+    return (
+        pin.destination == given.destination
+        and given.format in (None, pin.message_format)
+        and (pin.is_resync or not given.resyncs)
+    )

@@ -1,0 +1,227 @@
+"""What stops a change set before it counts, and who may let one through.
+
+Pure: counts in, breaches out. A guard sees the numbers of a change set that is written but not yet recorded;
+what it stops was never there, so the baseline stays where it was. What is let through is let through once: it
+belongs to the change set whose numbers were seen.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    from airflow_kinesis_audience.core.changes.counts import AudienceCounts
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """One bound that a change set breaks.
+
+    :param audience_id: the audience that breaks it, or none where it is the sync as a whole.
+    :param sentence: what was found and which bound that is.
+    """
+
+    audience_id: str | None
+    sentence: str
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """Whose breaches one run may pass with.
+
+    :param everything: all of them.
+    :param audiences: those of these audiences.
+    """
+
+    everything: bool = False
+    audiences: Collection[str] = ()
+
+    def covers(self, breach: Breach) -> bool:
+        """Tell whether a breach is let through."""
+        return self.everything or (breach.audience_id is not None and breach.audience_id in self.audiences)
+
+
+NO_PERMISSION = Permission()
+
+
+RATIO_FROM_MEMBERS = 100
+"""Below so many previous members a ratio alone says little."""
+
+FEW_EXITS = 20
+"""So many exits of an audience that small are believed whatever their share, unless they are all."""
+
+FEW_AUDIENCES = 20
+"""Up to so many audiences the ledger and a summary have the counts of each."""
+
+_SHARE, _NUMBER, _WHOLE = "a share from 0 to 1, where 0.5 is 50%", "a number from 0 on", "a whole number from 0 on"
+_BOUNDS = {
+    "max_exit_ratio": _SHARE,
+    "max_exit_ratio_per_day": _SHARE,
+    "max_exits": _WHOLE,
+    "max_change_ratio": _NUMBER,
+    "min_members": _WHOLE,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Guards:
+    """Bounds within which a change set is believed, for each audience by itself, and what disorder means.
+
+    :param max_exit_ratio: exits as a share of the previous members. Of fewer than 100 members also more than 20
+        have to exit, or all; a share of 1, or none, lets all exit.
+    :param max_exit_ratio_per_day: exits within the 24 hours up to the run, its own among them, as a share of all
+        who were members in that time, on the same conditions. A run that was let through, and what was before it,
+        does not count any more. More than 20 audiences are looked at as one.
+    :param max_exits: exits, as a number.
+    :param max_change_ratio: entries and exits together as a share of the previous members, from 100 on.
+    :param min_members: members after the change.
+    :param on_empty: what an audience without a single row in the source means: ``fail``, because not observed is
+        not empty, or ``exit_all``.
+    :param on_invalid_rows: what a row without a user id, beyond the first of its user, or with an identity that is
+        not what its rule promises, means: ``fail``, or ``drop`` it and count it. Members who may be in such a row
+        are never taken to have left.
+    :param on_schema_change: what another mapping, or another type of a mapped column, means: ``fail``, or
+        ``update`` the members whose values are others by it. A changed key always fails.
+    """
+
+    max_exit_ratio: float | None = 0.5
+    max_exit_ratio_per_day: float | None = None
+    max_exits: int | None = None
+    max_change_ratio: float | None = None
+    min_members: int | None = None
+    on_empty: str = "fail"
+    on_invalid_rows: str = "fail"
+    on_schema_change: str = "fail"
+
+    def __post_init__(self) -> None:
+        for policy, other in (
+            ("on_empty", "exit_all"),
+            ("on_invalid_rows", "drop"),
+            ("on_schema_change", "update"),
+        ):
+            if getattr(self, policy) not in ("fail", other):
+                raise ValueError(f"{policy} is {getattr(self, policy)!r}; expected fail or {other}")
+        for name, expected in _BOUNDS.items():
+            bound = getattr(self, name)
+            if bound is not None and not _is_bound(bound, expected):
+                raise ValueError(f"{name} is {bound!r}; expected {expected}, or None for no bound")
+
+    @property
+    def bounds(self) -> dict[str, Any]:
+        """The bounds by their names, without the policies."""
+        return {name: getattr(self, name) for name in _BOUNDS}
+
+    def find_breaches(
+        self, audiences: Iterable[AudienceCounts], exits_of_day: Mapping[str | None, int] | None = None
+    ) -> list[Breach]:
+        """Find which bounds a change set breaks: one breach per bound and audience, with the numbers.
+
+        :param exits_of_day: what :func:`~airflow_kinesis_audience.core.changes.counts.count_exits_of_day` found.
+        """
+        named, earlier = [a for a in audiences if a.audience_id is not None], exits_of_day or {}
+        found = [
+            Breach(a.audience_id, f"audience {a.audience_id!r}: {sentence}")
+            for a in named
+            for sentence in self._breaches(a)
+        ]
+        if None in earlier or len(named) > FEW_AUDIENCES:
+            sentences = self._breaches_of_day(named, sum(earlier.values()))
+            return found + [Breach(None, f"all audiences together: {sentence}") for sentence in sentences]
+        return found + [
+            Breach(a.audience_id, f"audience {a.audience_id!r}: {sentence}")
+            for a in named
+            for sentence in self._breaches_of_day([a], earlier.get(a.audience_id, 0))
+        ]
+
+    def _breaches_of_day(self, audiences: Iterable[AudienceCounts], earlier: int) -> Iterator[str]:
+        looked_at = [a for a in audiences if a.source_rows or self.on_empty != "exit_all"]
+        exited = sum(a.exited for a in looked_at)
+        before = earlier + sum(a.previous_members for a in looked_at)
+        if exited and _is_mass_exit(earlier + exited, before, self.max_exit_ratio_per_day):
+            yield (
+                f"{earlier + exited:,} of {before:,} members would have exited within a day, "
+                f"{(earlier + exited) / before:.0%} (max_exit_ratio_per_day is {self.max_exit_ratio_per_day:.0%})"
+            )
+
+    def _breaches(self, a: AudienceCounts) -> Iterator[str]:
+        before = a.previous_members
+        if before and not a.source_rows and self.on_empty == "fail":
+            yield f"{before:,} members before, and no row in the source (on_empty is fail)"
+            return
+        if self.max_exits is not None and a.exited > self.max_exits:
+            yield f"{a.exited:,} of {before:,} members would exit (max_exits is {self.max_exits:,})"
+        if self.min_members is not None and a.members < self.min_members:
+            yield f"{a.members:,} members would be left (min_members is {self.min_members:,})"
+        if not a.source_rows and self.on_empty == "exit_all":
+            return
+        if _is_mass_exit(a.exited, before, self.max_exit_ratio):
+            yield (
+                f"{a.exited:,} of {before:,} members would exit, {a.exited / before:.0%} "
+                f"(max_exit_ratio is {self.max_exit_ratio:.0%})"
+            )
+        if before < RATIO_FROM_MEMBERS:
+            return
+        changed = a.entered + a.exited
+        if self.max_change_ratio is not None and changed > self.max_change_ratio * before:
+            yield (
+                f"{a.entered:,} would enter and {a.exited:,} exit of {before:,} members, "
+                f"{changed / before:.0%} (max_change_ratio is {self.max_change_ratio:.0%})"
+            )
+
+
+def _is_bound(bound: Any, expected: str) -> bool:
+    if isinstance(bound, bool) or not isinstance(bound, int | float) or not 0 <= bound < math.inf:
+        return False
+    return {_SHARE: bound <= 1, _NUMBER: True, _WHOLE: bound == math.floor(bound)}[expected]
+
+
+def _is_mass_exit(exited: int, before: int, ratio: float | None) -> bool:
+    if ratio is None or exited <= ratio * before:
+        return False
+    return before >= RATIO_FROM_MEMBERS or exited > FEW_EXITS or exited == before
+
+
+def find_unsure_exits(audiences: Sequence[AudienceCounts]) -> list[Breach]:
+    """Find exits of members who may still be there, in rows that are left out as they name no user or no audience.
+
+    How many such rows there were before proves nothing: they may be other people's now. One breach per audience;
+    one for the sync as a whole where rows name no audience. A user of a row with a wrong identity is known to be
+    there, and does not exit.
+    """
+    found = []
+    for a in audiences:
+        exited, what = a.exited, f"{a.previous_members:,} members of audience {a.audience_id!r}"
+        if a.audience_id is None:
+            exited = sum(b.exited for b in audiences)
+            what = f"{sum(b.previous_members for b in audiences):,} members of all audiences"
+        if a.nameless_rows and exited:
+            missing = "audience id" if a.audience_id is None else "user id"
+            sentence = (
+                f"{a.nameless_rows:,} of the rows that are dropped have no {missing}, and may be those of "
+                f"{exited:,} of {what} who would exit (on_invalid_rows is drop; leave such rows out in the query "
+                "if they never are members)"
+            )
+            found.append(Breach(a.audience_id, sentence))
+    return found
+
+
+def find_invalid_rows(audiences: Iterable[AudienceCounts]) -> list[Breach]:
+    """Find rows of the source that repeat a user or name none: one breach per kind and audience."""
+    found = []
+    for a in audiences:
+        if a.audience_id is None:
+            found.append(Breach(None, f"{a.source_rows:,} rows have no audience id (on_invalid_rows is fail)"))
+            continue
+        nameless, repeated = {"have no user id": a.nameless_rows}, {"repeat a user id": a.duplicate_rows}
+        for what, rows in {**nameless, **repeated, **a.wrong}.items():
+            if rows:
+                sentence = f"{rows:,} of {a.source_rows:,} rows {what} (on_invalid_rows is fail)"
+                found.append(Breach(a.audience_id, f"audience {a.audience_id!r}: {sentence}"))
+    return found

@@ -1,0 +1,197 @@
+"""SQL of change sets made of what is known, not of the source: everybody enters, all leave, the whole truth, and
+what is true by now of members that a destination did not get.
+
+It builds statements and runs none. What comes out has the rows and the order of any change set, so that it is read
+and sent like one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlglot import exp
+
+from airflow_kinesis_audience.core.model.audience import Action, UpdatedPart
+from airflow_kinesis_audience.core.sql.statements import column, table, text
+from airflow_kinesis_audience.core.sql.types import LogicalType
+from airflow_kinesis_audience.core.state.membership import (
+    Tables,
+    select_known,
+    select_membership,
+)
+from airflow_kinesis_audience.core.state.rows import (
+    AUDIENCE,
+    LEFT,
+    MEMBER,
+    audience_rows,
+    change_columns,
+    kept_columns,
+    member_columns,
+    numbered,
+    padded,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_kinesis_audience.core.source.layout import TableLayout
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Undelivered:
+    """Rows of a change set that a destination did not get.
+
+    :param table: the change set's table, and ``layout`` how it is made.
+    :param rows: the condition on its rows.
+    :param maybe_delivered: an attempt may have delivered them, and nobody knows.
+    """
+
+    table: str
+    layout: TableLayout
+    rows: exp.Expr
+    maybe_delivered: bool = False
+
+
+def select_entries(tables: Tables) -> exp.Query:
+    """Build the change set in which every member of a membership enters: for a destination that knows nobody."""
+    return _select_replayed(tables, {MEMBER: Action.ENTERED})
+
+
+def select_full_snapshot(tables: Tables) -> exp.Query:
+    """Build the change set in which every member enters and all exit who are known to have left."""
+    return _select_replayed(tables, {MEMBER: Action.ENTERED, LEFT: Action.EXITED})
+
+
+def select_exits(tables: Tables) -> exp.Query:
+    """Build the change set in which every member exits: for the end of an audience."""
+    return _select_replayed(tables, {MEMBER: Action.EXITED})
+
+
+def _select_replayed(tables: Tables, actions: dict[str, Action]) -> exp.Query:
+    """Build a change set from what is known, with the action that each kind of row becomes.
+
+    An exit carries what was last sent as its old values, an entry what is true as its new ones.
+    """
+    layout = tables.layout
+    needed, known = select_known(tables)
+    names = change_columns(layout)
+    kind = column("action", "known")
+    exits = (
+        kind.isin(*(k for k, becomes in actions.items() if becomes is Action.EXITED))
+        if _exits(actions)
+        else exp.false()
+    )
+    action = exp.case()
+    for before, becomes in actions.items():
+        action = action.when(kind.eq(before), text(becomes.value))
+    given: dict[str, exp.Expr] = {n: column(n, "known") for n in member_columns(layout)}
+    for c in layout.columns:
+        given[c.new] = exp.case().when(exp.not_(exits.copy()), column(c.new, "known"))
+        given[c.old] = exp.case().when(exits.copy(), column(c.new, "known"))
+    given |= {"action": action, "updated": exp.cast(exp.null(), "TEXT")}
+    redelivered = (
+        exp.select(*(e.as_(n) for n, e in given.items())).from_(table(None, "known")).where(kind.isin(*actions))
+    )
+    rows = numbered(names, table(None, "replayed"))
+    audiences = audience_rows(table(tables.schema, tables.newest), names).where(column("action").eq(AUDIENCE))
+    query = exp.union(rows, audiences, distinct=False)
+    for name, body in needed:
+        query = query.with_(name, as_=body, copy=False)
+    return query.with_("known", as_=known, materialized=False, copy=False).with_(
+        "replayed", as_=redelivered, copy=False
+    )
+
+
+def _exits(actions: dict[str, Action]) -> bool:
+    return Action.EXITED in actions.values()
+
+
+def select_undelivered(tables: Tables, undelivered: Sequence[Undelivered]) -> exp.Query:
+    """Build what a destination must get of dead letters, by what is true at a membership's instant.
+
+    Whoever is a member enters, or is updated if the destination knows an earlier state. Whoever is none exits, and
+    is left out if the destination never got them. What it knows are the old values of a member's first row.
+
+    :param undelivered: oldest first.
+    """
+    layout, names = tables.layout, change_columns(tables.layout)
+    needed, members = select_membership(tables)
+    keys = ("audience_id", "user_id")
+    same = exp.and_(*(column(k, "undelivered").eq(column(k, "now")) for k in keys))
+    is_missing = column("user_id", "now").is_(exp.null())
+    unknown = column("action", "undelivered").eq(Action.ENTERED.value)
+    maybe = column("maybe", "undelivered").eq(1)
+    known = exp.and_(exp.not_(is_missing.copy()), exp.not_(unknown.copy()))
+    action = (
+        exp.case()
+        .when(is_missing, text(Action.EXITED.value))
+        .when(unknown, text(Action.ENTERED.value))
+        .else_(text(Action.UPDATED.value))
+    )
+    given: dict[str, exp.Expr] = {n: column(n, "now") for n in member_columns(layout)}
+    given |= {k: column(k, "undelivered") for k in keys}
+    given["member_since"] = exp.func(
+        "COALESCE", column("member_since", "now"), column("member_since", "undelivered")
+    )
+    given |= {"action": action, "updated": exp.case().when(known, text(UpdatedPart.BOTH.value))}
+    for c in layout.columns:
+        left = exp.and_(is_missing.copy(), maybe.copy())
+        either = exp.func("COALESCE", column(c.old, "undelivered"), column(c.new, "undelivered"))
+        given[c.old] = exp.case().when(left, either).else_(column(c.old, "undelivered"))
+    redelivered = (
+        exp.select(*(e.as_(n) for n, e in given.items()))
+        .from_(table(None, "undelivered"))
+        .join(table(None, "now"), on=same, join_type="left")
+        .where(exp.or_(exp.not_(is_missing.copy()), exp.not_(unknown.copy()), maybe.copy()))
+    )
+    audiences = audience_rows(table(tables.schema, tables.newest), names).where(column("action").eq(AUDIENCE))
+    query = exp.union(numbered(names, table(None, "replayed")), audiences, distinct=False)
+    for name, body in (
+        *needed,
+        ("now", members),
+        ("undelivered", _first_undelivered(tables, undelivered)),
+        ("replayed", redelivered),
+    ):
+        query = query.with_(name, as_=body, copy=False)
+    return query
+
+
+def _first_undelivered(tables: Tables, undelivered: Sequence[Undelivered]) -> exp.Select:
+    """Build the first row of each member: it has what the destination knows."""
+    names = ("audience_id", "user_id", "action", "member_since")
+    values = [n for c in tables.layout.columns for n in (c.new, c.old)]
+    rows: exp.Query | None = None
+    for number, found in enumerate(undelivered):
+        given = kept_columns(tables.layout, names) | _values_of(found.layout, tables)
+        given["number"] = exp.Literal.number(number)
+        given["maybe"] = exp.Literal.number(int(found.maybe_delivered))
+        each = (
+            padded(given, (*names, *values, "number", "maybe"))
+            .from_(table(tables.schema, found.table))
+            .where(column("action").neq(AUDIENCE), found.rows)
+        )
+        rows = each if rows is None else exp.union(rows, each, distinct=False, copy=False)
+    assert rows is not None  # noqa: S101
+    rank = exp.Window(
+        this=exp.RowNumber(),
+        partition_by=[column("audience_id"), column("user_id")],
+        order=exp.Order(expressions=[exp.Ordered(this=column("number"))]),
+    )
+    ranked = exp.select(exp.Star(), rank.as_("rank")).from_(rows.subquery("rows", copy=False))
+    return exp.select(exp.Star()).from_(ranked.subquery("ranked_rows")).where(column("rank").eq(1))
+
+
+def _values_of(before: TableLayout, tables: Tables) -> dict[str, exp.Expr]:
+    """Map new and old values to those of a layout that may be another: what has no place in it is left out."""
+    kept = [c for c in before.columns if not c.retired]
+    given: dict[str, exp.Expr] = {}
+    for c in tables.layout.columns:
+        found = next((k for k in kept if k.is_like(c)), None)
+        # Nothing, of the column's own type, which NULL by itself is not.
+        nothing = exp.select(column(c.new)).from_(table(tables.schema, tables.newest)).where(exp.false())
+        for name in ("new", "old"):
+            # An exact number's own type is not in its nature, and one column has one type.
+            same = found is not None and (tables.layout.matches(before) or c.kind is not LogicalType.EXACT)
+            given[getattr(c, name)] = column(getattr(found, name)) if same else nothing.subquery()
+    return given

@@ -1,0 +1,298 @@
+"""One run of a sync: read the source, find what differs, check the guards, commit it.
+
+The next change set is always taken from the newest membership in the ledger. A table counts only once it is
+committed; whatever happens before leaves the baseline where it was. A change set is computed again only while no
+delivery relies on it and nobody has let it through. What a guard stops is dropped, or held for a person to
+approve.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_kinesis_audience.core.changes import value_bounds
+from airflow_kinesis_audience.core.changes.baseline import (
+    check_audiences,
+    check_mapping,
+    describe_source,
+    find_baseline,
+    settle_numbers,
+)
+from airflow_kinesis_audience.core.changes.change_set import select_changes
+from airflow_kinesis_audience.core.changes.counts import count_audiences, count_exits_of_day, recorded_counts
+from airflow_kinesis_audience.core.changes.guards import (
+    NO_PERMISSION,
+    Guards,
+    find_invalid_rows,
+    find_unsure_exits,
+)
+from airflow_kinesis_audience.core.changes.key_texts import check_recast_keys
+from airflow_kinesis_audience.core.changes.source_rows import select_first_base
+from airflow_kinesis_audience.core.exceptions import AudienceDeleted, GuardTripped, SchemaChanged
+from airflow_kinesis_audience.core.source.columns import read_source
+from airflow_kinesis_audience.core.sql.statements import drop_table, render, table, write_table
+from airflow_kinesis_audience.core.state import rows as state_rows
+from airflow_kinesis_audience.core.state.commits import NothingBegun, TableCommitter, begin_timeline
+from airflow_kinesis_audience.core.state.retention import Retention
+from airflow_kinesis_audience.core.state.sync_details import (
+    ChangeSetCommitted,
+    ChangeSetHeld,
+    GuardBounds,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlglot import exp
+
+    from airflow_kinesis_audience.core.changes.baseline import DescribedSource
+    from airflow_kinesis_audience.core.changes.counts import AudienceCounts
+    from airflow_kinesis_audience.core.changes.guards import Breach, Permission
+    from airflow_kinesis_audience.core.model.audience import Source
+    from airflow_kinesis_audience.core.source.layout import Column, TableLayout
+    from airflow_kinesis_audience.core.state.ledger import Ledger
+    from airflow_kinesis_audience.core.state.recorded import RecordedChangeSet
+
+_TRIES = 3
+"""So often a run begins when another one begins at the same time."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _RunRequest:
+    """What a run is asked for.
+
+    :param permission: which breaches it may pass with.
+    :param hold: keep what a guard stops.
+    :param reuse_deleted: begin anew although the sync, or an audience of this id, was deleted.
+    :param corrects: the instant whose published membership is computed once more.
+    """
+
+    as_of: datetime
+    permission: Permission
+    hold: bool
+    reuse_deleted: bool
+    corrects: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Step:
+    """What a run is about to do: from which membership, in which layout, into which table.
+
+    :param breaches: what of the mapping is another.
+    """
+
+    previous: RecordedChangeSet | None
+    layout: TableLayout
+    read: exp.Select
+    query: str | None
+    reads_twice: bool
+    table: str
+    breaches: list[Breach]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Written:
+    """What was found in a written table."""
+
+    counts: Sequence[AudienceCounts]
+    slice_rows: int
+    numbers: Sequence[Column] = ()
+    invalid: Sequence[Breach] = ()
+
+
+class Sync:
+    """Runs of one sync against its warehouse and ledger.
+
+    :param ledger: the sync's ledger; it holds the warehouse and the schema.
+    :param source: who belongs.
+    :param guards: bounds within which a change set is believed.
+    :ivar counts: what the run found of each audience; nothing where it found its change set there already.
+    """
+
+    def __init__(
+        self, ledger: Ledger, source: Source, *, guards: Guards | None = None, retention: Retention | None = None
+    ) -> None:
+        self.ledger = ledger
+        self.warehouse = ledger.warehouse
+        self.source = source
+        self.guards = guards or Guards()
+        self.retention = retention or Retention()
+        self.committer = TableCommitter(ledger)
+        self.counts: Sequence[AudienceCounts] = ()
+
+    def run(
+        self,
+        as_of: datetime,
+        *,
+        permission: Permission = NO_PERMISSION,
+        hold: bool = False,
+        reuse_deleted: bool = False,
+        correct: bool = False,
+    ) -> dict[str, Any]:
+        """Compute and commit the change set that leads to an instant, or find that it is there.
+
+        :param permission: which breaches this run may pass with.
+        :param hold: keep what a guard stops, for ``approve``, instead of failing.
+        :param reuse_deleted: begin anew although the sync, or an audience of this id, was deleted.
+        :param correct: where the change set is published already, compute what differs from it by now, as a change
+            set a second later.
+        :returns: the summary: ``sync_id``, ``as_of``, ``previous_as_of``, ``entered``, ``exited``, ``updated``,
+            ``members``, and ``audiences`` where there are few; ``dropped_rows`` where rows were left out;
+            ``let_through`` with the breaches it passed with; ``held`` and ``held_table`` if it is held;
+            ``recorded`` if it was there already; ``corrects``. Counts and sentences, never rows.
+        :raises RunSuperseded: if a later run covers the instant.
+        :raises GuardTripped: if the source has rows that repeat a user or name none, or a bound is broken.
+        :raises SchemaChanged: if the mapping is not the one of the published membership.
+        :raises AudienceDeleted: if the sync or an audience of it was deleted.
+        """
+        run = _RunRequest(as_of=as_of, permission=permission, hold=hold, reuse_deleted=reuse_deleted)
+        described = describe_source(self.warehouse, self.source)
+        timeline = self.ledger.prepare().timeline
+        for left in reversed(range(_TRIES)):
+            if timeline.closed is None and (there := timeline.find_final(as_of)) is not None:
+                if not correct:
+                    return {**there.summary(self.ledger.sync_id), "recorded": True}
+                run = replace(run, as_of=timeline.find_correction(as_of), corrects=as_of)
+            try:
+                step = self._begin(run, described)
+                break
+            except NothingBegun:
+                if not left:
+                    raise
+                timeline = self.ledger.read().timeline  # nothing was computed yet, so this run goes on from it
+        found, held = self._compute(run, step)
+        summary = found.summary(self.ledger.sync_id)
+        if held:
+            return {**summary, "held": list(held), "held_table": found.table}
+        self.retention.expire(self.committer, run.as_of)
+        return summary
+
+    def _begin(self, run: _RunRequest, described: DescribedSource) -> _Step:
+        """Find from where to compute, write a new base if one is due, and announce the table to be written."""
+        baseline = find_baseline(self.ledger, described, run.as_of, reuse_deleted=run.reuse_deleted)
+        breaches = check_mapping(baseline, self.guards, permission=run.permission, hold=run.hold)
+        previous, layout = baseline.previous, baseline.layout
+        if previous is not None:
+            self.retention.compact(self.committer, previous, layout, described.kept_types(layout))
+        read = read_source(self.warehouse, described.source, layout, described.query)
+        return _Step(
+            previous=previous,
+            layout=settle_numbers(layout, read.numbers, previous),
+            read=read.select,
+            query=read.query,
+            reads_twice=self.warehouse.is_cheap_to_reread(described.query),
+            table=self.committer.announce("base" if previous is None else "changes", run.as_of),
+            breaches=breaches,
+        )
+
+    def _compute(self, run: _RunRequest, step: _Step) -> tuple[RecordedChangeSet, Sequence[str]]:
+        """Write the change set, look at it, and commit it or hold it; gives why it is held."""
+        try:
+            with self.committer.unless_fenced(step.table, run.as_of):
+                written = self._write(run, step)
+            self.counts = written.counts
+            step = replace(step, layout=settle_numbers(step.layout, written.numbers, step.previous))
+            check_recast_keys(self.ledger, step.table, step.previous, step.layout)
+            check_audiences(self.ledger, run.as_of, written.counts, reuse_deleted=run.reuse_deleted)
+            exits_of_day = count_exits_of_day(self.committer.timeline.change_sets, run.as_of)
+            breaches = [*step.breaches, *written.invalid]
+            breaches += self.guards.find_breaches(written.counts, exits_of_day)
+            stopped = [b for b in breaches if not run.permission.covers(b)]
+            if stopped and not run.hold:
+                raise self._tripped(stopped, run.permission)
+        except (AudienceDeleted, GuardTripped, SchemaChanged):
+            self.committer.drop([step.table], run.as_of, ended=True)
+            raise
+        sentences = tuple(map(str, breaches))
+        described = self._describe(step, written) | {"corrects": run.corrects}
+        if stopped:
+            to_hold = ChangeSetHeld(**described, breaches=sentences)
+            held = self.committer.commit(step.table, to_hold, run.as_of).held
+            assert held is not None  # noqa: S101
+            return held, sentences
+        described["let_through"] = sentences
+        detail = ChangeSetCommitted(**described) if step.previous else begin_timeline(**described)
+        found = self.committer.commit(step.table, detail, run.as_of).find(run.as_of)
+        assert found is not None  # noqa: S101
+        return found, ()
+
+    def _write(self, run: _RunRequest, step: _Step) -> _Written:
+        """Write the table; once more with each user's rows numbered, if some may go for which that counts."""
+        self._write_table(run, step, deduplicate=False)
+        written = self._look_at(step)
+        invalid = find_invalid_rows(written.counts)
+        drops = self.guards.on_invalid_rows == "drop"
+        accepted = drops or run.hold or all(run.permission.covers(b) for b in invalid)
+        if accepted and any(a.are_to_be_numbered for a in written.counts):
+            drop_table(self.warehouse, table(self.ledger.schema, step.table))
+            self._write_table(run, step, deduplicate=True)
+            written = self._look_at(step)
+        return replace(written, invalid=find_unsure_exits(written.counts) if drops else invalid)
+
+    def _write_table(self, run: _RunRequest, step: _Step, *, deduplicate: bool) -> None:
+        schema, timeline = self.ledger.schema, self.committer.timeline
+        # Rows that were numbered are dear to number again.
+        how = {"deduplicate": deduplicate, "materialize": deduplicate or not step.reads_twice}
+        if step.previous is None:
+            statement = select_first_base(step.read, step.layout, run.as_of, **how)
+        else:
+            tables = timeline.tables(schema, step.previous.as_of, step.layout)
+            statement = select_changes(step.read, tables, run.as_of, self.warehouse.dialect, **how)
+        write_table(
+            self.warehouse,
+            table(schema, step.table),
+            statement,
+            source_query=step.query,
+            sliced_by="position" if step.previous is not None else "",
+            has_audience_rows=True,
+        )
+
+    def _tripped(self, stopped: Sequence[Breach], permission: Permission) -> GuardTripped:
+        # No error by itself: a run's configuration is that of all its syncs, each with audiences of its own.
+        others = ", ".join(repr(a) for a in sorted({*permission.audiences} - {a.audience_id for a in self.counts}))
+        unknown = f"let_through names {others}, and this sync has no such audience. " if others else ""
+        found = "; ".join(map(str, stopped))
+        return GuardTripped(
+            f"the change set of sync {self.ledger.sync_id!r} was stopped: {found}. {unknown}"
+            "If the source is wrong, correct it and clear this task. If it is right, let one run through: trigger "
+            'one with the configuration {"let_through": true}, or name the audiences: {"let_through": ["id", …]}. '
+            "Nothing was sent and the baseline is unchanged",
+            [str(b) for b in stopped],
+        )
+
+    def _look_at(self, step: _Step) -> _Written:
+        """Count the table's rows and what was before, in one statement."""
+        before_in = self.committer.timeline.audiences_table(step.previous) if step.previous else None
+        measures = value_bounds.measure_values(step.layout, both_sides=step.previous is not None)
+        query = state_rows.select_found(self.ledger.schema, step.table, *measures, before_in=before_in)
+        found = self.warehouse.read_rows(render(query, self.warehouse.dialect))
+        # Of the audiences before: id, rows, invalid rows.
+        before = [(r[0], None, *r[2:4]) for r in found if r[1] == state_rows.BEFORE]
+        found = [row for row in found if row[1] != state_rows.BEFORE]
+        counts = count_audiences(
+            step.layout,
+            (row[: -len(measures)] for row in found),
+            before=None if before_in is None else before,
+            expected=self.source.audience_id,
+        )
+        values = [row[-len(measures) :] for row in found]
+        return _Written(
+            counts=counts,
+            slice_rows=value_bounds.choose_slice_rows(step.layout, values, most_rows=state_rows.SLICE_ROWS),
+            numbers=value_bounds.find_measured_numbers(step.layout, values),
+        )
+
+    def _describe(self, step: _Step, written: _Written) -> dict[str, Any]:
+        recorded = recorded_counts(written.counts)
+        total = recorded["counts"]
+        return {
+            "table": step.table,
+            "previous_as_of": step.previous.as_of if step.previous else None,
+            "rows": total.members if step.previous is None else total.changes,
+            "slice_rows": written.slice_rows,
+            "layout": step.layout,
+            **recorded,
+            "bounds": GuardBounds(**self.guards.bounds),
+        }

@@ -1,0 +1,1 @@
+"""The nouns, as frozen values: audiences, changes, messages, events, profiles."""

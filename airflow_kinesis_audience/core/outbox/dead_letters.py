@@ -1,0 +1,262 @@
+"""Dead letters: members whose message is larger than a record may be. Kept per destination, and retried.
+
+They stand in a table with the rows of a change set: what the destination must get of each, by what is true at an
+instant. When the delivery has come to a later one, or has other options, a new table is made of the old one and
+the membership, and sent after everything else. So a dead letter never overtakes a newer change of its user, and
+what is delivered is never older than what was. A table counts once the ledger says that it is written, one at a
+time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace as replace_detail
+from sqlglot import exp
+
+from airflow_kinesis_audience.core.changes.replay import Undelivered, select_undelivered
+from airflow_kinesis_audience.core.exceptions import AudienceError, LedgerConflict
+from airflow_kinesis_audience.core.outbox.tables import count_actions, name_table
+from airflow_kinesis_audience.core.outbox.too_large import TooLargeMembers, join_names
+from airflow_kinesis_audience.core.readers.change_sets import ChangeSet, change_set_of
+from airflow_kinesis_audience.core.readers.profiles import ProfileSet
+from airflow_kinesis_audience.core.sql.statements import column, drop_table, table, write_table
+from airflow_kinesis_audience.core.state.delivery_details import (
+    ChangeSetDelivered,
+    DeadLettersTable,
+    DeliveryDetail,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime
+
+    from airflow_kinesis_audience.core.outbox.attempt import Content, DeliveryAttempt
+    from airflow_kinesis_audience.core.outbox.delivery_log import DeliveryLog
+    from airflow_kinesis_audience.core.state.delivery_details import TooLarge
+    from airflow_kinesis_audience.core.state.entries import Entry
+
+
+class DeadLetters:
+    """The dead letters of one delivery; of all its parts, whichever a task sends.
+
+    :param log: of the delivery.
+    """
+
+    def __init__(self, log: DeliveryLog) -> None:
+        self.log = log
+        self._schema = log.ledger.schema
+        self._warehouse = log.ledger.warehouse
+
+    @property
+    def known(self) -> DeadLettersTable:
+        """What the ledger says of them."""
+        return self.log.whole.dead_letters
+
+    def add(self, attempt: DeliveryAttempt) -> None:
+        """Keep what was too large, before the ledger says that the change set is delivered.
+
+        To do it once more, after a kill, changes nothing.
+        """
+        undelivered = [_undelivered_of(self._schema, attempt.content, attempt.too_large)]
+        self._write(attempt.content.as_of, undelivered, attempt.too_large)
+
+    def add_parts(self, entries: Sequence[Entry]) -> None:
+        """Keep what was too large in several tasks, each of its own users, before the delivery's cursor moves.
+
+        :param entries: rows of what they have delivered.
+        """
+        found: dict[datetime, list[tuple[str, TooLarge]]] = {}
+        for entry in entries:
+            detail = entry.detail
+            if isinstance(detail, ChangeSetDelivered) and detail.too_large_members is not None:
+                found.setdefault(entry.as_of, []).append((detail.table, detail.too_large_members))
+        whole = self.log.whole
+        for as_of, parts in sorted(found.items()):
+            layout = self.log.timeline.tables(self._schema, as_of).layout
+            if whole.snapshot is not None and as_of == whole.attached:
+                parts = [(whole.snapshot.table, members) for _, members in parts]  # it may be written again
+            undelivered = [
+                Undelivered(table=name, layout=layout, rows=_at(TooLargeMembers.of(members).positions))
+                for name, members in parts
+            ]
+            self._write(as_of, undelivered, *(TooLargeMembers.of(members) for _, members in parts))
+
+    def retry(self, send: Callable[[ChangeSet], DeliveryAttempt]) -> DeadLettersTable:
+        """Send what is true by now of the dead letters, if that can make a difference.
+
+        :param send: sends a change set whole.
+        :returns: what is left.
+        """
+        self._tidy()
+        cursor = self.log.whole.cursor
+        if not self.known.rows or cursor is None:
+            return DeadLettersTable()
+        if self.known.as_of != cursor:
+            self._write(cursor, [])
+        if self.known.rows and self.known.tried != self.log.delivery.render_config:
+            self.go_on()
+            try:
+                attempt = send(self._change_set())
+            except BaseException:
+                with contextlib.suppress(AudienceError):
+                    self.log.append(self.known, cursor, last=True)
+                raise
+            self._settle(attempt)
+        return self.known
+
+    def go_on(self, *_: object) -> None:
+        """Write down that they are being sent, by a task that is at work."""
+        self._append(self._reached, replace_detail(self.known, begun=True))
+
+    def forget(self) -> None:
+        """Drop the table at the end of a delivery."""
+        if self.known != DeadLettersTable():
+            self._clear()
+
+    def _settle(self, attempt: DeliveryAttempt) -> None:
+        """Keep what is too large again, and nothing else."""
+        known, found, as_of = self.known, attempt.too_large, attempt.content.as_of
+        tried = self.log.delivery.render_config
+        if not found:
+            self._clear()
+        elif attempt.left_out["too_large"] == known.rows:
+            users, largest = join_names([found])
+            self._append(as_of, replace_detail(known, users=users, largest=largest, tried=tried, begun=False))
+        else:
+            still = _undelivered_of(self._schema, attempt.content, found)
+            self._write(as_of, [still], found, instead=True, tried=tried)
+
+    def _write(
+        self,
+        as_of: datetime,
+        undelivered: Sequence[Undelivered],
+        *found: TooLargeMembers,
+        instead: bool = False,
+        tried: str = "",
+    ) -> None:
+        """Write the table of what was too large until an instant, and let it count.
+
+        :param instead: leave out what was too large before.
+        :param tried: the render config with which they were put already.
+        """
+        self.log.ledger.read()  # sending may have taken long, and a run may have cleared up
+        self._tidy()
+        known = self.known
+        tables = self.log.timeline.tables(self._schema, as_of)
+        users, largest = join_names(found)
+        if known.rows and not instead:
+            undelivered = [_still_undelivered(known), *undelivered]
+            users, largest = join_names((*found, known))
+        name = name_table(self.log, "rejects", as_of)
+        self._append(as_of, replace_detail(known, writing=name))
+        query = select_undelivered(tables, undelivered)
+        target = table(self._schema, name)
+        write_table(self._warehouse, target, query, sliced_by="position", has_audience_rows=True)
+        rows = sum(count for _, _, count, _ in count_actions(self.log.ledger, name))
+        try:
+            if not rows:
+                self._clear()
+                return
+            self._append(
+                as_of,
+                DeadLettersTable(
+                    table=name,
+                    rows=rows,
+                    as_of=as_of,
+                    layout=tables.layout,
+                    # Their messages must not share an id with those of another redelivery.
+                    number=self.log.whole.sequence,
+                    tried=tried,
+                    replaced=known.table or None,
+                    users=users,
+                    largest=largest,
+                ),
+            )
+        except LedgerConflict:
+            drop_table(self._warehouse, table(self._schema, name))
+            raise
+        self._tidy()
+
+    def _clear(self) -> None:
+        """Let there be no dead letters any more."""
+        names = tuple(name for name in (self.known.table, self.known.writing) if name)
+        self._append(self._reached, DeadLettersTable(replaced=names or None))
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Drop tables that do not count, and write down that they are gone."""
+        if writing := self.known.writing:
+            # Whoever is writing it could let it count until here.
+            not_counting = (writing, *_replaced(self.known))
+            self._append(self._reached, replace_detail(self.known, writing="", replaced=not_counting))
+            self.log.leave_behind(writing, self._reached)
+        if names := _replaced(self.known):
+            for name in names:
+                drop_table(self._warehouse, table(self._schema, name))
+            self._append(self._reached, replace_detail(self.known, replaced=None))
+
+    def _append(self, as_of: datetime, detail: DeliveryDetail) -> None:
+        self.log.append(detail, as_of)
+
+    @property
+    def _reached(self) -> datetime:
+        found = self.log.whole.cursor or self.log.whole.attached
+        assert found is not None  # noqa: S101
+        return found
+
+    def _change_set(self) -> ChangeSet:
+        known = self.known
+        assert known.as_of is not None  # noqa: S101
+        assert known.layout is not None  # noqa: S101
+        recorded = self.log.timeline.find(known.as_of)
+        assert recorded is not None  # noqa: S101
+        return replace(
+            change_set_of(self.log.ledger, self.log.timeline, recorded),
+            previous_as_of=None,
+            table=known.table,
+            rows=known.rows,
+            layout=known.layout,
+            redelivered=f"rejected {known.number}",
+        )
+
+
+def read_too_large(log: str, entries: Iterable[Entry]) -> set[tuple[datetime, int]]:
+    """Read which rows of change sets were too large for a delivery: instant and position."""
+    found = set()
+    for entry in entries:
+        detail = entry.detail
+        if not isinstance(detail, ChangeSetDelivered) or detail.too_large_members is None:
+            continue
+        if log == (detail.part.delivery if detail.part else entry.log):
+            found |= {(entry.as_of, at) for at in TooLargeMembers.of(detail.too_large_members).positions}
+    return found
+
+
+def _replaced(known: DeadLettersTable) -> tuple[str, ...]:
+    return (known.replaced,) if isinstance(known.replaced, str) else known.replaced or ()
+
+
+def _still_undelivered(known: DeadLettersTable) -> Undelivered:
+    assert known.layout is not None  # noqa: S101
+    return Undelivered(table=known.table, layout=known.layout, rows=exp.true(), maybe_delivered=known.begun)
+
+
+def _undelivered_of(schema: str, content: Content, found: TooLargeMembers) -> Undelivered:
+    """Find the rows of the change set that were too large, alone or with their profile."""
+    if isinstance(content, ChangeSet):
+        return Undelivered(table=content.table, layout=content.layout, rows=_at(found.positions))
+    assert isinstance(content, ProfileSet), "events are not retried"  # noqa: S101
+    change_set = content.change_set
+    users = exp.select(column("user_id")).from_(table(schema, content.table)).where(_at(found.positions))
+    return Undelivered(
+        table=change_set.table,
+        layout=change_set.layout,
+        rows=exp.In(this=column("user_id"), query=users.subquery()),
+    )
+
+
+def _at(positions: Iterable[int]) -> exp.Expr:
+    return column("position").isin(*positions)

@@ -1,0 +1,293 @@
+"""A delivery's rows in the ledger: how far it is, and what it appends.
+
+Whoever knows an old state cannot append, nor does anybody while another task is at work. Where several
+tasks share a delivery each appends to the log of its part, and the delivery's own cursor moves once all parts are
+there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from airflow_kinesis_audience.core.exceptions import (
+    DeliveryChanged,
+    DestinationReplaced,
+    FirstRunRefused,
+    LedgerConflict,
+)
+from airflow_kinesis_audience.core.outbox.turns import Turns
+from airflow_kinesis_audience.core.readers.partitions import WHOLE
+from airflow_kinesis_audience.core.sql.statements import drop_table, table
+from airflow_kinesis_audience.core.state.delivery_details import (
+    ChangeSetDelivered,
+    DestinationAttached,
+    DestinationRenewed,
+    PartOf,
+)
+from airflow_kinesis_audience.core.state.sync_details import SYNC_LOG, ChangeSetSealed, TablesRetired
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence, Set
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+
+    from airflow_kinesis_audience.core.outbox.delivery import Delivery
+    from airflow_kinesis_audience.core.state.cursors import DeliveryState
+    from airflow_kinesis_audience.core.state.delivery_details import DeliveryDetail
+    from airflow_kinesis_audience.core.state.entries import Entry
+    from airflow_kinesis_audience.core.state.ledger import Ledger
+    from airflow_kinesis_audience.core.state.sync_state import SyncState
+    from airflow_kinesis_audience.core.state.timeline import Timeline
+
+
+class DeliveryLog:
+    """The rows of one delivery, as of the ledger's last reading or append.
+
+    :param ledger: of the sync.
+    :param delivery: where to and how.
+    """
+
+    def __init__(self, ledger: Ledger, delivery: Delivery) -> None:
+        self.ledger = ledger
+        self.delivery = delivery
+        self.turns = Turns(ledger, delivery)
+
+    @property
+    def timeline(self) -> Timeline:
+        """The sync's timeline."""
+        return self.ledger.state.timeline
+
+    @property
+    def whole(self) -> DeliveryState:
+        """How far the delivery is."""
+        return self.ledger.state.delivery(self.delivery.log)
+
+    @property
+    def own(self) -> DeliveryState:
+        """How far the part is that this task sends; the delivery itself where there are no parts."""
+        return self._state_of_part(self.delivery.part_log)
+
+    def _state_of_part(self, log: str) -> DeliveryState:
+        return self.ledger.state.delivery(log).of_stream(self.whole.stream)
+
+    def append(self, detail: DeliveryDetail, as_of: datetime, *, lazy: bool = False, last: bool = False) -> None:
+        """Append the next row of the delivery's own log.
+
+        :param last: this task stops here.
+        """
+        self._append(self.delivery.log, detail, as_of, lazy=lazy, last=last)
+
+    def _append(self, log: str, detail: DeliveryDetail, as_of: datetime, *, lazy: bool, last: bool) -> None:
+        self.turns.check(log)
+        goes_on = detail.lease_seconds > 0 and not last
+        detail = replace(self._to_stream(detail), owner=self.delivery.holder if goes_on else "")
+        self.ledger.append(log, detail, as_of=as_of, lazy=lazy)
+
+    def _to_stream(self, detail: DeliveryDetail) -> DeliveryDetail:
+        """Let a row say which stream is sent to; where none has said so, it is taken as it is seen first."""
+        return replace(detail, stream=self.delivery.stream)
+
+    def end_turn(self) -> None:
+        """Let another task go on at once where this one failed while it wrote a table."""
+        whole = self.whole
+        if whole.owner and whole.owner == self.delivery.holder and whole.attached is not None:
+            tables = (whole.profiles, whole.snapshot, whole.dead_letters)
+            writing = next((found for found in tables if found is not None and found.lease_seconds), None)
+            if writing is not None:
+                self.append(writing, whole.attached, last=True)
+
+    def find_replaced(self, *, sent_by: str | None = None) -> str:
+        """Find whether the stream is another one than what was sent to; gives which that was.
+
+        :param sent_by: the log of the delivery that has sent to it, by default this one's.
+        """
+        known = self.ledger.state.delivery(sent_by or self.delivery.log).stream
+        return known if self.delivery.stream not in ("", known) else ""
+
+    def refuse_replaced(self, known: str, *, of_events: bool = False) -> None:
+        """Stop before anything is put to a stream that is another one.
+
+        :param of_events: events are forwarded, and no change sets published.
+        :raises DestinationReplaced: always.
+        """
+        advice = (
+            f"It has nobody of sync {self.ledger.sync_id!r}, and changes alone would not tell it who is a member. "
+            'Nothing was put. Set on_new_stream="enter_all" to deliver all members to it, or "continue" to go on '
+            "with the changes as if it had them. An AudienceResyncOperator fills it, too"
+        )
+        if of_events:
+            advice = (
+                f"It has no event of sync {self.ledger.sync_id!r}. Nothing was put. Set "
+                'on_new_stream="continue" to go on with the events that were not forwarded yet; a run with '
+                "resend=True forwards those of its interval again"
+            )
+        raise DestinationReplaced(
+            f"{self.delivery.destination} is another stream than what was sent to before: that was {known}, and "
+            f"this is {self.delivery.stream}. {advice}"
+        )
+
+    def accept_stream(self, *, log: str | None = None) -> None:
+        """Write down that the destination is the stream that is reached now, if it is another one.
+
+        :param log: of the delivery that has sent to it, by default this one's.
+        """
+        log = log or self.delivery.log
+        while self.find_replaced(sent_by=log):
+            state = self.ledger.state.delivery(log)
+            as_of = state.cursor or state.attached
+            assert as_of is not None  # noqa: S101
+            try:
+                self.ledger.append(log, self._to_stream(DestinationRenewed()), as_of=as_of)
+            except LedgerConflict:
+                self.ledger.read()
+
+    def append_to_part(
+        self, detail: DeliveryDetail, as_of: datetime, *, lazy: bool = False, last: bool = False
+    ) -> None:
+        """Append the next row of the log of this task's part; see :meth:`append`."""
+        if self.delivery.part != WHOLE:
+            part = self.delivery.part
+            detail = replace(detail, part=PartOf(number=part.number, of=part.of, delivery=self.delivery.log))
+        self._append(self.delivery.part_log, detail, as_of, lazy=lazy, last=last)
+
+    def check_parts(self) -> None:
+        """Check that nothing is half sent in another number of parts.
+
+        :raises DeliveryChanged: if something is.
+        """
+        whole = self.whole
+        states = [s.of_stream(whole.stream) for s in self.ledger.state.deliveries.values()]
+        begun = {s.part.of for s in states if s.part and _is_ahead(s, s.part, whole)}
+        begun |= {1} if whole.sending is not None else set()
+        if other := sorted(begun - {self.delivery.part.of}):
+            raise DeliveryChanged(
+                f"a change set is half sent to {self.delivery.destination} in {other[0]} parts, and this task "
+                f"sends one of {self.delivery.part.of}; put parts back until it is delivered"
+            )
+
+    def has_begun(self, as_of: datetime) -> bool:
+        """Tell whether this task or another has begun to send the change set of an instant."""
+        states = [self.whole, *map(self._state_of_part, self.delivery.part_logs)]
+        return any(s.sending == as_of or s.has(as_of) for s in states)
+
+    def conclude(self, as_of: datetime, before: Callable[[Sequence[Entry]], None]) -> int:
+        """Move the delivery's cursor to an instant, if all parts are there and no other task has done so.
+
+        :param before: called first, with the rows of the parts that have delivered what the cursor moves over.
+        :returns: the changes that all parts have delivered, if it was this task.
+        """
+        logs = self.delivery.part_logs
+        while True:
+            self.turns.wait()
+            whole = self.whole
+            if whole.has(as_of) or not all(self._state_of_part(log).has(as_of) for log in logs):
+                return 0
+            ends = [
+                (e, e.detail)
+                for e in self.ledger.entries(since=whole.cursor)
+                if e.log in logs and isinstance(e.detail, ChangeSetDelivered) and not e.detail.resend
+                if not (e.detail.stream and whole.stream) or e.detail.stream == whole.stream
+            ]
+            concluded = ChangeSetDelivered(render_config=self.delivery.render_config, parts=self.delivery.part.of)
+            with contextlib.suppress(LedgerConflict):
+                before([e for e, _ in ends if not whole.has(e.as_of)])
+                self.append(concluded, as_of)
+                return sum(detail.delivered for e, detail in ends if e.as_of == as_of)
+
+    @contextlib.contextmanager
+    def unless_another_part_was_faster(self) -> Iterator[None]:
+        """Let a part wait where another writes, or has written, what it was about to; a task alone stops."""
+        try:
+            yield
+        except LedgerConflict:
+            if self.delivery.part == WHOLE:
+                raise
+            self.turns.wait()
+
+    def unless_fenced(self) -> AbstractContextManager[None]:
+        """Raise ``LedgerConflict`` for a failure over a table that another publisher, or a run, has dropped."""
+        # The ledger may have been read since, and then knows of the drop.
+        began_with = self.timeline.standing
+        return self.ledger.unless_fenced(lambda known: self._find_conflict(known, began_with))
+
+    def _find_conflict(self, known: SyncState, began_with: Set[str]) -> LedgerConflict | None:
+        is_same = (known.delivery(self.delivery.log), known.timeline) == (self.whole, self.timeline)
+        if is_same and began_with <= known.timeline.standing:
+            return None
+        return LedgerConflict(
+            f"another publisher has gone on with the delivery to {self.delivery.destination} in the meantime, "
+            "or a run has cleared up; try again: the next attempt goes on from what it wrote"
+        )
+
+    def begin(self, as_of: datetime, on_first_run: str, *, snapshot: str = "") -> None:
+        """Attach the destination at an instant, and rely on its membership.
+
+        :param snapshot: the table that this task writes for it next.
+        :raises FirstRunRefused: if the author wants to be asked first.
+        """
+        if on_first_run == "fail":
+            raise FirstRunRefused(
+                f"{self.delivery.destination} was never sent anything of sync {self.ledger.sync_id!r}, and "
+                'on_first_run is "fail". Choose "enter_all" to send it all members, or "baseline" if it knows '
+                "them"
+            )
+        self.seal(as_of)
+        while self.whole.attached is None:
+            # Attached to a membership that is gone, it could never get anything.
+            self.timeline.tables(self.ledger.schema, as_of)
+            with self.unless_another_part_was_faster():
+                self.attach(as_of, on_first_run, snapshot=snapshot)
+
+    def seal(self, as_of: datetime) -> None:
+        """Make a change set immutable: from here on a delivery relies on it."""
+        while True:
+            found = self.timeline.find(as_of)
+            assert found is not None  # noqa: S101
+            if found.sealed:
+                return
+            try:
+                self.ledger.append(SYNC_LOG, ChangeSetSealed(), as_of=as_of, lazy=True)
+            except LedgerConflict:
+                self.ledger.read()
+
+    def leave_behind(self, name: str, as_of: datetime) -> None:
+        """Let later runs drop a table once more that the server may still finish for a task that was killed."""
+        detail = TablesRetired(tables=(name,), unfinished=True)
+        while True:
+            try:
+                self.ledger.append(SYNC_LOG, detail, as_of=as_of, lazy=True)
+                return
+            except LedgerConflict:
+                self.ledger.read()
+
+    def attach(self, as_of: datetime, on_first_run: str, *, snapshot: str = "") -> None:
+        """Let the delivery begin at an instant.
+
+        :param on_first_run: what the destination gets first.
+        """
+        detail = DestinationAttached(
+            on_first_run=on_first_run,
+            destination=self.delivery.destination,
+            connection=self.delivery.connection,
+            message_format=self.delivery.message_format,
+            snapshot=snapshot,
+        )
+        self.append(detail, as_of)
+
+    def begin_after(self, as_of: datetime) -> None:
+        """Let the destination have everything up to an instant, whatever it had: a resync has sent it."""
+        known = self.whole.snapshot
+        self.attach(as_of, "baseline")
+        if known is not None:
+            drop_table(self.ledger.warehouse, table(self.ledger.schema, known.table))
+
+
+def _is_ahead(state: DeliveryState, part: PartOf, whole: DeliveryState) -> bool:
+    """Return whether a part of a delivery has begun what the delivery is not at the end of."""
+    reached = state.sending or state.cursor
+    if part.delivery != whole.log or reached is None or whole.attached is None:
+        return False
+    return reached > whole.cursor if whole.cursor else reached >= whole.attached

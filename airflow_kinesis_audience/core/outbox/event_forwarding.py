@@ -1,0 +1,264 @@
+"""Forwards the events that arrived in an interval, each once: what is to be read, read, sent, and over.
+
+An interval that an earlier attempt has begun to send is finished first, from what that attempt has written down.
+What was forwarded is known by the intervals in the delivery's log; only what no interval covers is read, and
+nothing that the warehouse's clock has not left behind: that is of the next run.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from airflow_kinesis_audience.core.exceptions import GuardTripped, LedgerConflict
+from airflow_kinesis_audience.core.model.events import (
+    EventSource,
+    Interval,
+    subtract_intervals,
+    unite_intervals,
+)
+from airflow_kinesis_audience.core.model.instants import instant_text
+from airflow_kinesis_audience.core.outbox.option_check import mapped_of
+from airflow_kinesis_audience.core.outbox.tables import drop_litter, drop_superseded, name_table
+from airflow_kinesis_audience.core.producer.acknowledged import AcknowledgedOrdinals
+from airflow_kinesis_audience.core.readers.events import (
+    INVALID_EVENT_REASONS,
+    EventSet,
+    count_events,
+    read_events,
+    select_events,
+)
+from airflow_kinesis_audience.core.source.arrival import read_clock
+from airflow_kinesis_audience.core.source.event_layout import event_layout
+from airflow_kinesis_audience.core.source.flags import describe_numbers
+from airflow_kinesis_audience.core.source.query import check_query, match_column_case
+from airflow_kinesis_audience.core.sql.statements import drop_table, has_table, table, write_table
+from airflow_kinesis_audience.core.state import rows as state_rows
+from airflow_kinesis_audience.core.state.commits import TableCommitter
+from airflow_kinesis_audience.core.state.delivery_details import AttemptUnsent, SnapshotTable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from airflow_kinesis_audience.core.outbox.outbox import Outbox
+
+FORWARDED = "events"
+"""``on_first_run`` of a delivery of events, which gets nothing but what arrives."""
+
+
+def forward(
+    outbox: Outbox,
+    source: EventSource,
+    start: datetime | None,
+    end: datetime,
+    *,
+    on_invalid_rows: str = "fail",
+    resend: bool = False,
+    margin: timedelta = timedelta(0),
+) -> dict[str, Any]:
+    """Forward the events that arrived from one instant up to another and were not forwarded before.
+
+    :param start: none for where the last interval up to this end ended.
+    :param on_invalid_rows: what rows that are no events do: ``fail``, or they are left out and counted (``drop``).
+    :param resend: forward the whole interval again, read anew; ids are the same.
+    :param margin: how long before the warehouse's own time an interval ends at the latest.
+    :returns: ``sync_id``, ``as_of`` (the end), ``start``, ``events``, ``intervals`` that were forwarded now,
+        ``not_forwarded``: gaps between the first interval and this one; ``left_for_next_run``, what the clock was
+        too early for, and ``dropped_rows``, where there are any.
+    :raises ValueError: if there is no start, the interval is empty, or an option of the format names what is not
+        there.
+    :raises GuardTripped: if rows are no events; nothing of their interval was sent.
+    :raises DeliveryIncomplete: if records were not acknowledged; the next attempt sends exactly those.
+    """
+    if on_invalid_rows not in ("fail", "drop"):
+        raise ValueError(f"on_invalid_rows is {on_invalid_rows!r}; expected fail or drop")
+    if not isinstance(margin, timedelta) or margin < timedelta(0):
+        raise ValueError(f"arrival_margin is {margin!r}; expected a timedelta of zero or more")
+    forwarder = _Forwarder(outbox, source, drop=on_invalid_rows == "drop")
+    return outbox.in_turn(lambda: forwarder.run(start, end, resend=resend, margin=margin), prepare=True)
+
+
+class _Forwarder:
+    def __init__(self, outbox: Outbox, source: EventSource, *, drop: bool) -> None:
+        self.outbox, self._drop_invalid = outbox, drop
+        self.ledger, self.log = outbox.ledger, outbox.log
+        warehouse = self.ledger.warehouse
+        self._query = check_query(source.query, warehouse.origin.dialect)
+        types = warehouse.origin.read_types(self._query)
+        self.source = match_column_case(source, types, warehouse.origin.dialect)
+        self._layout = event_layout(self.source, types, warehouse.origin.dialect)
+        self.counts = {"events": 0, "dropped_rows": 0}
+        self.forwarded: list[Interval] = []
+
+    def run(self, start: datetime | None, end: datetime, *, resend: bool, margin: timedelta) -> dict[str, Any]:
+        self.outbox.delivery.renderer.check_options(mapped_of(self._layout.columns, events=True))
+        if self.log.whole.attached is None:
+            self.log.attach(end, FORWARDED)
+        elif replaced := self.log.find_replaced():
+            if self.log.delivery.on_new_stream == "fail":
+                self.log.refuse_replaced(replaced, of_events=True)
+            self.log.accept_stream()
+        with self.log.unless_fenced():
+            self._finish()
+            covered, left = self.log.whole.forwarded, self.log.whole.left
+            wanted = self._wanted(start, end, [*covered, *left])
+            again = [wanted] if resend and wanted.start < end else []
+            missing = [
+                piece
+                for asked in unite_intervals([wanted, *left])
+                for piece in subtract_intervals(asked, [*covered, *again])
+            ]
+            pieces = [*again, *missing]
+            # The clock is looked at before the rows are, or what arrives in between would count as read.
+            until = read_clock(self.ledger.warehouse) - margin if pieces else end
+            for piece in pieces:
+                if piece.start < until:
+                    self._forward(piece, min(piece.end, until), resend=piece in again)
+                elif subtract_intervals(piece, left):
+                    self._leave(piece)
+            drop_litter(self.log)
+        if left_behind := self.ledger.state.timeline.orphans:
+            TableCommitter(self.ledger).drop(left_behind, end)
+        whole = Interval(min(i.start for i in (*covered, *left, wanted)), end)
+        summary: dict[str, Any] = {
+            "sync_id": self.ledger.sync_id,
+            "as_of": instant_text(end),
+            "start": instant_text(wanted.start),
+            "events": self.counts["events"],
+            "intervals": list(map(str, self.forwarded)),
+            "not_forwarded": [str(i) for i in subtract_intervals(whole, [*covered, *left, wanted])],
+        }
+        if later := [str(Interval(max(i.start, until), i.end)) for i in pieces if i.end > until]:
+            summary["left_for_next_run"] = later
+        if self.counts["dropped_rows"]:
+            summary["dropped_rows"] = self.counts["dropped_rows"]
+        return summary
+
+    def _wanted(self, start: datetime | None, end: datetime, known: Sequence[Interval]) -> Interval:
+        if start is None:
+            # Of a run that is cleared after later ones, where itself ended: all of it is forwarded.
+            begun = [min(i.end, end) for i in known if i.start < end]
+            if not begun:
+                when = f" {instant_text(end)}" if known else ""
+                raise ValueError(
+                    f"the run has no data interval and nothing was forwarded before{when}, so nothing says where "
+                    "to begin; give start, an instant such as 2026-01-31T00:00:00Z"
+                )
+            start = max(begun)
+        if start > end:
+            raise ValueError(f"the interval is {Interval(start, end)}; it ends before it starts")
+        return Interval(start, end)
+
+    def _finish(self) -> None:
+        """Finish what an earlier attempt had written down and not delivered."""
+        known = self.log.whole.snapshot
+        if known is None or not known.written:
+            return
+        interval = _interval_of(known)
+        begun = self.log.whole.sending is not None or interval not in self.log.whole.forwarded
+        if begun and not has_table(self.ledger.warehouse, table(self.ledger.schema, known.table)):
+            self._read_again(known)
+        else:
+            if begun:
+                self._send(known)
+            self._drop(known)
+
+    def _read_again(self, known: SnapshotTable) -> None:
+        """Forward an interval anew whose table is gone before all of it was sent; events keep their ids."""
+        interval = _interval_of(known)
+        # Other rows may be there by now, so that no number of a record means the same.
+        unsent = AttemptUnsent(
+            render_config=self.outbox.delivery.render_config,
+            table=known.table,
+            acknowledged=AcknowledgedOrdinals().ranges,
+        )
+        self.log.append(unsent, interval.end)
+        self._forward(Interval(interval.start, known.wanted_end or interval.end), interval.end, resend=False)
+
+    def _leave(self, interval: Interval) -> None:
+        """Note that the whole of an interval is left for the next run."""
+        known, (start, end) = self.log.whole.snapshot, interval
+        self.log.append(SnapshotTable(start=start, end=start, wanted_end=end), end)
+        if known is not None:
+            drop_superseded(self.log, known, end)
+
+    def _forward(self, wanted: Interval, end: datetime, *, resend: bool) -> None:
+        """Announce a table of an interval up to some end, write it, send it and drop it."""
+        interval = Interval(wanted.start, end)
+        known, name = self.log.whole.snapshot, name_table(self.log, "events", interval.end)
+        self.log.append(SnapshotTable(table=name, start=interval.start, end=interval.end), interval.end)
+        if known is not None:
+            drop_superseded(self.log, known, interval.end)
+        written = self._write(name, interval)
+        if end < wanted.end:
+            written = replace(written, wanted_end=wanted.end)
+        try:
+            self.log.append(written, interval.end)
+        except LedgerConflict:
+            drop_table(self.ledger.warehouse, table(self.ledger.schema, name))
+            raise
+        self._send(written, resend=resend)
+        self._drop(written)
+
+    def _write(self, name: str, interval: Interval) -> SnapshotTable:
+        warehouse, schema = self.ledger.warehouse, self.ledger.schema
+        read = read_events(warehouse, self.source, self._layout, interval, self._query)
+        query = select_events(read.select, self._layout, slice_rows=state_rows.SLICE_ROWS)
+        write_table(warehouse, table(schema, name), query, source_query=read.query, sliced_by="slice")
+        counted = count_events(warehouse, schema, name, self._layout)
+        reasons = counted.invalid
+        if numbers := [*read.numbers, *counted.numbers]:
+            drop_table(warehouse, table(schema, name))
+            raise ValueError(describe_numbers(numbers))
+        if reasons and not self._drop_invalid:
+            drop_table(warehouse, table(schema, name))
+            found = "; ".join(
+                f"{count:,} rows {INVALID_EVENT_REASONS[reason]}" for reason, count in sorted(reasons.items())
+            )
+            raise GuardTripped(
+                f"of what arrived in {interval} {found}. Nothing of it was sent. Correct the source or the query "
+                'and clear this task, or say on_invalid_rows="drop" to leave such rows out',
+                [f"events that arrived in {interval}: {found}"],
+            )
+        return SnapshotTable(
+            table=name,
+            written=True,
+            start=interval.start,
+            end=interval.end,
+            rows=counted.events,
+            slices=counted.slices,
+            layout=self._layout,
+            dropped_rows=sum(reasons.values()),
+        )
+
+    def _send(self, known: SnapshotTable, *, resend: bool = False) -> None:
+        assert known.layout is not None  # noqa: S101
+        events = EventSet(
+            sync_id=self.ledger.sync_id,
+            interval=_interval_of(known),
+            schema=self.ledger.schema,
+            table=known.table,
+            rows=known.rows,
+            slices=known.slices,
+            layout=known.layout,
+        )
+        self.outbox.send(events, resend=resend)
+        self.forwarded.append(events.interval)
+        self.counts["events"] += events.rows
+        self.counts["dropped_rows"] += known.dropped_rows
+
+    def _drop(self, known: SnapshotTable) -> None:
+        """Drop the table; before it goes the log says that it cannot be relied on, and after that it is gone."""
+        as_of = _interval_of(known).end
+        self.log.append(SnapshotTable(table=known.table), as_of)
+        drop_table(self.ledger.warehouse, table(self.ledger.schema, known.table))
+        self.log.append(SnapshotTable(), as_of)
+
+
+def _interval_of(detail: SnapshotTable) -> Interval:
+    assert detail.start is not None  # noqa: S101
+    assert detail.end is not None  # noqa: S101
+    return Interval(detail.start, detail.end)

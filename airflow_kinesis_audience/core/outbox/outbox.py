@@ -1,0 +1,247 @@
+"""The outbox: what a destination still has to get, delivered in order, at least once and idempotently.
+
+Each delivery has its own cursor. Draining sends every change set after the cursor, up to the run's, oldest
+first. What is about to be sent is written down before the first record, and how far it got again and again, so
+that a killed attempt goes on with the same bytes and ids from what was written last. An error leaves the cursor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from airflow_kinesis_audience.core.exceptions import AudienceDeleted, AudienceError, HistoryGone, LedgerConflict
+from airflow_kinesis_audience.core.model.instants import instant_text
+from airflow_kinesis_audience.core.outbox.option_check import check_options
+from airflow_kinesis_audience.core.outbox.remembered import check_nothing_lost
+from airflow_kinesis_audience.core.outbox.removals import check_removals
+from airflow_kinesis_audience.core.outbox.sender import Sender
+from airflow_kinesis_audience.core.outbox.tables import (
+    announce_litter,
+    drop_litter,
+    drop_profiles,
+    drop_snapshot,
+    find_or_write_snapshot,
+    name_table,
+    snapshot_of,
+    write_snapshot,
+)
+from airflow_kinesis_audience.core.outbox.too_large import TooLargeSummary
+from airflow_kinesis_audience.core.readers.change_sets import ChangeSet, change_set_of
+from airflow_kinesis_audience.core.readers.partitions import WHOLE
+from airflow_kinesis_audience.core.sql.statements import drop_table, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from airflow_kinesis_audience.core.outbox.remembered import Remembered
+    from airflow_kinesis_audience.core.state.delivery_details import DeadLettersTable
+    from airflow_kinesis_audience.core.state.recorded import RecordedChangeSet
+
+OnFirstRun = Literal["enter_all", "baseline", "fail"]
+OnRejected = Literal["fail", "skip"]
+
+
+class Outbox(Sender):
+    """What one delivery still has to send."""
+
+    _snapshot = ""
+    """The snapshot that this task has written or found."""
+
+    def drain(
+        self,
+        as_of: datetime,
+        *,
+        on_first_run: OnFirstRun = "enter_all",
+        resend: bool = False,
+        on_rejected: OnRejected = "fail",
+        remembered: Remembered | None = None,
+    ) -> None:
+        """Send every change set after the cursor up to the one that leads to ``as_of``, oldest first.
+
+        :param on_first_run: what a destination gets that was never sent to.
+        :param resend: send the one that leads to ``as_of`` again if it is delivered already.
+        :param on_rejected: what becomes of it if members are too large for a record, once all else is delivered.
+        :param remembered: how far the delivery was, as it is known outside of the ledger.
+        :raises LedgerBehind: if the ledger does not know that any more.
+        :raises MessageTooLarge: if there are such, and it is to ``fail``; every later attempt tries them again.
+        :raises DeliveryIncomplete: if records were not acknowledged; the next attempt sends exactly those.
+        :raises DeliveryChanged: if a half-sent change set would now give other bytes.
+        """
+
+        def work() -> TooLargeSummary:
+            check_nothing_lost(self.log, remembered)
+            return self._drain(as_of, on_first_run=on_first_run, resend=resend)
+
+        found = self.in_turn(work, lambda: not resend and self._is_delivered(as_of))
+        if on_rejected == "fail" and found.rows:
+            raise found.error(self.ledger.schema, self.delivery.message_bytes)
+
+    def _drain(self, as_of: datetime, *, on_first_run: OnFirstRun, resend: bool) -> TooLargeSummary:
+        """Send what is to be sent; gives what is too large."""
+        if self.log.turns.of_another():
+            return self._describe_rejected(self.log.whole.dead_letters)
+        self._check(as_of)
+        check_options(self.ledger, self.delivery, self._to_be_sent(as_of, resend=resend))
+        announced = ""
+        if self.log.whole.attached is not None and (replaced := self.log.find_replaced()):
+            announced = self._renew(as_of, replaced)
+        if self.log.whole.attached is None:
+            if on_first_run == "enter_all" and self.delivery.part == WHOLE:
+                announced = name_table(self.log, "snapshot", as_of)
+            self.log.begin(as_of, on_first_run, snapshot=announced)
+        self.log.check_parts()
+        already = self.log.whole.has(as_of) or self.log.own.has(as_of)
+        with self.log.unless_fenced():
+            for change_set in self._pending(as_of, announced):
+                self.send(change_set)
+            found = self._retry_dead_letters()
+            self._drop_snapshot()
+            if self._exits_kept is not None:
+                drop_profiles(self.log)
+            drop_litter(self.log)  # also of a resend that was killed, before another
+            if already and resend:
+                self._resend(as_of)
+                drop_litter(self.log)
+                found = self.too_large if self.too_large.rows else found
+        return found
+
+    def _is_delivered(self, as_of: datetime) -> bool:
+        """Whether the stream that is reached now has everything up to an instant."""
+        return not self.log.find_replaced() and (self.log.whole.has(as_of) or self.log.own.has(as_of))
+
+    def _renew(self, as_of: datetime, replaced: str) -> str:
+        """Go on with a stream that was created anew as its author says; gives the snapshot that is announced."""
+        log, announced = self.log, ""
+        if self.delivery.on_new_stream == "fail":
+            log.refuse_replaced(replaced)
+        if self.delivery.on_new_stream == "continue":
+            log.accept_stream()
+            return ""
+        begins = max(as_of, log.whole.cursor or as_of)
+        log.seal(begins)
+        known = log.whole.snapshot
+        while log.find_replaced():
+            log.timeline.tables(self.ledger.schema, begins)
+            if self.delivery.part == WHOLE:
+                announced = name_table(log, "snapshot", begins)
+            with log.unless_another_part_was_faster():
+                log.attach(begins, "enter_all", snapshot=announced)
+        if known is not None:
+            drop_table(self.warehouse, table(self.ledger.schema, known.table))
+        return announced
+
+    def _check(self, as_of: datetime) -> None:
+        """Check that there is a change set for an instant, and that the destination may get it."""
+        timeline, sync_id = self.log.timeline, self.ledger.sync_id
+        if timeline.find(as_of) is None:
+            if timeline.held is not None and timeline.held.as_of == as_of:
+                raise HistoryGone(
+                    f"the change set of sync {sync_id!r} as of {instant_text(as_of)} is held by a guard "
+                    "and was not approved; nothing was sent"
+                )
+            raise HistoryGone(
+                f"sync {sync_id!r} has no change set as of {instant_text(as_of)}; run its diff task first"
+            )
+        if self.log.whole.attached is None and timeline.closed is not None:
+            raise AudienceDeleted(
+                f"sync {sync_id!r} was deleted as of {instant_text(timeline.closed)}, and "
+                f"{self.delivery.destination} is not attached to it any more; nothing was sent"
+            )
+
+    def _to_be_sent(self, as_of: datetime, *, resend: bool) -> list[RecordedChangeSet]:
+        """List the change sets whose layouts are about to be sent, ascending; nothing is decided by it."""
+        whole, own = self.log.whole, self.log.own
+        if whole.attached is None:
+            return [c for c in self.log.timeline.change_sets if c.as_of == as_of]
+        sent = max(found for found in (whole.attached, whole.cursor, own.cursor) if found)
+        again = {as_of} if resend else set()
+        if self.delivery.on_new_stream == "enter_all" and self.log.find_replaced():
+            again |= {max(as_of, whole.cursor or as_of)}
+        again |= {whole.attached} if whole.cursor is None and not own.has(whole.attached) else set()
+        return [c for c in self.log.timeline.change_sets if sent < c.as_of <= as_of or c.as_of in again]
+
+    def _pending(self, as_of: datetime, announced: str) -> Iterator[ChangeSet]:
+        """Give the change sets that this task has not sent, oldest first."""
+        attached = self.log.whole.attached
+        assert attached is not None  # noqa: S101
+        sent = False
+        if self.log.whole.cursor is None and not self.log.own.has(attached):
+            yield self._write_snapshot(attached, announced)
+            sent = True
+        cursor = max(found for found in (attached, self.log.whole.cursor, self.log.own.cursor) if found)
+        for recorded in self.log.timeline.after(cursor, as_of):
+            if sent:
+                self.ledger.read()  # what an earlier one alone has needed may be gone since
+            yield self._seal(recorded)
+            sent = True
+
+    def _seal(self, recorded: RecordedChangeSet) -> ChangeSet:
+        """Make a change set immutable that the destination may get; until then it may be computed again."""
+        while True:
+            found = self.log.timeline.find(recorded.as_of)
+            assert found is not None  # noqa: S101
+            change_set = change_set_of(self.ledger, self.log.timeline, found)
+            check_removals(self.log, found, self._permission, partial(self._gather, change_set, resend=False))
+            self.log.seal(recorded.as_of)
+            sealed = self.log.timeline.find(recorded.as_of)
+            if sealed is not None and sealed.table == found.table:
+                return change_set
+
+    def _write_snapshot(self, as_of: datetime, announced: str) -> ChangeSet:
+        while True:
+            with self.log.unless_another_part_was_faster():
+                found = find_or_write_snapshot(self.log, as_of, announced=announced)
+                self._snapshot = found.table
+                return found
+
+    def _drop_superseded(self) -> None:
+        """See :class:`Sender`: the snapshot that this task has written."""
+        with contextlib.suppress(AudienceError):
+            self.ledger.read()
+            known = self.log.whole.snapshot
+            if self._snapshot and (known is None or known.table != self._snapshot):
+                drop_table(self.warehouse, table(self.ledger.schema, self._snapshot))
+
+    def _drop_snapshot(self) -> None:
+        if self.delivery.part == WHOLE:
+            drop_snapshot(self.log)
+        else:
+            # Another part may do so at this moment, too; what is left the next run drops.
+            with contextlib.suppress(LedgerConflict):
+                drop_snapshot(self.log)
+
+    def _resend(self, as_of: datetime) -> None:
+        recorded, whole = self.log.timeline.find(as_of), self.log.whole
+        assert recorded is not None  # noqa: S101
+        assert whole.attached is not None  # noqa: S101
+        if as_of < whole.attached:
+            # It has exits of users whose entry this destination never got.
+            raise HistoryGone(
+                f"{self.delivery.destination} was attached as of {instant_text(whole.attached)} and was never "
+                f"sent the change set as of {instant_text(as_of)}, so it cannot be sent again"
+            )
+        if as_of == whole.attached and whole.on_first_run == "enter_all":
+            name = announce_litter(self.log, "snapshot", as_of)
+            write_snapshot(self.log, as_of, name)
+            self.send(snapshot_of(self.log, as_of, name), resend=True)
+        elif recorded.previous_as_of is None or recorded.dropped:
+            raise HistoryGone(
+                f"the change set as of {instant_text(as_of)} is not kept, so it cannot be sent again"
+            )
+        else:
+            self.send(change_set_of(self.ledger, self.log.timeline, recorded), resend=True)
+
+    def _retry_dead_letters(self) -> TooLargeSummary:
+        """Send dead letters again, once all parts have delivered all else."""
+        known = self.log.whole.dead_letters
+        if self.log.own.cursor is None or self.log.whole.has(self.log.own.cursor):
+            known = self.dead_letters.retry(self._redeliver)
+        return self._describe_rejected(known)
+
+    def _describe_rejected(self, known: DeadLettersTable) -> TooLargeSummary:
+        found = TooLargeSummary.of(known) if known.rows else self.too_large
+        self.report.still_rejected, self.report.rejected_users = known.rows, list(found.users)
+        return found

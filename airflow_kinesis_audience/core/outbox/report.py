@@ -1,0 +1,64 @@
+"""What a delivery reports: counts while it runs, and when it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from airflow_kinesis_audience.core.producer.result import ProduceResult
+
+
+@dataclass(slots=True)
+class Report:
+    """What draining did, filled while it runs, so that it is there before an error is raised.
+
+    :param rejected: changes that were given up, or that no record can hold.
+    :param concluded: changes of change sets of which the last part was missing, and is delivered now.
+    :param redelivered: dead letters of earlier runs that are delivered now.
+    :param still_rejected: dead letters that are left: members whose message is too large for a record.
+    :param rejected_users: the beginnings of the SHA-256 of some of their ids.
+    """
+
+    change_sets: list[str] = field(default_factory=list)
+    messages: int = 0
+    records: int = 0
+    bytes: int = 0
+    delivered: int = 0
+    rejected: int = 0
+    omitted: int = 0
+    excluded: int = 0
+    retried: int = 0
+    seconds: float = 0.0
+    concluded: int = 0
+    redelivered: int = 0
+    still_rejected: int = 0
+    rejected_users: list[str] = field(default_factory=list)
+
+    def add(self, result: ProduceResult, *, omitted: int = 0, excluded: int = 0, too_large: int = 0) -> None:
+        """Count an attempt at one change set."""
+        self.omitted += omitted
+        self.excluded += excluded
+        self.delivered += result.changes_delivered
+        self.rejected += result.changes_failed + too_large
+        self.add_records(result)
+
+    def add_records(self, result: ProduceResult) -> None:
+        """Count what was put, whatever it carries."""
+        self.messages += result.messages_delivered
+        self.records += result.delivered
+        self.bytes += result.bytes_delivered
+        self.retried += result.retried
+        self.seconds = round(self.seconds + result.seconds, 3)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far the change set that is being sent has come; counts are changes."""
+
+    as_of: datetime
+    done: int
+    total: int
+    result: ProduceResult

@@ -1,0 +1,243 @@
+"""Sends one change set, or its events or profiles, to one destination, from where its last attempt got to.
+
+What is about to be sent is written down before the first record, and how far it got again and again; the cursor
+moves when the sums match. Which change sets are to be sent is not decided here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+from msgspec.structs import replace as replace_detail
+
+from airflow_kinesis_audience.core.changes.guards import NO_PERMISSION
+from airflow_kinesis_audience.core.exceptions import AudienceError, DeliveryIncomplete, LedgerConflict
+from airflow_kinesis_audience.core.model.instants import instant_text
+from airflow_kinesis_audience.core.outbox.attempt import DeliveryAttempt
+from airflow_kinesis_audience.core.outbox.dead_letters import DeadLetters
+from airflow_kinesis_audience.core.outbox.delivery_log import DeliveryLog
+from airflow_kinesis_audience.core.outbox.report import Progress, Report
+from airflow_kinesis_audience.core.outbox.tables import (
+    announce_litter,
+    drop_profiles,
+    find_or_write_profiles,
+    write_profiles,
+)
+from airflow_kinesis_audience.core.outbox.too_large import TooLargeSummary
+from airflow_kinesis_audience.core.producer.acknowledged import AcknowledgedOrdinals
+from airflow_kinesis_audience.core.producer.backoff import RetryPolicy
+from airflow_kinesis_audience.core.producer.producer import produce
+from airflow_kinesis_audience.core.producer.records import Destination
+from airflow_kinesis_audience.core.readers.change_sets import ChangeSet
+from airflow_kinesis_audience.core.readers.events import EventSet
+from airflow_kinesis_audience.core.readers.partitions import WHOLE
+from airflow_kinesis_audience.core.state.delivery_details import AttemptStarted, ChangeSetDelivered
+from airflow_kinesis_audience.core.state.ledger_tables import RowLeftBehind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from airflow_kinesis_audience.core.changes.guards import Permission
+    from airflow_kinesis_audience.core.model.messages import Message
+    from airflow_kinesis_audience.core.outbox.delivery import Delivery
+    from airflow_kinesis_audience.core.producer.records import Outcome, Record
+    from airflow_kinesis_audience.core.readers.profiles import ProfileSet
+    from airflow_kinesis_audience.core.state.delivery_details import AttemptDetail
+    from airflow_kinesis_audience.core.state.ledger import Ledger
+
+T = TypeVar("T")
+
+_TRIES = 20
+"""So often a task begins when another one begins at the same time."""
+
+
+class Sender:
+    """Sends change sets of one delivery.
+
+    :param ledger: of the sync.
+    :param delivery: where to and how.
+    :param put: puts one batch; one outcome per record.
+    :param permission: which guards' breaches the run may pass with.
+    :param watch: called after every response.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        delivery: Delivery,
+        put: Callable[[Sequence[Record]], list[Outcome]],
+        *,
+        policy: RetryPolicy | None = None,
+        permission: Permission = NO_PERMISSION,
+        watch: Callable[[Progress], None] = lambda _: None,
+    ) -> None:
+        self.ledger = ledger
+        self.warehouse = ledger.warehouse
+        self.delivery = delivery
+        self.log = DeliveryLog(ledger, delivery)
+        self.report = Report()
+        self.dead_letters = DeadLetters(self.log)
+        self.too_large = TooLargeSummary()
+        self._exits_kept = delivery.renderer.traits.exits_kept
+        self._put = put
+        self._policy = policy or RetryPolicy()
+        self._permission = permission
+        self._watch = watch
+        self._half_sent = False
+
+    def in_turn(
+        self, work: Callable[[], T], is_done: Callable[[], bool] = lambda: False, *, prepare: bool = False
+    ) -> T:
+        """Do something with the delivery while no other task is at work on it.
+
+        Where another one is faster this one waits, and looks again. It stops where something of its own is half
+        sent, and where nobody could see that another is at work.
+
+        :param is_done: tells by the ledger whether nothing is left to do, so that nobody need be waited for.
+        :param prepare: make the ledger where it is missing.
+        :raises LedgerConflict: if it stops, or another one is at work for too long; a retry goes on from there.
+        """
+        tries = 0
+        while True:
+            self.log.turns.wait(is_done, prepare=prepare)
+            try:
+                return work()
+            except LedgerConflict as conflict:
+                self._drop_superseded()
+                tries += 1
+                is_seen = self.delivery.owner or isinstance(conflict, RowLeftBehind)
+                if self._half_sent or not is_seen or tries == _TRIES:
+                    raise
+            except BaseException:
+                with contextlib.suppress(AudienceError):
+                    self.log.end_turn()
+                raise
+
+    def _drop_superseded(self) -> None:
+        """Drop what this task has written and another has gone on without."""
+
+    def put_notices(self, messages: Sequence[Message]) -> None:
+        """Put messages that carry no change, and wait until all are acknowledged."""
+        result = produce(
+            [self.delivery.records(messages, 0)],
+            self._destination,
+            acknowledged=AcknowledgedOrdinals(),
+            on_progress=lambda _: None,
+            policy=self._policy,
+        )
+        self.report.add(result)
+        if result.failure is not None:
+            raise result.failure
+
+    @property
+    def _destination(self) -> Destination:
+        return Destination(put=self._put, limits=self.delivery.limits, name=self.delivery.destination)
+
+    def send(self, change_set: ChangeSet | EventSet, *, resend: bool = False) -> None:
+        """Send one change set from where its last attempt got to, and write down how far this one gets."""
+        if self.delivery.part != WHOLE:
+            self.ledger.read()  # other tasks move the delivery on
+            self.log.check_parts()
+        if not resend and any(change_set.is_delivered_by(s.cursor) for s in (self.log.whole, self.log.own)):
+            return  # another publisher has delivered it meanwhile
+        resumed = self._find_checkpoint(change_set, resend=resend)
+        content = self._gather(change_set, resend=resend) if isinstance(change_set, ChangeSet) else change_set
+
+        def append(detail: AttemptDetail, last: bool) -> None:
+            detail = replace_detail(detail, resend=resend)
+            # Nobody has to see that an attempt has begun, nor its end before the snapshot is dropped.
+            lazy = isinstance(detail, AttemptStarted) or (
+                isinstance(detail, ChangeSetDelivered) and self._is_snapshot(detail.table)
+            )
+            self.log.append_to_part(detail, change_set.as_of, lazy=lazy, last=last)
+
+        attempt = DeliveryAttempt(
+            self.warehouse, self.delivery, content, resumed, append=append, watch=self._watch
+        )
+        groups = attempt.partition_groups()
+        attempt.write(AttemptStarted)
+        self._half_sent = True
+        try:
+            self._produce(attempt, groups)
+        except BaseException:
+            with contextlib.suppress(AudienceError):
+                attempt.stop()
+            raise
+        finally:
+            self.report.add(attempt.result, **attempt.left_out)
+        if attempt.too_large:
+            self._keep_too_large(attempt, resend=resend)
+        attempt.write(ChangeSetDelivered)
+        self._half_sent = False
+        self.report.change_sets.append(instant_text(change_set.as_of))
+        if self.delivery.part != WHOLE and not resend:
+            self.report.concluded += self.log.conclude(change_set.as_of, self.dead_letters.add_parts)
+        if content is not change_set and not resend:
+            drop_profiles(self.log)
+
+    def _is_snapshot(self, name: str) -> bool:
+        """Return whether a table is the snapshot that this task drops next."""
+        known = self.log.whole.snapshot
+        return self.delivery.part == WHOLE and known is not None and known.table == name and not known.end
+
+    def _find_checkpoint(self, change_set: ChangeSet | EventSet, *, resend: bool) -> AttemptDetail | None:
+        """Find out how far an earlier attempt at a change set got."""
+        own = self.log.own
+        if resend or own.sending != change_set.as_of or own.checkpoint is None:
+            return None
+        self.delivery.check_resumable(own.checkpoint, change_set.as_of)
+        return own.checkpoint
+
+    def _gather(self, change_set: ChangeSet, *, resend: bool) -> ChangeSet | ProfileSet:
+        """Gather what is sent of a change set: itself, or the profiles that it is about."""
+        if self._exits_kept is None:
+            return change_set
+        if resend:
+            name = announce_litter(self.log, "profiles", change_set.as_of)
+            return write_profiles(self.log, change_set, name, exits_kept=self._exits_kept)
+        return find_or_write_profiles(self.log, change_set, exits_kept=self._exits_kept)
+
+    def _produce(self, attempt: DeliveryAttempt, groups: Sequence[Iterator[Record]]) -> None:
+        attempt.result = produce(
+            groups,
+            self._destination,
+            acknowledged=attempt.acknowledged,
+            on_progress=attempt.checkpoint,
+            policy=self._policy,
+        )
+        if attempt.result.failure is not None:
+            raise attempt.result.failure
+        if attempt.missing:
+            left_out = attempt.left_out
+            raise DeliveryIncomplete(
+                f"{attempt.delivered:,} of {attempt.total:,} changes as of {instant_text(attempt.content.as_of)} "
+                f"were acknowledged, {left_out['too_large']:,} are too large, and {left_out['omitted']:,} have "
+                f"nothing to say in {self.delivery.message_format}: the sums do not match"
+            )
+
+    def _keep_too_large(self, attempt: DeliveryAttempt, *, resend: bool) -> None:
+        """Keep members that are too large as dead letters, unless later runs do not have to try them again."""
+        rows = attempt.left_out["too_large"]
+        if isinstance(attempt.content, EventSet):
+            found = TooLargeSummary().and_those(rows, attempt.too_large)
+            raise found.error(self.ledger.schema, self.delivery.message_bytes)
+        if self.delivery.part == WHOLE and not resend and not self.delivery.resync:
+            self.dead_letters.add(attempt)
+        else:
+            self.too_large = self.too_large.and_those(rows, attempt.too_large)
+
+    def _redeliver(self, change_set: ChangeSet) -> DeliveryAttempt:
+        content = self._gather(change_set, resend=False)
+        delivery = replace(self.delivery, part=WHOLE)
+        # They are few: after a kill all are sent again, with the same ids.
+        attempt = DeliveryAttempt(
+            self.warehouse, delivery, content, None, append=self.dead_letters.go_on, watch=self._watch
+        )
+        try:
+            self._produce(attempt, attempt.partition_groups())
+        finally:
+            self.report.add_records(attempt.result)
+            self.report.redelivered += attempt.result.changes_delivered
+        return attempt

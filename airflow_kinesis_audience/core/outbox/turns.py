@@ -1,0 +1,89 @@
+"""Turns: of several tasks that publish one delivery, one is at work, and the others wait before they put anything.
+
+Each row of a delivery's log says who is at work until the next one comes: a task that is about to write a table,
+or that sends, and whose checkpoints are its signs of life. No clocks are compared. Who waits measures by its own
+clock for how long nothing was written, and who sends writes a row before that time is over, or puts nothing more.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from airflow_kinesis_audience.core.exceptions import LedgerConflict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_kinesis_audience.core.outbox.delivery import Delivery
+    from airflow_kinesis_audience.core.state.cursors import DeliveryState
+    from airflow_kinesis_audience.core.state.ledger import Ledger
+
+WAIT_SECONDS = 900.0
+"""How long a task waits while another one is at work and shows it; then it asks for a retry."""
+
+_FIRST_LOOK_SECONDS, _LAST_LOOK_SECONDS = 0.5, 10.0
+"""After which the ledger is read again; each time it takes twice as long."""
+
+
+class Turns:
+    """Whose turn it is, of those who publish a delivery.
+
+    :param ledger: of the sync.
+    :param delivery: where to and how, and who this task is.
+    """
+
+    def __init__(self, ledger: Ledger, delivery: Delivery) -> None:
+        self._ledger = ledger
+        self._delivery = delivery
+        self._given_up: dict[str, int] = {}
+
+    def of_another(self) -> list[DeliveryState]:
+        """List the logs, of the delivery and of this task's part, that another task is at work on."""
+        states = [self._ledger.state.delivery(log) for log in {self._delivery.log, self._delivery.part_log}]
+        return [state for state in states if self._is_of_another(state)]
+
+    def check(self, log: str) -> None:
+        """Refuse to write to a log that another task is at work on.
+
+        :raises LedgerConflict: if one is.
+        """
+        if self._is_of_another(self._ledger.state.delivery(log)):
+            raise self._conflict()
+
+    def wait(self, is_done: Callable[[], bool] = lambda: False, *, prepare: bool = False) -> None:
+        """Read the ledger until no other task is at work, or this one has nothing left to do.
+
+        :param is_done: tells by the ledger whether nothing is left to do.
+        :param prepare: make the ledger where it is missing.
+        :raises LedgerConflict: if another one is at work for too long.
+        """
+        began, pause = time.monotonic(), _FIRST_LOOK_SECONDS
+        seen: dict[str, tuple[int, float]] = {}
+        while True:
+            (self._ledger.prepare if prepare else self._ledger.read)()
+            now = time.monotonic()
+            busy = self.of_another()
+            for state in busy:
+                if seen.get(state.log, (0, now))[0] != state.sequence:
+                    seen[state.log] = state.sequence, now
+            silent = {s.log: s.sequence for s in busy if now - seen[s.log][1] >= s.lease_seconds}
+            if len(silent) == len(busy):
+                self._given_up |= silent
+                return
+            if is_done():
+                return
+            if now - began >= WAIT_SECONDS:
+                raise self._conflict()
+            time.sleep(pause)
+            pause = min(2 * pause, _LAST_LOOK_SECONDS)
+
+    def _is_of_another(self, state: DeliveryState) -> bool:
+        return state.owner not in ("", self._delivery.holder) and self._given_up.get(state.log) != state.sequence
+
+    def _conflict(self) -> LedgerConflict:
+        return LedgerConflict(
+            f"another task is delivering to {self._delivery.destination} at this moment, and this one has put "
+            "nothing of what is left; try again: the next attempt goes on from what that one has written. To run "
+            "one at a time, set max_active_tis_per_dag=1"
+        )

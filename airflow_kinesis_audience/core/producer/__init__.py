@@ -1,0 +1,1 @@
+"""At-least-once delivery: in order per key, within each shard's rate limit, only failed records put again."""

@@ -1,0 +1,253 @@
+"""Read a change set slice by slice: memory is bounded on any driver, and a resume starts at a slice.
+
+A slice is a numbered run of a change set's rows, and which rows it holds never changes: every attempt reads the
+same. Each column has one fixed type; numbers that JSON cannot hold exactly come out as text. Nothing here writes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlglot import exp
+
+from airflow_kinesis_audience.core.model.arrow_columns import ArrowColumn
+from airflow_kinesis_audience.core.model.audience import Action, Changes
+from airflow_kinesis_audience.core.model.instants import instant_text
+from airflow_kinesis_audience.core.readers.outline import count_chunks, read_outline, slice_of
+from airflow_kinesis_audience.core.sql.statements import column, read_value, render, table
+from airflow_kinesis_audience.core.sql.types import arrow_type
+from airflow_kinesis_audience.core.state.rows import AUDIENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+
+    from airflow_kinesis_audience.core.model.audience import IdentityValue
+    from airflow_kinesis_audience.core.source.layout import Column, TableLayout
+    from airflow_kinesis_audience.core.sql.warehouse import Warehouse
+    from airflow_kinesis_audience.core.state.ledger import Ledger
+    from airflow_kinesis_audience.core.state.recorded import RecordedChangeSet
+    from airflow_kinesis_audience.core.state.timeline import Timeline
+
+_OWN = ("position", "action", "updated", "bucket", "audience_id", "user_id", "member_since")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SliceReader:
+    """Reads what is to be sent, and makes of it what a format renders.
+
+    :param counts: changes by slice and first digit of the bucket.
+    :param read: reads a whole slice, by its number, as a table with a column ``bucket``.
+    :param make: makes of a slice, or of some of its rows, what a format renders.
+    """
+
+    counts: Mapping[tuple[int, str], int]
+    read: Callable[[int], pa.Table]
+    make: Callable[[pa.Table], Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChangeSet:
+    """A change set or a snapshot that is to be sent.
+
+    :param rows: changes in it, numbered from 0.
+    :param slice_rows: rows of a slice.
+    :param names_from: an older state table that names audiences which have no row in this one.
+    :param redelivered: for dead letters that are sent again: which redelivery it is, as text.
+    :param epoch: tells its ids from those of a state that is lost.
+    """
+
+    sync_id: str
+    as_of: datetime
+    previous_as_of: datetime | None
+    schema: str
+    table: str
+    rows: int
+    slice_rows: int
+    layout: TableLayout
+    names_from: str | None = None
+    redelivered: str = ""
+    epoch: str = ""
+
+    @property
+    def slices(self) -> int:
+        """Number of slices."""
+        return -(-self.rows // self.slice_rows)
+
+    @property
+    def instants(self) -> tuple[str, str]:
+        """What its ids are derived from: the instants before, with the epoch, and after it, as text."""
+        before = instant_text(self.previous_as_of) if self.previous_as_of else self.redelivered
+        return self.epoch + before, instant_text(self.as_of)
+
+    def is_delivered_by(self, cursor: datetime | None) -> bool:
+        """Return whether a destination whose cursor is at an instant has this change set."""
+        return cursor is not None and self.as_of <= cursor
+
+    def reader(self, warehouse: Warehouse) -> SliceReader:
+        """Make the reader of the slices."""
+        counts, names = read_outline(warehouse, self)
+        return SliceReader(
+            counts=counts,
+            read=lambda number: _read_table(warehouse, self, number),
+            make=lambda rows: make_changes(self, rows, names),
+        )
+
+    def update_reader(self, warehouse: Warehouse) -> SliceReader:
+        """Make the reader of the updates alone, for those who need no names of audiences."""
+        number, is_update = (
+            slice_of(column("position"), self.slice_rows),
+            column("action").eq(Action.UPDATED.value),
+        )
+
+        def read(number: int) -> pa.Table:
+            rows = _read_table(warehouse, self, number)
+            return rows.filter(pc.equal(rows["action"], Action.UPDATED.value)).combine_chunks()
+
+        return SliceReader(
+            counts=count_chunks(warehouse, table(self.schema, self.table), number, is_update),
+            read=read,
+            make=lambda rows: make_changes(self, rows, {}),
+        )
+
+
+def change_set_of(ledger: Ledger, timeline: Timeline, recorded: RecordedChangeSet) -> ChangeSet:
+    """Make the change set that the ledger records."""
+    before = timeline.find(recorded.previous_as_of) if recorded.previous_as_of else None
+    return ChangeSet(
+        sync_id=ledger.sync_id,
+        as_of=recorded.as_of,
+        previous_as_of=recorded.previous_as_of,
+        schema=ledger.schema,
+        table=recorded.table,
+        rows=recorded.rows,
+        slice_rows=recorded.detail.slice_rows,
+        epoch=recorded.epoch,
+        layout=recorded.layout,
+        names_from=timeline.audiences_table(before) if before else None,
+    )
+
+
+def read_slice(
+    warehouse: Warehouse,
+    change_set: ChangeSet,
+    number: int,
+    audience_names: Mapping[str, str],
+    *,
+    sent: exp.Query | None = None,
+) -> Changes:
+    """Read a whole slice, ``slice_rows`` rows at most.
+
+    :param number: from 0.
+    :param sent: the query that gives the rows which were sent, where they are not in the change set's table.
+    """
+    return make_changes(change_set, _read_table(warehouse, change_set, number, sent), audience_names)
+
+
+def make_changes(change_set: ChangeSet, rows: pa.Table, audience_names: Mapping[str, str]) -> Changes:
+    """Make of a slice, or of some of its rows, what a format renders."""
+    read = columns_of(rows)
+    own: dict[str, Any] = {n: read[n] for n in _OWN}
+    return Changes(
+        **own,
+        **by_label(change_set.layout, read),
+        sync_id=change_set.sync_id,
+        as_of=change_set.as_of,
+        previous_as_of=change_set.previous_as_of,
+        audience_names={a: audience_names.get(a, a) for a in read["audience_id"].array.unique().to_pylist()},
+    )
+
+
+def _read_table(
+    warehouse: Warehouse, change_set: ChangeSet, number: int, sent: exp.Query | None = None
+) -> pa.Table:
+    fields = [(n, pa.int64() if n == "position" else pa.string()) for n in _OWN]
+    fields += value_fields(change_set.layout)
+    return read_table(warehouse, _select(change_set, number, sent), fields, rows=change_set.slice_rows)
+
+
+def by_label(layout: TableLayout, read: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Group the columns that were read: new and old identities by type, new and old properties by name."""
+    # A column that is there under a label counts, and not one that is retired under the same.
+    columns = sorted(layout.columns, key=lambda c: not c.retired)
+    identities, properties = ([c for c in columns if c.role == role] for role in ("identity", "property"))
+    return {
+        "new_identities": {c.label: _listed(c, read[c.new]) for c in identities},
+        "old_identities": {
+            c.label: _listed(c, read[c.old]) for c in sorted(identities, key=lambda c: c.withdrawn)
+        },
+        "new_properties": {c.label: read[c.new] for c in properties},
+        "old_properties": {c.label: read[c.old] for c in properties},
+    }
+
+
+def identities_by_label(
+    layout: TableLayout, read: Mapping[str, Sequence[Any]]
+) -> dict[str, Sequence[IdentityValue]]:
+    """Group the new identities that were read, by type."""
+    return {c.label: _listed(c, read[c.new]) for c in layout.identities}
+
+
+def _listed(c: Column, values: Sequence[str | None]) -> Sequence[IdentityValue]:
+    """Decode the lists of a column that may have several values."""
+    if not c.several:
+        return values
+    return [None if value is None else sorted(orjson.loads(value)) for value in values]
+
+
+def read_table(
+    warehouse: Warehouse, query: exp.Query, fields: Sequence[tuple[str, pa.DataType]], *, rows: int
+) -> pa.Table:
+    """Read a whole result.
+
+    :param fields: names and types of the columns, by position.
+    :param rows: most rows of a batch.
+    """
+    schema = pa.schema(fields)
+    batches = list(warehouse.read_batches(render(query, warehouse.dialect), schema, rows=rows))
+    return pa.Table.from_batches(batches, schema=schema).combine_chunks()
+
+
+def columns_of(rows: pa.Table) -> dict[str, ArrowColumn]:
+    """Return the columns of a table that was read, by name."""
+
+    def whole(column: pa.ChunkedArray) -> pa.Array:
+        if column.num_chunks == 1:
+            return column.chunk(0)  # concat_arrays would copy it
+        return pa.concat_arrays([pa.array([], column.type), *column.chunks])
+
+    return {n: ArrowColumn(whole(c)) for n, c in zip(rows.column_names, rows.columns, strict=True)}
+
+
+def value_columns(layout: TableLayout) -> list[exp.Expr]:
+    """Build the reading of the mapped columns, new and old, in the types of :func:`arrow_type`."""
+    return [read_value(n, c.kind) for c in layout.columns for n in (c.new, c.old)]
+
+
+def value_fields(layout: TableLayout) -> list[tuple[str, pa.DataType]]:
+    """List the names and types in which :func:`value_columns` are read."""
+    return [(n, arrow_type(c.kind)) for c in layout.columns for n in (c.new, c.old)]
+
+
+def _select(change_set: ChangeSet, number: int, sent: exp.Query | None) -> exp.Query:
+    start = number * change_set.slice_rows
+    origin = table(change_set.schema, change_set.table) if sent is None else table(None, "sent")
+    query = (
+        exp.select(
+            *(column(n) for n in _OWN),
+            *value_columns(change_set.layout),
+        )
+        .from_(origin, copy=False)
+        .where(
+            column("action").neq(AUDIENCE),
+            exp.GTE(this=column("position"), expression=exp.Literal.number(start)),
+            exp.LT(this=column("position"), expression=exp.Literal.number(start + change_set.slice_rows)),
+            copy=False,
+        )
+        .order_by(column("position"), copy=False)
+    )
+    return query if sent is None else query.with_("sent", as_=sent.copy(), copy=False)

@@ -1,0 +1,204 @@
+"""How far each delivery has come: what the rows of its log add up to.
+
+Pure: rows in, frozen values out; nothing is read or written. A delivery's cursor is the instant up to which
+everything is acknowledged, its checkpoint how far the change set after that got.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from airflow_kinesis_audience.core.model.events import Interval, unite_intervals
+from airflow_kinesis_audience.core.state.delivery_details import (
+    AttemptCheckpoint,
+    AttemptStarted,
+    AttemptUnsent,
+    ChangeSetDelivered,
+    DeadLettersTable,
+    DeliveryDetail,
+    DestinationAttached,
+    DestinationDetached,
+    DestinationRenewed,
+    PartOf,
+    ProfilesTable,
+    RemovalsCounted,
+    SnapshotTable,
+)
+from airflow_kinesis_audience.core.state.entries import corrupt_row, follow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from airflow_kinesis_audience.core.state.entries import Entry
+
+
+_NO_DEAD_LETTERS = DeadLettersTable()
+
+_INTERVALS = 100
+"""So many intervals are remembered one by one, the newest."""
+
+RESYNC = "resync"
+"""``on_first_run`` of a delivery that is a resync: a full snapshot, and then nothing more."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeliveryState:
+    """How far a delivery has come.
+
+    :param log: the delivery's id.
+    :param attached: the instant at which the destination was attached, or none if it was not yet.
+    :param destination: what the row that attached it says of the destination.
+    :param snapshot: what to send first to a destination that knows nobody; none if there is no such table.
+    :param profiles: the profiles that the change set is about which is being sent; none if there is no such table.
+    :param dead_letters: the members whose message is too large for a record.
+    :param removals: what was found out last of members who would be removed by updates.
+    :param cursor: the instant up to which everything is delivered; none while nothing is.
+    :param sending: the instant of a change set of which something may have been sent, if it is not delivered.
+    :param checkpoint: how far that change set got.
+    :param litter: tables that nobody relies on any more, or that go after a resend, and may still be there.
+    :param part: where the log is that of a part: which, of how many, and of which delivery.
+    :param stream: which stream was sent to, by ARN and creation; empty while nobody could see.
+    :param sequence: number of the last row of the delivery's log.
+    :param forwarded: of a delivery of events, the intervals that it has forwarded completely, and ``left`` those
+        that runs have left for the next one; by now they may be forwarded.
+    :param digest: of the last of its rows that is no checkpoint.
+    :param owner: the task that is at work since that row, for as many seconds as ``lease_seconds``; empty if none.
+    """
+
+    log: str
+    attached: datetime | None = None
+    destination: DestinationAttached | None = None
+    snapshot: SnapshotTable | None = None
+    profiles: ProfilesTable | None = None
+    dead_letters: DeadLettersTable = _NO_DEAD_LETTERS
+    removals: RemovalsCounted | None = None
+    cursor: datetime | None = None
+    sending: datetime | None = None
+    checkpoint: AttemptStarted | AttemptCheckpoint | None = None
+    part: PartOf | None = None
+    stream: str = ""
+    sequence: int = 0
+    forwarded: tuple[Interval, ...] = ()
+    left: tuple[Interval, ...] = ()
+    litter: tuple[str, ...] = ()
+    digest: str = ""
+    owner: str = ""
+    lease_seconds: float = 0.0
+
+    @property
+    def needs_after(self) -> datetime | None:
+        """The instant whose membership, and all changes after it, this delivery may still need."""
+        # A part needs what its delivery needs, and no more.
+        return None if self.part else self.cursor or self.attached
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables that are for this delivery alone."""
+        letters = self.dead_letters
+        replaced = (letters.replaced,) if isinstance(letters.replaced, str) else letters.replaced or ()
+        known = [found.table for found in (self.snapshot, self.profiles) if found is not None]
+        return tuple(name for name in (*known, letters.table, letters.writing, *replaced) if name)
+
+    def has(self, as_of: datetime) -> bool:
+        """Tell whether everything up to an instant is delivered."""
+        return self.cursor is not None and as_of <= self.cursor
+
+    @property
+    def on_first_run(self) -> str:
+        """What the destination got when it was attached."""
+        assert self.destination is not None  # noqa: S101
+        return self.destination.on_first_run
+
+    def with_entry(self, entry: Entry) -> DeliveryState:
+        """Return the state after one more row.
+
+        :raises LedgerUnreadable: if no delivery has such rows.
+        """
+        if not isinstance(entry.detail, DeliveryDetail):
+            raise corrupt_row(entry)
+        found, detail = self._note_intervals(entry.detail)._advance(entry, entry.detail), entry.detail
+        return replace(
+            found,
+            sequence=entry.sequence,
+            digest=follow(self.digest, entry),
+            part=detail.part,
+            stream=detail.stream or found.stream,
+            owner=detail.owner,
+            lease_seconds=detail.lease_seconds,
+        )
+
+    def without_what_is_gone(self) -> DeliveryState:
+        """Return the state with old intervals as one where they touch each other."""
+        return replace(
+            self,
+            forwarded=(*unite_intervals(self.forwarded[:-_INTERVALS]), *self.forwarded[-_INTERVALS:]),
+            left=(*unite_intervals(self.left[:-_INTERVALS]), *self.left[-_INTERVALS:]),
+        )
+
+    def _note_intervals(self, detail: DeliveryDetail) -> DeliveryState:
+        known = self.snapshot
+        match detail:
+            case SnapshotTable(end=datetime() as end, wanted_end=datetime() as wanted):
+                return replace(self, left=(*self.left, Interval(end, wanted)))
+            case ChangeSetDelivered(table=name) if known is not None and known.table == name:
+                if known.start is not None and known.end is not None:
+                    return replace(self, forwarded=(*self.forwarded, Interval(known.start, known.end)))
+        return self
+
+    def of_stream(self, stream: str) -> DeliveryState:
+        """Return the state of a part, without what went to another stream than its delivery's."""
+        if not stream or self.stream in ("", stream):
+            return self
+        return DeliveryState(
+            log=self.log, part=self.part, stream=self.stream, sequence=self.sequence, digest=self.digest
+        )
+
+    def _advance(self, entry: Entry, detail: DeliveryDetail) -> DeliveryState:
+        match detail:
+            case DestinationAttached():
+                cursor = entry.as_of if detail.on_first_run == "baseline" else None
+                snapshot = SnapshotTable(table=detail.snapshot) if detail.snapshot else None
+                litter = self._litter_after(self.snapshot, detail.snapshot)
+                begun = replace(self, attached=entry.as_of, destination=detail, cursor=cursor, snapshot=snapshot)
+                return replace(begun, sending=None, checkpoint=None, litter=litter)
+            case DestinationDetached():
+                kept = DeliveryState(log=self.log, litter=(*self.litter, *self.tables))
+                return replace(kept, forwarded=self.forwarded, left=self.left)
+            case SnapshotTable() | ProfilesTable() | DeadLettersTable():
+                return self._with_table(detail)
+            case RemovalsCounted():
+                return replace(self, removals=detail)
+            case _ if detail.resend:
+                return self
+            case AttemptStarted() | AttemptCheckpoint():
+                return replace(self, sending=entry.as_of, checkpoint=detail)
+            case AttemptUnsent() | DestinationRenewed():
+                return replace(self, sending=None, checkpoint=None)
+            case ChangeSetDelivered():
+                return replace(self, cursor=entry.as_of, sending=None, checkpoint=None)
+        raise corrupt_row(entry)
+
+    def _with_table(self, detail: SnapshotTable | ProfilesTable | DeadLettersTable) -> DeliveryState:
+        if isinstance(detail, DeadLettersTable):
+            return replace(self, dead_letters=detail)
+        if detail.resend:
+            return replace(self, litter=(*self.litter, detail.table) if detail.table else ())
+        if isinstance(detail, ProfilesTable):
+            litter = self._litter_after(self.profiles, detail.table)
+            return replace(self, profiles=detail if detail.table else None, litter=litter)
+        litter = self._litter_after(self.snapshot, detail.table)
+        return replace(self, snapshot=detail if detail.table else None, litter=litter)
+
+    def _litter_after(self, known: SnapshotTable | ProfilesTable | None, name: str) -> tuple[str, ...]:
+        """List the tables that are to go when one is announced in the place of another."""
+        replaced = known is not None and known.table and name and known.table != name
+        return (*self.litter, known.table) if known is not None and replaced else self.litter
+
+
+def find_attached(states: Iterable[DeliveryState]) -> list[str]:
+    """Find the destinations that get the sync's changes."""
+    return sorted(
+        {s.destination.destination for s in states if s.destination is not None and s.on_first_run != RESYNC}
+    )

@@ -1,0 +1,276 @@
+"""The ledger's table in a warehouse: rows are read, and one is appended as the next of its log or not at all.
+
+Where the engine enforces a primary key, that decides. Where none does, see :mod:`.ledger_claims`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from sqlglot import exp
+
+from airflow_kinesis_audience.core.exceptions import AudienceError, LedgerConflict
+from airflow_kinesis_audience.core.model.instants import instant_text
+from airflow_kinesis_audience.core.sql.statements import column, render, table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_kinesis_audience.core.sql.warehouse import Warehouse
+
+LEDGER_TABLE = "ledger"
+CHECKPOINT = "checkpoint"
+"""Of these rows only the last one of a log is read: each says all that those before it said."""
+
+FOLD_LOG = "folded"
+"""The log of a sync's folds, which no delivery has."""
+
+KEY = ("sync_id", "log", "sequence")
+TRIES, WAIT_SECONDS = 3, 0.05
+_LONG_LOGS = 100
+"""So many logs, the longest, are read from where an earlier reading ended; of others all rows are read again."""
+
+_PIECE_CHARACTERS, _FOLD_ROWS = 48_000, 1_000
+"""A fold is kept in pieces, as an engine's texts may be bounded, under so many numbers of its own."""
+
+
+class Row(NamedTuple):
+    """A row of the ledger as it is kept: texts, but for its number."""
+
+    sync_id: str
+    log: str
+    sequence: int
+    event: str
+    as_of: str
+    detail: str
+    recorded_at: str
+    token: str
+
+
+class RowLeftBehind(LedgerConflict):
+    """A row stood in the way that its owner had claimed and not yet inserted; now everybody sees it.
+
+    Its owner was killed, or is still at work.
+    """
+
+
+class LedgerTable(Protocol):
+    """Where the rows of one sync are kept."""
+
+    def create(self) -> None:
+        """Make the place for them where it is missing."""
+
+    def read(self, known: Mapping[str, int], *, since: datetime | None = None) -> list[Row]:
+        """Read the rows, but those up to a known number of their log; of checkpoints each log's last row alone.
+
+        :param known: log to the number of its last row that was read before.
+        :param since: rows that speak for an earlier instant may be left out.
+        """
+
+    def read_fold(self) -> str:
+        """Read the newest fold, or an empty text if there is none that is complete."""
+
+    def write_fold(self, text: str) -> None:
+        """Write a fold; a failure leaves the one before."""
+
+    def append(self, row: Row, *, lazy: bool = False) -> None:
+        """Append a row.
+
+        :param lazy: no reader has to see it before its log's next row is appended.
+        :raises LedgerConflict: if its log has a row of that number already, or one that this object has appended
+            lazily came too late.
+        """
+
+    def read_all(self, event: str) -> list[Row]:
+        """Read the rows of an event of all syncs that are kept there, by the instants that they speak for."""
+
+
+class PrimaryKeyLedgerTable:
+    """Rows of a table with a primary key.
+
+    :param schema: of the state.
+    """
+
+    def __init__(self, warehouse: Warehouse, schema: str, sync_id: str) -> None:
+        self._warehouse = warehouse
+        self._schema = schema
+        self._sync_id = sync_id
+        self._folds = 0
+
+    def create(self) -> None:
+        """Create schema and table where they are missing; see :class:`LedgerTable`."""
+        self._create_table(LEDGER_TABLE)
+        target = table(self._schema, LEDGER_TABLE).sql(dialect=self._warehouse.dialect.name, identify=True)
+        # A ledger without its index is slow and right; another run may be making it at this moment.
+        with contextlib.suppress(AudienceError):
+            for template in self._warehouse.dialect.ddl.index_ledger:
+                self._warehouse.execute(template.format(table=target))
+
+    def read(self, known: Mapping[str, int], *, since: datetime | None = None) -> list[Row]:
+        """Read rows; see :class:`LedgerTable`."""
+        newest = exp.Window(
+            this=exp.RowNumber(),
+            partition_by=[column("log")],
+            order=exp.Order(expressions=[exp.Ordered(this=column("sequence"), desc=True)]),
+        )
+        rows = (
+            exp.select(*map(column, Row._fields), newest.as_("recency"))
+            .from_(self._table())
+            .where(column("sync_id").eq(self._sync_id), _after(known))
+        )
+        if since is not None:
+            rows = rows.where(exp.GTE(this=column("as_of"), expression=exp.Literal.string(instant_text(since))))
+        query = (
+            exp.select(*map(column, Row._fields))
+            .from_(rows.subquery("rows", copy=False))
+            .where(exp.or_(column("event").neq(CHECKPOINT), column("recency").eq(1)))
+            .order_by(column("log"), column("sequence"))
+        )
+        return self._read(query)
+
+    def append(self, row: Row, *, lazy: bool = False) -> None:
+        """Append a row; see :class:`LedgerTable`."""
+        for left in reversed(range(TRIES)):
+            try:
+                self._insert(row)
+            except AudienceError:
+                # The ledger itself shows whether it was refused: an answer can be lost after the row was taken.
+                [found] = self._find(row)
+                if found is None:
+                    if not left:
+                        raise
+                    # What refused it may be a row that is about to be committed.
+                    time.sleep(WAIT_SECONDS)
+                    continue
+                if found.token != row.token:
+                    raise LedgerConflict from None
+            return
+
+    def read_fold(self) -> str:
+        """Read the newest fold; see :class:`LedgerTable`."""
+        origin = self._table()
+        own = exp.and_(column("sync_id").eq(self._sync_id), column("log").eq(FOLD_LOG))
+        newest = exp.select(exp.Max(this=column("sequence"))).from_(origin).where(own)
+        # That one may be cut off; then the one before is complete.
+        before = exp.Sub(this=newest.subquery(copy=False), expression=exp.Literal.number(2 * _FOLD_ROWS))
+        later = exp.GT(this=column("sequence"), expression=before)
+        folds: dict[tuple[int, str], dict[int, str]] = {}
+        query = exp.select(*map(column, Row._fields)).from_(origin.copy()).where(own.copy(), later)
+        for row in self._read(query):
+            number, piece = divmod(int(row.sequence), _FOLD_ROWS)
+            folds.setdefault((number, row.token), {})[piece] = row.detail
+        self._folds = max((number for number, _ in folds), default=0)
+        for _, pieces in sorted(folds.items(), reverse=True):
+            found = [json.loads(detail) for _, detail in sorted(pieces.items())]
+            if len(found) == found[0]["of"]:
+                return "".join(piece["text"] for piece in found)
+        return ""
+
+    def write_fold(self, text: str) -> None:
+        """Write a fold; see :class:`LedgerTable`."""
+        pieces = [text[at : at + _PIECE_CHARACTERS] for at in range(0, len(text), _PIECE_CHARACTERS)]
+        now, token = datetime.now(UTC), uuid.uuid4().hex
+        for piece, content in enumerate(pieces):
+            row = Row(
+                sync_id=self._sync_id,
+                log=FOLD_LOG,
+                sequence=(self._folds + 1) * _FOLD_ROWS + piece,
+                event=FOLD_LOG,
+                as_of=instant_text(now),
+                detail=json.dumps({"of": len(pieces), "text": content}),
+                recorded_at=now.isoformat(timespec="milliseconds"),
+                token=token,
+            )
+            self._insert(row)
+
+    def read_all(self, event: str) -> list[Row]:
+        """Read rows of all syncs; see :class:`LedgerTable`."""
+        query = exp.select(*map(column, Row._fields)).from_(self._table())
+        return self._read(query.where(column("event").eq(event)).order_by(column("as_of")))
+
+    def _table(self) -> exp.Table:
+        return table(self._schema, LEDGER_TABLE)
+
+    def _read(self, query: exp.Query) -> list[Row]:
+        return [Row(*found) for found in self._warehouse.read_rows(render(query, self._warehouse.dialect))]
+
+    def _insert(self, row: Row) -> None:
+        dialect, marks = self._warehouse.dialect, [exp.Var(this=self._warehouse.placeholder) for _ in row]
+        names = [exp.to_identifier(n, quoted=True) for n in Row._fields]
+        insert = exp.insert(exp.values([tuple(marks)]), self._table(), columns=names)
+        self._warehouse.execute(render(insert, dialect), row)
+
+    def _find(self, *rows: Row) -> list[Row | None]:
+        """Find what the ledger holds at the numbers of rows; none where a number is free."""
+        same = (exp.and_(*(column(n).eq(getattr(row, n)) for n in KEY)) for row in rows)
+        query = exp.select(*map(column, Row._fields)).from_(self._table()).where(exp.or_(*same))
+        found = {(row.log, row.sequence): row for row in self._read(query)}
+        return [found.get((row.log, row.sequence)) for row in rows]
+
+    def _create_table(self, name: str) -> None:
+        schema, made = self._definitions(name)
+        try:
+            self._warehouse.execute(made)
+        except AudienceError:
+            # Only now: a login that was given a schema may not be allowed to say that there should be one.
+            self._warehouse.execute(schema)
+            self._warehouse.execute(made)
+
+    def _definitions(self, name: str) -> list[str]:
+        dialect = self._warehouse.dialect
+        database, _, inner = self._schema.rpartition(".")
+        schema = exp.Create(this=table(database or None, inner), kind="SCHEMA", exists=True)
+        made_so = schema.sql(dialect=dialect.ddl.sqlglot_name or dialect.name, identify=True)
+        target = table(self._schema, name).sql(dialect=dialect.name, identify=True)
+        if dialect.ddl.only_from_queries:
+            nothing = exp.select(*self._nothing()).where(exp.false())
+            return [made_so, f"CREATE TABLE {target} {dialect.ddl.table_clause} AS {render(nothing, dialect)}"]
+        columns = ", ".join(f"{name} {kind}" for name, kind in zip(self._names(), self._types(), strict=True))
+        clause = f" {dialect.ddl.table_clause}" if dialect.ddl.table_clause else ""
+        made = f"CREATE TABLE IF NOT EXISTS {target} ({columns}{self._constraint()}){clause}"
+        return [made_so, made]
+
+    def _nothing(self) -> list[exp.Expr]:
+        types = {"sequence": "BIGINT"}
+        return [exp.cast(exp.null(), types.get(n, "TEXT")).as_(n) for n in Row._fields]
+
+    def _names(self) -> list[str]:
+        dialect = self._warehouse.dialect.name
+        return [exp.to_identifier(n, quoted=True).sql(dialect=dialect) for n in Row._fields]
+
+    def _types(self) -> list[str]:
+        dialect = self._warehouse.dialect.name
+        return [kind.sql(dialect=dialect) + self._not_null for kind in self._column_types().values()]
+
+    def _column_types(self) -> dict[str, exp.DataType]:
+        dialect = self._warehouse.dialect
+        types = {**dict.fromkeys(KEY, dialect.types.key_text), "sequence": "BIGINT"}
+        return {n: exp.DataType.build(types.get(n, dialect.types.long_text)) for n in Row._fields}
+
+    _not_null = " NOT NULL"
+
+    def _constraint(self) -> str:
+        return f", PRIMARY KEY ({', '.join(self._names()[: len(KEY)])})"
+
+
+def _after(known: Mapping[str, int]) -> exp.Expr:
+    """Build the condition of rows after those that are known, but for folds.
+
+    Logs that nobody knows lie between those that are known: an index finds them so, and NOT IN reads all. In
+    whatever order the engine has texts, no log is in none of these ranges.
+    """
+    longest = sorted(known, key=lambda log: known[log], reverse=True)[:_LONG_LOGS]
+    after = [
+        exp.and_(column("log").eq(log), exp.GT(this=column("sequence"), expression=exp.Literal.number(known[log])))
+        for log in longest
+    ]
+    logs = sorted([*longest, FOLD_LOG])
+    below = [exp.LT(this=column("log"), expression=exp.Literal.string(log)) for log in logs]
+    above = [exp.GT(this=column("log"), expression=exp.Literal.string(log)) for log in logs]
+    between = [exp.and_(low, high) for low, high in zip(above, below[1:], strict=False)]
+    return exp.or_(below[0], *between, above[-1], *after)

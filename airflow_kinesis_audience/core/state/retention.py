@@ -1,0 +1,160 @@
+"""What keeps a sync's state small and readable: new bases, and the end of what nobody needs.
+
+A base and the change sets after it are of one layout. When the change sets have grown, or the mapping is
+another, a new base is written at the newest instant before the run goes on; it remembers who has left. What
+neither the retention nor any delivery needs is dropped, and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from sqlglot import exp
+
+from airflow_kinesis_audience.core.model.instants import instant_text
+from airflow_kinesis_audience.core.sql.names import view_name
+from airflow_kinesis_audience.core.sql.statements import column, table, text, write_table, write_view
+from airflow_kinesis_audience.core.sql.types import data_type
+from airflow_kinesis_audience.core.state.membership import select_base
+from airflow_kinesis_audience.core.state.rows import AUDIENCE
+from airflow_kinesis_audience.core.state.sync_details import BaseWritten
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_kinesis_audience.core.source.layout import TableLayout
+    from airflow_kinesis_audience.core.state.commits import TableCommitter
+    from airflow_kinesis_audience.core.state.membership import Tables
+    from airflow_kinesis_audience.core.state.recorded import RecordedChangeSet
+    from airflow_kinesis_audience.core.state.sync_state import SyncState
+    from airflow_kinesis_audience.core.state.timeline import Timeline
+
+MOST_CHANGE_SETS = 48
+"""Change sets since the last base, after which a new base is written whatever their size."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Retention:
+    """When old state is folded up, and when it goes.
+
+    :param compaction_share: changes since the last base, as a share of the members, that make a new base.
+    :param keep_history: how long a membership can be asked for.
+    :param keep_exits: how long it is remembered that somebody has left, or none for ever: a resync sends these
+        exits, too.
+    :param history_view: keep a view over all change sets, for people to look at.
+    """
+
+    compaction_share: float = 0.25
+    keep_history: timedelta = timedelta(days=90)
+    keep_exits: timedelta | None = None
+    history_view: bool = False
+
+    def compact(
+        self, committer: TableCommitter, newest: RecordedChangeSet, layout: TableLayout, types: Mapping[str, str]
+    ) -> Timeline:
+        """Write a new base at the newest change set, if that is due.
+
+        :param layout: of the change set that comes next.
+        :param types: column of the source to the engine's name of its type.
+        """
+        tables = self._find_tables(committer, newest, layout)
+        if tables is None:
+            return committer.timeline
+        name = committer.announce("base", newest.as_of)
+        warehouse = committer.ledger.warehouse
+        statement = select_base(
+            tables,
+            layout,
+            types={c: data_type(t, warehouse.dialect) for c, t in types.items()},
+            left_after=None if self.keep_exits is None else newest.as_of - self.keep_exits,
+        )
+        with committer.unless_fenced(name, newest.as_of):
+            write_table(warehouse, table(tables.schema, name), statement, has_audience_rows=True)
+        return committer.commit(name, BaseWritten(table=name, layout=layout), newest.as_of)
+
+    def _find_tables(
+        self, committer: TableCommitter, newest: RecordedChangeSet, layout: TableLayout
+    ) -> Tables | None:
+        """Find the tables to make a base of, or none if none is due."""
+        schema, timeline = committer.ledger.schema, committer.timeline
+        if timeline.find_base(newest.as_of, layout) is None:
+            return timeline.tables(schema, newest.as_of)
+        tables = timeline.tables(schema, newest.as_of, layout)
+        names = {name for name, _ in tables.changes}
+        changed = sum(e.rows for e in timeline.change_sets if e.table in names)
+        few = changed <= newest.counts.members * self.compaction_share and len(names) < MOST_CHANGE_SETS
+        return None if few or not names else tables
+
+    def expire(self, committer: TableCommitter, as_of: datetime) -> None:
+        """Drop what no membership within the retention and no delivery needs any more."""
+        if not any(self._find_unneeded(committer.ledger.state, as_of)) and not self.history_view:
+            return
+        # A destination may have been attached to an old membership since.
+        names, orphans = self._find_unneeded(committer.ledger.read(), as_of)
+        if self.history_view:
+            # Before the tables go: an engine may refuse to drop what a view stands on.
+            _write_view(committer, names)
+        if (names or orphans) and committer.retire(names, as_of):
+            committer.drop(names | orphans, as_of)
+
+    def _find_unneeded(self, state: SyncState, as_of: datetime) -> tuple[set[str], set[str]]:
+        """Find tables that nothing needs any more, and orphans: those that never counted."""
+        timeline = state.timeline
+        needed_after = [as_of - self.keep_history]
+        needed_after += [d.needs_after for d in state.deliveries.values() if d.needs_after]
+        newest = timeline.newest
+        if newest is not None and newest.previous_as_of is not None and not newest.sealed:
+            # It may be computed again, even in the layout of the one before it.
+            needed_after.append(newest.previous_as_of)
+        names: set[str] = set()
+        oldest = next((e for e in reversed(timeline.change_sets) if e.as_of <= min(needed_after)), None)
+        if oldest is not None and (base := timeline.find_base(oldest.as_of)) is not None:
+            names |= {e.table for e in timeline.change_sets if e.as_of <= base.as_of and not e.dropped}
+            names |= {b.table for b in timeline.bases if b.as_of < base.as_of}
+            names.discard(base.table)
+        # What another run is writing at this moment looks like an orphan, and counts as soon as it is committed.
+        return names, set(timeline.orphans - {timeline.writer})
+
+
+def _write_view(committer: TableCommitter, dropped: set[str]) -> None:
+    ledger, timeline = committer.ledger, committer.timeline
+    kept = [b for b in timeline.bases if b.table not in dropped][:1]
+    tables = [(b.table, instant_text(b.as_of)) for b in kept]
+    tables += [
+        (e.table, instant_text(e.as_of))
+        for e in timeline.change_sets
+        if not e.dropped and e.table not in dropped and e.previous_as_of is not None
+    ]
+    if tables:
+        view = table(ledger.schema, view_name(ledger.sync_id))
+        write_view(ledger.warehouse, view, select_history(ledger.schema, tables))
+
+
+def select_history(schema: str, tables: Sequence[tuple[str, str]]) -> exp.Query:
+    """Build the list of all changes that are kept, for people to look at.
+
+    Columns: as_of, audience_id, user_id, action, updated, member_since. Of a base come its members and those that
+    it remembers to have left.
+
+    :param tables: name and instant of each table.
+    """
+    query: exp.Query | None = None
+    for name, as_of in tables:
+        is_base = name.startswith("base_")
+        # Of a text column's type and collation, which NULL by itself is not.
+        updated = exp.case().when(exp.false(), column("action")) if is_base else column("updated")
+        found = (
+            exp.select(
+                text(as_of).as_("as_of"),
+                *(column(n) for n in ("audience_id", "user_id", "action")),
+                updated.as_("updated"),
+                column("member_since"),
+            )
+            .from_(table(schema, name))
+            .where(column("action").neq(AUDIENCE))
+        )
+        query = found if query is None else exp.union(query, found, distinct=False, copy=False)
+    assert query is not None  # noqa: S101
+    return query

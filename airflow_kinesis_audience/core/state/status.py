@@ -1,0 +1,155 @@
+"""Status for people who look on: which syncs a state schema has, and how far each destination is.
+
+It only reads, and creates nothing. A ledger that is not there yet is an empty state; one that cannot be read is an
+error. No run relies on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlglot import exp
+
+from airflow_kinesis_audience.core.exceptions import AudienceError, LedgerUnreadable
+from airflow_kinesis_audience.core.sql.statements import column, render, table
+from airflow_kinesis_audience.core.state.cursors import RESYNC
+from airflow_kinesis_audience.core.state.ledger_tables import LEDGER_TABLE
+from airflow_kinesis_audience.core.state.sync_state import SyncState
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from airflow_kinesis_audience.core.sql.warehouse import Warehouse
+    from airflow_kinesis_audience.core.state.cursors import DeliveryState
+    from airflow_kinesis_audience.core.state.delivery_details import DestinationAttached
+    from airflow_kinesis_audience.core.state.ledger import Ledger
+    from airflow_kinesis_audience.core.state.timeline import Timeline
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeliveryLag:
+    """How far one destination is behind its sync.
+
+    :param cursor: up to where everything is delivered; none while nothing is.
+    :param change_sets: that it has not got yet, and ``changes`` what is in them.
+    :param under_way: the instant of the one of which a part may have been sent.
+    :param knows_nobody: nothing was delivered yet, so that every member enters first.
+    """
+
+    destination: str
+    message_format: str
+    cursor: datetime | None
+    change_sets: int
+    changes: int
+    under_way: datetime | None
+    knows_nobody: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pin:
+    """What one delivery keeps from being dropped, whatever ``keep_history`` says.
+
+    :param log: of the delivery.
+    :param since: the instant after which it keeps all history.
+    :param change_sets: that it has not got yet.
+    :param tables: of the sync that are kept and end after that instant, and its own.
+    """
+
+    log: str
+    destination: str
+    message_format: str
+    is_resync: bool
+    since: datetime
+    change_sets: int
+    tables: int
+
+
+def is_there(warehouse: Warehouse, schema: str) -> bool:
+    """Tell whether a schema has a ledger.
+
+    :raises LedgerUnreadable: if that cannot be found out.
+    """
+    _, _, name = schema.rpartition(".")
+    query = (
+        exp.select(exp.Count(this=exp.Star()))
+        .from_(exp.table_("tables", db="information_schema"))
+        .where(
+            exp.Lower(this=exp.column("table_schema")).eq(name.lower()),
+            exp.Lower(this=exp.column("table_name")).eq(LEDGER_TABLE),
+        )
+    )
+    try:
+        [(found,)] = warehouse.read_rows(query.sql(dialect=warehouse.dialect.name))
+    except AudienceError as error:
+        raise LedgerUnreadable(f"whether schema {schema!r} has a ledger cannot be found out: {error}") from None
+    return bool(found)
+
+
+def read_state(ledger: Ledger) -> SyncState:
+    """Read a sync's state; an empty one where no run has made a ledger yet.
+
+    :raises LedgerUnreadable: if there is one and it cannot be read.
+    """
+    try:
+        return ledger.read()
+    except LedgerUnreadable:
+        if is_there(ledger.warehouse, ledger.schema):
+            raise
+        return SyncState()
+
+
+def read_syncs(warehouse: Warehouse, schema: str) -> list[str]:
+    """Read the names of all syncs of a schema."""
+    if not is_there(warehouse, schema):
+        return []
+
+    query = exp.select(column("sync_id")).distinct().from_(table(schema, LEDGER_TABLE))
+    return sorted(str(sync_id) for (sync_id,) in warehouse.read_rows(render(query, warehouse.dialect)))
+
+
+def find_lags(state: SyncState) -> list[DeliveryLag]:
+    """Find out how far each destination that gets the sync's changes is behind."""
+    return [
+        _lag(state.timeline, delivery, delivery.destination)
+        for _, delivery in sorted(state.deliveries.items())
+        if delivery.destination is not None and not delivery.part and delivery.on_first_run != RESYNC
+    ]
+
+
+def find_pins(state: SyncState) -> list[Pin]:
+    """Find what each delivery keeps, that of a resync that is not finished, too."""
+    return [
+        _pin(state.timeline, delivery, delivery.destination, delivery.needs_after)
+        for _, delivery in sorted(state.deliveries.items())
+        if delivery.destination is not None and delivery.needs_after is not None
+    ]
+
+
+def _pin(timeline: Timeline, delivery: DeliveryState, destination: DestinationAttached, since: datetime) -> Pin:
+    change_sets = [c for c in timeline.change_sets if c.as_of > since]
+    kept = {c.table for c in timeline.change_sets if c.as_of >= since and not c.dropped}
+    kept |= {b.table for b in timeline.bases if b.as_of >= since}
+    return Pin(
+        log=delivery.log,
+        destination=destination.destination,
+        message_format=destination.message_format,
+        is_resync=delivery.on_first_run == RESYNC,
+        since=since,
+        change_sets=len(change_sets),
+        tables=len({*kept, *delivery.tables, *delivery.litter}),
+    )
+
+
+def _lag(timeline: Timeline, delivery: DeliveryState, destination: DestinationAttached) -> DeliveryLag:
+    known = delivery.cursor or delivery.attached
+    left = [c for c in timeline.change_sets if known is not None and c.as_of > known]
+    return DeliveryLag(
+        destination=destination.destination,
+        message_format=destination.message_format,
+        cursor=delivery.cursor,
+        change_sets=len(left),
+        changes=sum(c.rows for c in left),
+        under_way=delivery.sending,
+        knows_nobody=delivery.cursor is None,
+    )

@@ -1,0 +1,183 @@
+"""Details of the rows of a sync's own log: a frozen struct per event.
+
+A row's detail is a JSON object with a version, checked field by field when the row is read. Names in JSON stay as
+they are for ever: where the field's word is another, ``name=`` says so. Rows without a version are of version 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from msgspec import Struct
+
+from airflow_kinesis_audience.core.source.layout import TableLayout
+
+SYNC_LOG = ""
+"""Name of a sync's own log; a delivery's log has the delivery's id."""
+
+
+class Event(StrEnum):
+    """What a row is about. The first ten are written to a sync's own log, the others to a delivery's."""
+
+    STARTED = "started"
+    FIRST = "first"
+    CHANGE_SET = "change_set"
+    BASE = "base"
+    SEALED = "sealed"
+    HELD = "held"
+    RETIRED = "retired"
+    DROPPED = "dropped"
+    CLOSED = "closed"
+    EPOCH = "epoch"
+
+    ATTACHED = "attached"
+    RENEWED = "renewed"
+    SNAPSHOT = "snapshot"
+    PROFILES = "profiles"
+    SENDING = "sending"
+    UNSENT = "unsent"
+    CHECKPOINT = "checkpoint"
+    REJECTED = "rejected"
+    DELIVERED = "delivered"
+    DETACHED = "detached"
+    REMOVALS = "removals"
+
+
+class Detail(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event"):
+    """What a row says besides its event and its instant.
+
+    :param before: digest of the last row of the log before it that is no checkpoint; empty in the first row, and
+        in rows of a time when rows had none.
+    """
+
+    version: Literal[1] = 1
+    before: str = ""
+
+
+COUNTED = ("entered", "exited", "updated", "members")
+"""What is counted of an audience."""
+
+
+class Counts(Struct, frozen=True, kw_only=True):
+    """What changed in one audience, and how many members it has then."""
+
+    entered: int
+    exited: int
+    updated: int
+    members: int
+
+
+class TotalCounts(Counts, frozen=True, kw_only=True):
+    """The same of all audiences together."""
+
+    changes: int
+
+
+class GuardBounds(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The bounds of the guards by which a change set was looked at; none is no bound."""
+
+    max_exit_ratio: float | None = None
+    max_exit_ratio_per_day: float | None = None
+    max_exits: int | None = None
+    max_change_ratio: float | None = None
+    min_members: int | None = None
+
+
+class TableStarted(Detail, frozen=True, kw_only=True, tag=Event.STARTED.value):
+    """A table of this name is about to be written."""
+
+    table: str
+
+
+class ChangeSetDetail(Detail, frozen=True, kw_only=True):
+    """A change set, or the base of a first run, whose table is written.
+
+    :param rows: changes in it; of a first base, members.
+    :param slice_rows: rows of a slice, fixed when the table was written.
+    :param dropped_rows: rows of the source that were left out as invalid.
+    :param audiences: counts per audience, where there are few.
+    :param let_through: which guards it passed with a permission, a sentence each.
+    :param bounds: of the guards; none in rows of a time when they were not kept.
+    :param corrects: the instant whose membership was computed once more, after it was published.
+    """
+
+    table: str
+    previous_as_of: datetime | None
+    rows: int
+    slice_rows: int
+    layout: TableLayout
+    counts: TotalCounts
+    dropped_rows: int = 0
+    audiences: Mapping[str, Counts] | None = None
+    let_through: tuple[str, ...] = ()
+    bounds: GuardBounds | None = None
+    corrects: datetime | None = None
+
+
+class FirstBase(ChangeSetDetail, frozen=True, kw_only=True, tag=Event.FIRST.value):
+    """The base with which a timeline begins.
+
+    :param epoch: a text that no other state has; empty of a time when there was none.
+    """
+
+    epoch: str = ""
+
+
+class ChangeSetCommitted(ChangeSetDetail, frozen=True, kw_only=True, tag=Event.CHANGE_SET.value):
+    """A change set exists from here on."""
+
+
+class ChangeSetHeld(ChangeSetDetail, frozen=True, kw_only=True, tag=Event.HELD.value):
+    """A change set that a guard stopped and a person may approve; until then it does not exist.
+
+    :param breaches: what stopped it, a sentence each.
+    """
+
+    breaches: tuple[str, ...] = ()
+
+
+class BaseWritten(Detail, frozen=True, kw_only=True, tag=Event.BASE.value):
+    """A base that compaction wrote; its layout is that of its change set, unless it has one of its own."""
+
+    table: str
+    layout: TableLayout | None = None
+
+
+class ChangeSetSealed(Detail, frozen=True, kw_only=True, tag=Event.SEALED.value):
+    """A delivery has begun to rely on this change set: it is immutable from here on."""
+
+
+class TablesRetired(Detail, frozen=True, kw_only=True, tag=Event.RETIRED.value):
+    """Nothing relies on these tables from here on, and they are about to be dropped.
+
+    :param unfinished: of a task that was killed: the server may still finish one that was dropped already.
+    """
+
+    tables: tuple[str, ...]
+    unfinished: bool = False
+
+
+class TablesDropped(Detail, frozen=True, kw_only=True, tag=Event.DROPPED.value):
+    """These tables are gone."""
+
+    tables: tuple[str, ...]
+
+
+class EpochBegun(Detail, frozen=True, kw_only=True, tag=Event.EPOCH.value):
+    """Change sets from here on have ids of their own: the ledger may have lost others of the same instants."""
+
+    epoch: str
+
+
+class SyncClosed(Detail, frozen=True, kw_only=True, tag=Event.CLOSED.value):
+    """The sync's audiences are deleted: no change set is computed any more.
+
+    :param exits: a last change set follows, in which everybody exits.
+    :param audiences: id to name.
+    """
+
+    exits: bool
+    audiences: Mapping[str, str]

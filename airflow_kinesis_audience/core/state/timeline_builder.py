@@ -1,0 +1,152 @@
+"""Adds up the rows of a sync's own log, one by one, to the fields of its timeline.
+
+Pure: rows in, values out. A row that does not fit those before it is an error, and never passed over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_kinesis_audience.core.state.entries import corrupt_row, follow
+from airflow_kinesis_audience.core.state.recorded import Base, RecordedChangeSet
+from airflow_kinesis_audience.core.state.sync_details import (
+    BaseWritten,
+    ChangeSetCommitted,
+    ChangeSetHeld,
+    ChangeSetSealed,
+    EpochBegun,
+    FirstBase,
+    SyncClosed,
+    TablesDropped,
+    TablesRetired,
+    TableStarted,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from airflow_kinesis_audience.core.state.entries import Entry
+
+
+@dataclass(kw_only=True, slots=True)
+class TimelineBuilder:
+    """A timeline while its rows are added up.
+
+    :param instants: by the table of a change set.
+    """
+
+    change_sets: dict[datetime, RecordedChangeSet]
+    instants: dict[str, datetime]
+    bases: list[Base]
+    orphans: set[str]
+    unfinished: dict[str, str]
+    held: RecordedChangeSet | None
+    closed: datetime | None
+    closing: SyncClosed | None
+    epochs: tuple[str, ...]
+    sequence: int
+    digest: str
+    writer: str
+
+    def build(self) -> dict[str, Any]:
+        """Return what the rows add up to: the fields of a timeline."""
+        return {
+            "change_sets": tuple(self.change_sets[at] for at in sorted(self.change_sets)),
+            "bases": tuple(sorted(self.bases, key=lambda b: b.as_of)),
+            "orphans": frozenset(self.orphans - ({self.held.table} if self.held else set())),
+            "unfinished": {table: at for table, at in self.unfinished.items() if table in self.orphans},
+            "held": self.held,
+            "closed": self.closed,
+            "closing": self.closing,
+            "epochs": self.epochs,
+            "sequence": self.sequence,
+            "digest": self.digest,
+            "writer": self.writer,
+        }
+
+    def add(self, entry: Entry) -> None:
+        """Add one row."""
+        self.sequence, self.digest = entry.sequence, follow(self.digest, entry)
+        match entry.detail:
+            case TableStarted(table=table):
+                self.writer = table
+                self.orphans.add(table)
+                self.unfinished[table] = entry.recorded_at
+            case FirstBase() as detail:
+                self._begin_anew()
+                self.epochs = (detail.epoch,)
+                self._commit(entry.as_of, detail)
+                self.bases.append(Base(as_of=entry.as_of, table=detail.table, layout=detail.layout))
+            case ChangeSetCommitted() as detail:
+                self._commit(entry.as_of, detail)
+            case ChangeSetHeld() as detail:
+                self._discard_held()
+                self.held = RecordedChangeSet(as_of=entry.as_of, detail=detail)
+                self.unfinished.pop(detail.table, None)
+            case BaseWritten() as detail:
+                layout = detail.layout or self._committed(entry).layout
+                self.bases.append(Base(as_of=entry.as_of, table=detail.table, layout=layout))
+                self.orphans.discard(detail.table)
+                self.unfinished.pop(detail.table, None)
+            case ChangeSetSealed():
+                self.change_sets[entry.as_of] = replace(self._committed(entry), sealed=True)
+            case TablesRetired() | TablesDropped() as detail:
+                self._take_off(detail, entry.recorded_at)
+            case SyncClosed() as detail:
+                self._discard_held()
+                self.closed, self.closing, self.writer = entry.as_of, detail, ""
+            case EpochBegun(epoch=epoch):
+                self.epochs = (*self.epochs, epoch)
+            case _:
+                raise corrupt_row(entry)
+
+    def _committed(self, entry: Entry) -> RecordedChangeSet:
+        found = self.change_sets.get(entry.as_of)
+        if found is None:
+            raise corrupt_row(entry)
+        return found
+
+    def _begin_anew(self) -> None:
+        """Leave behind all that was before a deletion: the timeline begins anew under its id."""
+        if self.closed is not None:
+            self.orphans |= {e.table for e in self.change_sets.values()} | {b.table for b in self.bases}
+            self.change_sets, self.bases, self.closed, self.closing = {}, [], None, None
+
+    def _commit(self, as_of: datetime, detail: FirstBase | ChangeSetCommitted) -> None:
+        if replaced := self.change_sets.get(as_of):
+            self.orphans.add(replaced.table)
+        self._discard_held()
+        self.orphans |= {b.table for b in self.bases if b.as_of >= as_of}
+        self.bases = [b for b in self.bases if b.as_of < as_of]
+        self.orphans.discard(detail.table)
+        self.unfinished.pop(detail.table, None)
+        self.instants[detail.table] = as_of
+        epoch = self.epochs[-1] if self.epochs else ""
+        self.change_sets[as_of] = RecordedChangeSet(
+            as_of=as_of, detail=detail, epoch=epoch, sealed=bool(detail.let_through)
+        )
+
+    def _discard_held(self) -> None:
+        """Whatever was held was computed from a membership that is the newest no longer."""
+        if self.held is not None:
+            self.orphans.add(self.held.table)
+        self.held = None
+
+    def _take_off(self, detail: TablesRetired | TablesDropped, recorded_at: str) -> None:
+        self._drop(detail.tables)
+        if isinstance(detail, TablesRetired):
+            self.orphans |= set(detail.tables)
+            if detail.unfinished:
+                self.unfinished |= dict.fromkeys(detail.tables, recorded_at)
+
+    def _drop(self, tables: Iterable[str]) -> None:
+        names = set(tables)
+        if self.held is not None and self.held.table in names:
+            self.held = None
+        for at in {self.instants[name] for name in names if name in self.instants}:
+            if (found := self.change_sets.get(at)) is not None and found.table in names:
+                self.change_sets[at] = replace(found, dropped=True)
+        self.bases = [b for b in self.bases if b.table not in names]
+        self.orphans -= names

@@ -1,0 +1,1 @@
+"""Connections to warehouses: one file per engine, and the DB-API connection that they share."""

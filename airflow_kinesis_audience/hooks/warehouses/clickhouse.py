@@ -1,0 +1,149 @@
+"""ClickHouse, through clickhouse-connect.
+
+Joins give NULL for what is missing, as everywhere else; by default ClickHouse gives '' and 0, and entries and
+exits would be lost in silence. A server was never run: see docs/warehouse-cloud.md.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from airflow_kinesis_audience.core.exceptions import AudienceError, WarehouseRefused, WarehouseUnavailable
+from airflow_kinesis_audience.hooks.warehouses.dbapi import NOT_SHOWN, SqlWarehouse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+
+SETTINGS: Mapping[str, Any] = {
+    "join_use_nulls": 1,
+    "session_timezone": "UTC",
+    # A name is a column where there is one, and not what the same SELECT calls so.
+    "prefer_column_name_to_alias": 1,
+    # By which a value has one text.
+    "date_time_output_format": "simple",
+    "cast_keep_nullable": 0,
+    # Or a result could be cut, or be without the rows of a shard that does not answer.
+    "limit": 0,
+    "offset": 0,
+    "result_overflow_mode": "throw",
+    "read_overflow_mode": "throw",
+    "timeout_overflow_mode": "throw",
+    "skip_unavailable_shards": 0,
+    # Or a row of the ledger would be there only some time after it was written.
+    "async_insert": 0,
+}
+"""Of the session, whatever the user's profile says."""
+
+_DENIED = 497
+_ENDED = {
+    159: "it took longer than max_execution_time allows this user",
+    241: "it took more memory than max_memory_usage, or the server, allows",
+    394: "somebody ended it",
+}
+"""Codes of errors of a server that is well reached, and why it ended the statement."""
+
+_UNAVAILABLE = (164, 202, 209, 210, 242, 279, 425, 439, 999)
+"""Codes of lost connections, and of too many queries at the moment."""
+
+_ABOUT_THE_STATEMENT = (10, 36, 42, 43, 44, 46, 47, 48, 53, 57, 60, 62, 63, 81, 82, 179, 184, 215)
+"""Codes of errors that a statement has without a row; others, such as 6 and 38, are a function's own."""
+
+
+class ClickHouseWarehouse(SqlWarehouse):
+    """ClickHouse through clickhouse-connect; what is opened is its client."""
+
+    loggers = ("clickhouse_connect", "urllib3")
+
+    @staticmethod
+    def connector(conn_id: str, hook: Any) -> Callable[[], Any]:
+        """Give what opens a client with the settings that every statement relies on."""
+        hook.session_settings = {**hook.session_settings, **SETTINGS}
+        return hook.get_client  # type: ignore[no-any-return]
+
+    def read_types(self, query: str) -> dict[str, str]:
+        """Read the query's column names and type names; it is analyzed and not run."""
+        described = self._read_plan(f"DESCRIBE TABLE (\n{query}\n)")
+        return {row[0]: re.sub(r"LowCardinality\((.*)\)", r"\1", row[1]) for row in described}
+
+    def read_batches(self, sql: str, schema: pa.Schema, *, rows: int) -> Iterator[pa.RecordBatch]:
+        """Read a large result as the server sends it, in Arrow."""
+        with self._cursor(), self._client.query_arrow_stream(sql, use_strings=True) as stream:
+            for block in stream:
+                for batch in _in_types(block, schema).to_batches(rows):
+                    if batch.num_rows:
+                        yield batch
+
+    def close(self) -> None:
+        """Close the client."""
+        if self._opened is not None:
+            super().close()
+            self._client.close()
+
+    def _open(self) -> Any:
+        with self._translated():
+            self._client = self._connect()
+        return _Connection(self._client)
+
+    @staticmethod
+    def _run(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
+        # Without parameters the driver makes one % of two.
+        cursor.execute(sql if parameters else sql.replace("%%", "%%%%"), list(parameters))
+
+    def _translate(self, error: Exception, *, planned: bool) -> AudienceError:
+        text = str(error)
+        found = re.search(r"code:? (\d+)", text, re.IGNORECASE)
+        code = getattr(error, "code", None) or (int(found[1]) if found else None)
+        if code == _DENIED:
+            return WarehouseRefused(
+                "ClickHouse denies it. The user needs SELECT on the source, and CREATE DATABASE, CREATE TABLE, "
+                "CREATE VIEW, DROP TABLE, DROP VIEW, SELECT and INSERT on the state's database"
+            )
+        if planned and code in _ABOUT_THE_STATEMENT:
+            return WarehouseRefused(f"ClickHouse cannot run the statement ({code}): {_first_sentence(text)}")
+        if code is None and isinstance(error, ValueError | OverflowError):
+            return WarehouseRefused(
+                "a value that ClickHouse gave is beyond what its type can be read as; it is not shown here"
+            )
+        if code in _ENDED:
+            return WarehouseUnavailable(f"ClickHouse ended the statement ({code}): {_ENDED[code]}")
+        if code is None or code in _UNAVAILABLE:
+            return WarehouseUnavailable(
+                f"ClickHouse is not available ({type(error).__name__} {code}); check host, port, user and load"
+            )
+        return WarehouseRefused(f"ClickHouse refused the statement ({code}), {NOT_SHOWN}")
+
+
+def _in_types(block: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Give what was read in the asked types; Date comes as a number of days, and DateTime as one of seconds."""
+    columns = []
+    for column, field in zip(block.columns, schema, strict=True):
+        if pa.types.is_uint16(column.type) and pa.types.is_date32(field.type):
+            column = column.cast(pa.int32())
+        elif pa.types.is_uint32(column.type) and pa.types.is_timestamp(field.type):
+            column = column.cast(pa.int64()).cast(pa.timestamp("s", tz="UTC"))
+        columns.append(column.cast(field.type))
+    return pa.table(columns, schema=schema)
+
+
+class _Connection:
+    """A client in the form of a DB-API connection."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def cursor(self) -> Any:
+        from clickhouse_connect.dbapi.cursor import Cursor
+
+        return Cursor(self._client)
+
+    def close(self) -> None:
+        """Leave the client to the warehouse, which closes it."""
+
+
+def _first_sentence(text: str) -> str:
+    found = re.search(r"DB::Exception: (.*?)(?:\. |: While|$)", text, re.DOTALL)
+    return found[1].splitlines()[0] if found else "a wrong statement"

@@ -1,0 +1,283 @@
+"""PostgreSQL, through psycopg 3 or 2.
+
+A large result is copied out as CSV that Arrow reads, so that no object is made of a value; through psycopg 2,
+which older Airflow gives, rows are fetched from a cursor on the server. Round trips are few: a table is written
+with its indexes in one, and the server is not asked for types whose numbers are the same everywhere. What login,
+database or server are set to changes no value: each statement brings its settings along, through a pooler, too.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import json
+import selectors
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from pyarrow import csv
+
+from airflow_kinesis_audience.core.exceptions import AudienceError, WarehouseRefused, WarehouseUnavailable
+from airflow_kinesis_audience.hooks.warehouses.dbapi import NOT_SHOWN, SqlWarehouse, first_line, table_statements
+from airflow_kinesis_audience.hooks.warehouses.postgres_plan import is_cheap_and_stable
+from airflow_kinesis_audience.hooks.warehouses.postgres_session import SETTLED, bound, is_psycopg_3, settle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from concurrent.futures import Future
+
+
+ENDED: Mapping[str, str] = {
+    "57014": "it took longer than statement_timeout allows this login, or somebody cancelled it",
+    "55P03": "it waited for another one longer than lock_timeout allows this login",
+    "25P03": "its session was idle longer than idle_in_transaction_session_timeout allows this login",
+    "40P01": "it and another one waited for each other",
+    "53100": "the server's disk is full",
+    "53200": "the server has too little memory for it",
+}
+"""Errors of a server that is well reached, and why it ended the statement."""
+
+_TEMPORARY = ("08", "40", "53", "55", "57", "58")
+_ABOUT_THE_STATEMENT = ("0A", "21", "25", "3D", "3F", "42")
+"""Classes of errors that a statement has without a row; others are a function's own."""
+
+_TEXT_BYTES = 2**19
+"""Of what the server writes so much is parsed together, while it writes more."""
+
+_ELEMENTS: Mapping[str, tuple[int, int]] = {
+    "boolean": (16, 1000),
+    "bytea": (17, 1001),
+    '"char"': (18, 1002),
+    "name": (19, 1003),
+    "bigint": (20, 1016),
+    "smallint": (21, 1005),
+    "integer": (23, 1007),
+    "text": (25, 1009),
+    "oid": (26, 1028),
+    "json": (114, 199),
+    "xml": (142, 143),
+    "point": (600, 1017),
+    "cidr": (650, 651),
+    "real": (700, 1021),
+    "double precision": (701, 1022),
+    "macaddr": (829, 1040),
+    "inet": (869, 1041),
+    "money": (790, 791),
+    "character": (1042, 1014),
+    "character varying": (1043, 1015),
+    "date": (1082, 1182),
+    "time without time zone": (1083, 1183),
+    "timestamp without time zone": (1114, 1115),
+    "timestamp with time zone": (1184, 1185),
+    "interval": (1186, 1187),
+    "time with time zone": (1266, 1270),
+    "bit": (1560, 1561),
+    "bit varying": (1562, 1563),
+    "numeric": (1700, 1231),
+    "uuid": (2950, 2951),
+    "jsonb": (3802, 3807),
+}
+BUILT_IN_TYPES: Mapping[int, str] = {
+    **{oid: name for name, (oid, _) in _ELEMENTS.items()},
+    **{oid: f"{name}[]" for name, (_, oid) in _ELEMENTS.items()},
+}
+"""Types that have the same number on every server, as ``format_type`` names them.
+
+Source: https://github.com/postgres/postgres/blob/master/src/include/catalog/pg_type.dat
+"""
+
+_COMPARED_TYPES = {*BUILT_IN_TYPES.values(), "bpchar"}
+
+
+class PostgresWarehouse(SqlWarehouse):
+    """PostgreSQL through psycopg."""
+
+    def write_table(self, name: str, query: str, *, sliced_by: str = "", has_audience_rows: bool = False) -> None:
+        """Create a table of a query's rows, with statistics and indexes, in one round trip and one transaction.
+
+        Statements that are sent together without parameters are one transaction, so a table is there whole or
+        not at all.
+        """
+        statements = table_statements(
+            self.dialect.ddl, name, query, sliced_by=sliced_by, has_audience_rows=has_audience_rows
+        )
+        self.execute("\n;\n".join(statements))
+
+    def read_types(self, query: str) -> dict[str, str]:
+        """Read the query's column names and type names; LIMIT 0 plans it only.
+
+        The server is asked only for the names of types that it does not bring with it, such as enums and domains.
+        """
+        with self._cursor(planned=True) as cursor:
+            self._run(cursor, f"SELECT * FROM (\n{query}\n) AS given LIMIT 0", ())  # noqa: S608
+            found = [(d[0], int(d[1])) for d in cursor.description]
+        names = dict(BUILT_IN_TYPES)
+        if unknown := {oid for _, oid in found} - names.keys():
+            oids = ", ".join(map(str, sorted(unknown)))
+            name = "CASE typtype WHEN 'c' THEN 'record' ELSE format_type(oid, NULL) END"
+            named = f"SELECT oid::bigint, {name} FROM pg_type WHERE oid IN ({oids})"  # noqa: S608
+            names |= dict(self.read_rows(named))
+        return {name: names[oid] for name, oid in found}
+
+    def is_cheap_to_reread(self, query: str) -> bool:
+        """Whether it is one scan of one table, gives most of what it reads, and is sure to give it twice.
+
+        Both readings see the statement's one snapshot.
+        """
+        [(plan,)] = self._read_plan(f"EXPLAIN (VERBOSE, FORMAT json) SELECT * FROM (\n{query}\n) AS given")  # noqa: S608
+        node = (json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]
+        return is_cheap_and_stable(node, _COMPARED_TYPES)
+
+    def read_batches(self, sql: str, schema: pa.Schema, *, rows: int) -> Iterator[pa.RecordBatch]:
+        """Read a large result as it comes, ``rows`` rows at a time, on a connection of its own."""
+        with self._translated(), self._reader_connection() as connection:
+            read = _copy_batches if is_psycopg_3(connection) else _fetch_batches
+            yield from read(connection, sql, schema, rows)
+
+    def _open(self) -> Any:
+        with self._translated():
+            connection = self._connect()
+            connection.autocommit = True
+            try:
+                encoding = settle(connection)
+            except Exception:
+                connection.close()
+                raise
+        if encoding != "utf-8":
+            self.dialect = replace(self.dialect, text_encoding=encoding)
+        return connection
+
+    @staticmethod
+    def _run(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
+        cursor.execute(SETTLED + bound(sql, parameters, cursor))
+        # Through psycopg 2 the result is that of the last statement at once.
+        while is_psycopg_3(cursor.connection) and cursor.nextset():
+            pass
+
+    def _translate(self, error: Exception, *, planned: bool) -> AudienceError:
+        state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or ""
+        if state == "42501":
+            said = f": {first_line(error)}" if planned else f" ({state})"
+            return WarehouseRefused(
+                f"PostgreSQL denies it{said}. The login needs SELECT on the source, and USAGE and "
+                "CREATE on the state schema (and CREATE on the database for the first run to make that schema)"
+            )
+        if state == "22P05":
+            return WarehouseRefused(
+                f"the database's encoding ({self.dialect.text_encoding}) lacks a character of the statement, such "
+                "as one in an audience's name or id; write it in characters that the database has"
+            )
+        if state == "25006":
+            return WarehouseRefused(
+                "PostgreSQL lets this login only read (default_transaction_read_only), or is a standby; keep the "
+                "state elsewhere (state_path), or use a login that may write to the state schema"
+            )
+        if isinstance(error, ValueError):
+            return WarehouseRefused(
+                "a value that PostgreSQL gave is beyond what its type can be read as, such as an infinite date or "
+                "one before Christ; it is not shown here"
+            )
+        if state in ENDED:
+            return WarehouseUnavailable(f"PostgreSQL ended the statement ({state}): {ENDED[state]}")
+        if not state or state.startswith(_TEMPORARY):
+            return WarehouseUnavailable(
+                f"PostgreSQL is not available ({type(error).__name__} {state}); check host, port, login and load"
+            )
+        if planned and state.startswith(_ABOUT_THE_STATEMENT):
+            return WarehouseRefused(f"PostgreSQL cannot run the statement ({state}): {first_line(error)}")
+        return WarehouseRefused(
+            f"PostgreSQL refused the statement with {type(error).__name__} ({state}), {NOT_SHOWN}"
+        )
+
+
+def _copy_batches(connection: Any, sql: str, schema: pa.Schema, rows: int) -> Iterator[pa.RecordBatch]:
+    """Read through psycopg 3: the server writes CSV, and Arrow reads it, without an object for each value."""
+    parse_as = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
+    convert = csv.ConvertOptions(
+        column_types=schema,
+        # NULL is nothing, and an empty text is two quotes.
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+        true_values=["t"],
+        false_values=["f"],
+    )
+
+    def parse(text: bytearray) -> pa.Table:
+        read = csv.ReadOptions(column_names=schema.names, block_size=len(text) + 1, use_threads=False)
+        return csv.read_csv(pa.py_buffer(text), read, parse_as, convert)
+
+    statement = f"{SETTLED}COPY (\n{sql}\n) TO STDOUT (FORMAT csv, ENCODING 'UTF8')"
+    with ThreadPoolExecutor(1, thread_name_prefix="csv") as pool:
+        # One text is parsed while the next one is read.
+        parsed: Future[pa.Table] | None = None
+        for text in _copy(connection.pgconn, statement, rows):
+            before, parsed = parsed, pool.submit(parse, text)
+            if before is not None:
+                yield from before.result().to_batches()
+        if parsed is not None:
+            yield from parsed.result().to_batches()
+
+
+def _copy(server: Any, statement: str, rows: int) -> Iterator[bytearray]:
+    """Give what the server copies out in pieces of whole rows: so many at most, and fewer of long ones.
+
+    Each begins with a byte order mark, because Arrow leaves one out there: it is never the first value's own.
+    It asks libpq itself: psycopg's own iterator takes longer for a row than the server does.
+
+    :param server: psycopg's wrapper of libpq's connection.
+    """
+    from psycopg import OperationalError
+    from psycopg.errors import lookup
+    from psycopg.pq import DiagnosticField, ExecStatus
+
+    with selectors.DefaultSelector() as selector:
+        selector.register(server.socket, selectors.EVENT_READ)
+        server.send_query(statement.encode())
+        server.flush()
+        get, result = server.get_copy_data, None
+        # Each setting has a result, too; the last one is that of the rows.
+        while result is None or result.status == ExecStatus.COMMAND_OK:
+            while server.is_busy():
+                selector.select()
+                server.consume_input()
+            result = server.get_result()
+        text, count = bytearray(codecs.BOM_UTF8), 0
+        while result.status == ExecStatus.COPY_OUT:
+            length, line = get(1)  # one row, as the protocol has it
+            if length > 0:
+                text += line
+                count += 1
+                if count == rows or len(text) >= _TEXT_BYTES:
+                    yield text
+                    text, count = bytearray(codecs.BOM_UTF8), 0
+            elif length == 0:
+                selector.select()
+                server.consume_input()
+            else:
+                result = server.get_result()
+    if result.status != ExecStatus.COMMAND_OK:
+        fields = {field: (result.error_field(field) or b"").decode(errors="replace") for field in DiagnosticField}
+        state = fields[DiagnosticField.SQLSTATE]
+        raise (lookup(state) if state else OperationalError)(fields[DiagnosticField.MESSAGE_PRIMARY])
+    if count:
+        yield text
+    while server.get_result() is not None:
+        pass
+
+
+def _fetch_batches(connection: Any, sql: str, schema: pa.Schema, rows: int) -> Iterator[pa.RecordBatch]:
+    """Read through psycopg 2: a cursor on the server, which lives in a transaction."""
+    connection.autocommit = False
+    with contextlib.closing(connection.cursor()) as settling:
+        settling.execute(SETTLED)
+    with contextlib.closing(connection.cursor(name="airflow_kinesis_audience")) as cursor:
+        cursor.execute(sql)
+        while fetched := cursor.fetchmany(rows):
+            columns = zip(*fetched, strict=True)
+            arrays = [pa.array(c, type=f.type) for c, f in zip(columns, schema, strict=True)]
+            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+    connection.commit()
+    connection.autocommit = True

@@ -1,0 +1,130 @@
+"""Redshift, through its own driver, which speaks PostgreSQL's protocol.
+
+The driver reads a result whole, so a large one is read through a cursor of the server's, on a connection of its
+own. Redshift itself was never run: see docs/warehouse-cloud.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from airflow_kinesis_audience.core.exceptions import AudienceError, WarehouseRefused, WarehouseUnavailable
+from airflow_kinesis_audience.hooks.warehouses.dbapi import NOT_SHOWN, SqlWarehouse, arrow_batch
+from airflow_kinesis_audience.hooks.warehouses.postgres import ENDED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import pyarrow as pa
+
+
+_TYPES: Mapping[int, str] = {
+    16: "boolean",
+    20: "bigint",
+    21: "smallint",
+    23: "integer",
+    25: "text",
+    700: "real",
+    701: "double precision",
+    1042: "character",
+    1043: "character varying",
+    1082: "date",
+    1114: "timestamp without time zone",
+    1184: "timestamp with time zone",
+    1700: "numeric",
+    2935: "hllsketch",
+    3000: "geometry",
+    4000: "super",
+    6551: "varbyte",
+}
+"""By the number that the protocol has for a type."""
+
+SETTINGS: Mapping[str, str] = {"timezone": "UTC", "datestyle": "ISO", "extra_float_digits": "2"}
+"""By which a value has one text, and a DOUBLE PRECISION all its digits."""
+
+_SETTLE = "SELECT " + ", ".join(f"SET_CONFIG('{name}', '{value}', FALSE)" for name, value in SETTINGS.items())
+
+_TEMPORARY = ("08", "40", "53", "55", "57", "58")
+_ABOUT_THE_STATEMENT = ("0A", "25", "3D", "3F", "42")
+
+
+class RedshiftWarehouse(SqlWarehouse):
+    """Redshift through redshift_connector."""
+
+    loggers = ("redshift_connector",)
+    # Outside of quotes the driver takes every % for a placeholder, and none of Redshift's operators is a ?.
+    placeholder = "?"
+
+    def read_types(self, query: str) -> dict[str, str]:
+        """Read the query's column names and type names; LIMIT 0 plans it only."""
+        with self._cursor(planned=True) as cursor:
+            self._run(cursor, f"SELECT * FROM (\n{query}\n) AS given LIMIT 0", ())  # noqa: S608
+            described = [(_text(d[0]), int(d[1])) for d in cursor.description]
+        return {name: _TYPES.get(number, f"type {number}") for name, number in described}
+
+    def read_batches(self, sql: str, schema: pa.Schema, *, rows: int) -> Iterator[pa.RecordBatch]:
+        """Read a large result through a cursor of the server's, in a transaction of its own."""
+        with self._translated(), self._reader_connection() as cursor:
+            self._run(cursor, f"DECLARE airflow_kinesis_audience CURSOR FOR {sql}", ())
+            while True:
+                self._run(cursor, f"FETCH FORWARD {rows} FROM airflow_kinesis_audience", ())
+                if fetched := cursor.fetchall():
+                    yield arrow_batch(fetched, schema)
+                if len(fetched) < rows:
+                    return
+
+    @contextlib.contextmanager
+    def _reader_connection(self) -> Iterator[Any]:
+        with (
+            contextlib.closing(self._open_reader()) as connection,
+            contextlib.closing(connection.cursor()) as cursor,
+        ):
+            yield cursor
+
+    def _open_reader(self) -> Any:
+        # Without autocommit, since a cursor of the server's lives in a transaction.
+        return self._settled(self._connect())
+
+    def _open(self) -> Any:
+        with self._translated():
+            connection = self._connect()
+            connection.autocommit = True
+            return self._settled(connection)
+
+    def _settled(self, connection: Any) -> Any:
+        with contextlib.closing(connection.cursor()) as cursor:
+            self._run(cursor, _SETTLE, ())
+        return connection
+
+    @staticmethod
+    def _run(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
+        cursor.paramstyle = "qmark"
+        cursor.execute(sql, tuple(parameters))
+
+    def _translate(self, error: Exception, *, planned: bool) -> AudienceError:
+        fields = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+        state, text = str(fields.get("C", "")), str(fields.get("M", "")).strip()
+        if state == "42501":
+            said = f": {text}" if planned else f" ({state})"
+            return WarehouseRefused(
+                f"Redshift denies it{said}. The login needs USAGE on the schemas, SELECT on the source, and "
+                "CREATE on the state schema (and on the database for the first run to make that schema)"
+            )
+        if isinstance(error, ValueError | OverflowError):
+            return WarehouseRefused(
+                "a value that Redshift gave is beyond what its type can be read as; it is not shown here"
+            )
+        if state in ENDED:
+            return WarehouseUnavailable(f"Redshift ended the statement ({state}): {ENDED[state]}")
+        if not state or state.startswith(_TEMPORARY):
+            return WarehouseUnavailable(
+                f"Redshift is not available ({type(error).__name__} {state}); check host, port, login and load"
+            )
+        if planned and state.startswith(_ABOUT_THE_STATEMENT):
+            return WarehouseRefused(f"Redshift cannot run the statement ({state}): {text}")
+        return WarehouseRefused(f"Redshift refused the statement ({state}), {NOT_SHOWN}")
+
+
+def _text(name: Any) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)

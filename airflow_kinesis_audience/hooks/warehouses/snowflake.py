@@ -1,0 +1,113 @@
+"""Snowflake, through its own connector.
+
+A statement is described before it is planned, and never run for its types. The session speaks UTC, commits each
+statement, and keeps the letters of quoted names, whatever account or login have been set to.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_kinesis_audience.core.exceptions import AudienceError, WarehouseRefused, WarehouseUnavailable
+from airflow_kinesis_audience.hooks.warehouses.dbapi import NOT_SHOWN, SqlWarehouse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_SESSION: Mapping[str, str] = {
+    "TIMEZONE": "'UTC'",
+    "AUTOCOMMIT": "TRUE",
+    "QUOTED_IDENTIFIERS_IGNORE_CASE": "FALSE",
+    "TIMESTAMP_TYPE_MAPPING": "'TIMESTAMP_NTZ'",
+    "DATE_INPUT_FORMAT": "'AUTO'",
+    "DATE_OUTPUT_FORMAT": "'YYYY-MM-DD'",
+    "TIME_INPUT_FORMAT": "'AUTO'",
+    "TIME_OUTPUT_FORMAT": "'HH24:MI:SS'",
+    "TIMESTAMP_INPUT_FORMAT": "'AUTO'",
+    "TIMESTAMP_OUTPUT_FORMAT": "'YYYY-MM-DD HH24:MI:SS.FF3 TZHTZM'",
+    "TIMESTAMP_LTZ_OUTPUT_FORMAT": "''",
+    "TIMESTAMP_NTZ_OUTPUT_FORMAT": "'YYYY-MM-DD HH24:MI:SS.FF3'",
+    "TIMESTAMP_TZ_OUTPUT_FORMAT": "''",
+    "BINARY_INPUT_FORMAT": "'HEX'",
+    "BINARY_OUTPUT_FORMAT": "'HEX'",
+    "ROWS_PER_RESULTSET": "0",
+}
+"""Parameters of the session that decide what a statement means, what a value's text is, or if a result is whole.
+
+Each is at its documented default, but for the time zone. Source:
+https://docs.snowflake.com/en/sql-reference/parameters
+"""
+
+_TEMPORARY = ("08", "53", "57", "58", "60")
+_ABOUT_THE_STATEMENT = ("02", "42")
+"""Classes of SQLSTATE that a statement has without a row; others, such as 22, are a function's own."""
+
+_ANSWERED = ("ProgrammingError", "IntegrityError", "DataError", "NotSupportedError")
+_DENIED = 3001
+_MISSING_OR_DENIED = 2003
+
+
+class SnowflakeWarehouse(SqlWarehouse):
+    """Snowflake through snowflake-connector-python."""
+
+    loggers = ("snowflake",)
+
+    def read_types(self, query: str) -> dict[str, str]:
+        """Read the query's column names and type names; Snowflake describes it without running it."""
+        with self._cursor(planned=True) as cursor:
+            described = cursor.describe(f"SELECT * FROM (\n{query}\n) AS given")  # noqa: S608
+            return {column.name: _type_name(column) for column in described}
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int | None:
+        """Run a statement that gives no rows, and commit it; see :class:`SqlWarehouse`."""
+        written = super().execute(sql, parameters)
+        if sql.startswith("CREATE SCHEMA"):
+            # Who creates a schema works in it from then on; the author's tables are in the connection's own.
+            self.close()
+        return written
+
+    def _open(self) -> Any:
+        with self._translated():
+            connection = self._connect()
+            with connection.cursor() as cursor:
+                # All at once: each statement is a round trip.
+                cursor.execute("ALTER SESSION SET " + " ".join(f"{n} = {v}" for n, v in _SESSION.items()))
+        return connection
+
+    def _translate(self, error: Exception, *, planned: bool) -> AudienceError:
+        if isinstance(error, ValueError | OverflowError):
+            return WarehouseRefused(
+                "a value that Snowflake gave is beyond what its type can be read as, such as an integer of more "
+                "than 64 bits, which the query may cast to VARCHAR; it is not shown here"
+            )
+        state, number = getattr(error, "sqlstate", None) or "", getattr(error, "errno", None)
+        text = " ".join(str(getattr(error, "raw_msg", None) or "").split())
+        if number == _DENIED or (number == _MISSING_OR_DENIED and "not authorized" in text):
+            said = f": {text}" if planned else f" ({number})"
+            return WarehouseRefused(
+                f"Snowflake denies it, or it is not there{said}. The role needs USAGE on the database, the "
+                "schemas and the virtual warehouse, SELECT on the source, and CREATE TABLE and CREATE VIEW on the "
+                "state schema"
+            )
+        if type(error).__name__ not in _ANSWERED:
+            return WarehouseUnavailable(
+                f"Snowflake is not available ({type(error).__name__} {number}); check account, login, role and "
+                "the virtual warehouse"
+            )
+        if state.startswith(_TEMPORARY):
+            return WarehouseUnavailable(
+                f"Snowflake ended the statement ({number}, {state}); see its query history"
+            )
+        if planned and state.startswith(_ABOUT_THE_STATEMENT):
+            return WarehouseRefused(f"Snowflake cannot run the statement ({number}): {text}")
+        return WarehouseRefused(f"Snowflake refused the statement ({number}, {state}), {NOT_SHOWN}")
+
+
+def _type_name(column: Any) -> str:
+    """Name a column's type; a NUMBER without decimals, as every INTEGER of Snowflake is, counts as an integer."""
+    from snowflake.connector.constants import FIELD_ID_TO_NAME
+
+    name = str(FIELD_ID_TO_NAME[column.type_code])
+    if name != "FIXED":
+        return "DOUBLE" if name == "REAL" else name
+    return f"NUMBER({column.precision}, {column.scale})" if column.scale else "BIGINT"

@@ -1,0 +1,272 @@
+"""Base class of the operators that deliver to a Kinesis data stream or a Firehose delivery stream.
+
+Arguments are only assigned on construction and checked when the task runs. The stream is checked before the state
+is opened. The summary is pushed to XCom before any error is raised. The engine is imported when the task runs, so
+that a DAG file is parsed without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from airflow_kinesis_audience.core.model.instants import instant_text
+from airflow_kinesis_audience.operators.errors import airflow_outcome
+from airflow_kinesis_audience.operators.links import AudienceLink, StreamLink
+from airflow_kinesis_audience.operators.reporting.assets import add_alias, emit_delivery
+from airflow_kinesis_audience.operators.reporting.lineage import delivery_lineage
+from airflow_kinesis_audience.operators.reporting.metrics import count_delivery, gauge_lag
+from airflow_kinesis_audience.operators.run_context import name_task, parse_bool, permission_of
+
+if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
+    from airflow.sdk import Context
+
+    from airflow_kinesis_audience.core.model.renderer import Renderer
+    from airflow_kinesis_audience.core.outbox.delivery import Delivery, OnNewStream
+    from airflow_kinesis_audience.core.outbox.outbox import Outbox
+    from airflow_kinesis_audience.core.outbox.report import Progress
+    from airflow_kinesis_audience.hooks.streams.stream_hook import StreamHook
+
+PROGRESS_SECONDS = 5.0
+"""How often a line of the task's log, and an XCom, report how far a delivery has come."""
+
+PROGRESS_KEY = "progress"
+"""XCom key of how far a delivery has come, for the page."""
+
+SUMMARY_KEY = "delivery"
+"""XCom key of the summary, there even where the task failed."""
+
+
+SHARED_FIELDS = ("message_format", "format_options", "aws_conn_id", "region_name", "on_new_stream")
+"""Template fields of a task that delivers, to whichever destination."""
+
+
+class DeliveryOperator(BaseOperator):
+    """What the tasks that deliver have in common: each delivers to a data stream or to a delivery stream.
+
+    :param stream_name: name or ARN of a Kinesis data stream.
+    :param delivery_stream_name: name or ARN of a Firehose delivery stream. It has neither keys nor an order:
+        consumers go by the time that each message carries.
+    :param message_format: a wire format's name, or a dotted path to a callable of that shape.
+    :param format_options: the format's options.
+    :param aws_conn_id: Airflow connection to AWS.
+    :param region_name: by default the connection's.
+    :param partitions: partition keys per audience, a power of two; a multiple of the data stream's shards spreads
+        evenly.
+    :param aggregate: put several messages into one record of a data stream, in the format of the Kinesis Producer
+        Library, which consumers with the KCL take apart automatically. It pays where messages are small; it needs
+        the extra ``kpl``.
+    :param transform: dotted path to a function of yours, from a pandas frame of members to the same members with
+        other values: enriched, renamed, left out. A change of its text counts as a change of the options.
+    :param on_new_stream: what becomes of a stream that was deleted and created anew under its name, as far as the
+        login may look at it: ``fail``, ``enter_all`` members into it, or ``continue`` with the changes as if it
+        had them. A resync fills it in any case.
+    :param on_unknown_audience: what it means if ``format_options`` names an audience that the sync never had:
+        ``fail``, before anything is sent, or ``wait`` for one that comes later.
+    """
+
+    template_fields: Sequence[str] = ("stream_name", "delivery_stream_name", *SHARED_FIELDS, "aggregate")
+    template_fields_renderers = {"format_options": "json"}  # noqa: RUF012
+    operator_extra_links = (AudienceLink(), StreamLink())
+    reads_source = False
+    """Whether the author's tables are read, too, and not the state alone."""
+    ui_color = "#f6e7d2"
+
+    def __init__(
+        self,
+        *,
+        message_format: str,
+        stream_name: str | None = None,
+        delivery_stream_name: str | None = None,
+        format_options: Mapping[str, Any] | None = None,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        partitions: int = 16,
+        aggregate: bool | str = False,
+        transform: str | None = None,
+        on_new_stream: OnNewStream = "fail",
+        on_unknown_audience: str = "fail",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.alias = add_alias(self)
+        self.known_facts: dict[str, Any] = {}
+        self.stream_name = stream_name
+        self.delivery_stream_name = delivery_stream_name
+        self.message_format = message_format
+        self.format_options = format_options
+        self.aws_conn_id = aws_conn_id
+        self.region_name = region_name
+        self.partitions = partitions
+        self.aggregate = aggregate
+        self.transform = transform
+        self.on_new_stream = on_new_stream
+        self.on_unknown_audience = on_unknown_audience
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Deliver, and return a summary of the outcome."""
+        from airflow_kinesis_audience.core.outbox.outbox import Outbox
+        from airflow_kinesis_audience.hooks.state import State, open_ledger
+
+        known = self.known_facts = {}
+        with airflow_outcome(context, known):
+            summary = self._begin(context)
+            known |= summary
+            stream = self._stream()
+            known |= {"destination": stream.destination, "console_url": stream.console_url}
+            delivery = self._delivery(stream)
+            stream.check()
+            delivery = replace(delivery, stream=stream.identity, owner=name_task(context))
+            with open_ledger(
+                State.from_summary(summary), summary["sync_id"], reads_source=self.reads_source
+            ) as ledger:
+                own = self._deliver_as(delivery, context)
+                permission, watch = permission_of(context), self._watch(context)
+                outbox = Outbox(ledger, own, stream.put, permission=permission, watch=watch)
+                try:
+                    summary |= self._send(outbox, delivery, summary)
+                finally:
+                    summary |= {**asdict(outbox.report), "destination": delivery.destination}
+                    summary |= self._describe_part(own, summary.pop("concluded"))
+                    context["ti"].xcom_push(key=SUMMARY_KEY, value=summary)
+                    count_delivery(summary)
+                    known |= summary
+        gauge_lag(summary)
+        emit_delivery(context, self.alias, summary, self.message_format)
+        self._log_summary(summary)
+        return summary
+
+    def _log_summary(self, summary: Mapping[str, Any]) -> None:
+        self.log.info(
+            "%s: %s change sets, %s changes in %s records (%s bytes) delivered, %s put again, in %s s",
+            summary["destination"],
+            len(summary["change_sets"]),
+            *(summary[n] for n in ("delivered", "records", "bytes", "retried", "seconds")),
+        )
+        if rejected := summary["still_rejected"]:
+            users = ", ".join(f"{user}…" for user in summary["rejected_users"])
+            self.log.warning(
+                "%s: %s members are too large for a record and were not delivered; the SHA-256 of their ids: %s",
+                summary["destination"],
+                f"{rejected:,}",
+                users,
+            )
+
+    def get_openlineage_facets_on_complete(self, _task_instance: Any) -> OperatorLineage[Any, Any] | None:
+        """Report to OpenLineage what was read, and how much was put on which stream."""
+        return delivery_lineage(self._source_query(), self.known_facts)
+
+    def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:
+        """Report the same for an attempt that failed: a part may have been put."""
+        return self.get_openlineage_facets_on_complete(task_instance)
+
+    def _source_query(self) -> str | None:
+        """Return the query that is read, where the task does not read the change sets of a sync."""
+        return None
+
+    @staticmethod
+    def _describe_part(delivery: Delivery, concluded: int) -> dict[str, int]:
+        from airflow_kinesis_audience.core.readers.partitions import WHOLE
+
+        part = delivery.part
+        return {} if part == WHOLE else {"part": part.number, "parts": part.of, "concluded": concluded}
+
+    def _begin(self, context: Context) -> dict[str, Any]:
+        """Check the arguments; returns at least ``sync_id`` and where the state is, as ``State`` reads it."""
+        raise NotImplementedError
+
+    def _deliver_as(self, delivery: Delivery, context: Context) -> Delivery:
+        """Return the delivery under which this task keeps its progress."""
+        return delivery
+
+    def _send(self, outbox: Outbox, delivery: Delivery, summary: Mapping[str, Any]) -> dict[str, Any]:
+        """Send; returns what the summary holds besides."""
+        raise NotImplementedError
+
+    def _stream(self) -> StreamHook:
+        from airflow_kinesis_audience.hooks.firehose import FirehoseStreamHook
+        from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
+
+        names = [name for name in (self.stream_name, self.delivery_stream_name) if name is not None]
+        if len(names) != 1 or not names[0].strip():
+            raise ValueError(
+                f"stream_name is {self.stream_name!r} and delivery_stream_name {self.delivery_stream_name!r}; "
+                "expected one of them: the name of a Kinesis data stream, or of a Firehose delivery stream"
+            )
+        where = {"aws_conn_id": self.aws_conn_id, "region_name": self.region_name}
+        if self.stream_name is not None:
+            return KinesisStreamHook(self.stream_name, **where)
+        return FirehoseStreamHook(names[0], **where)
+
+    def _delivery(self, stream: StreamHook) -> Delivery:
+        from airflow_kinesis_audience.core.outbox.delivery import Delivery
+
+        options = dict(self.format_options or {})
+        return Delivery(
+            destination=stream.destination,
+            connection=self.aws_conn_id,
+            message_format=self.message_format,
+            options=options,
+            renderer=self._renderer(options),
+            limits=stream.limits,
+            record_end=stream.record_end,
+            partitions=self.partitions,
+            aggregate=parse_bool(self.aggregate, "aggregate"),
+            on_new_stream=self.on_new_stream,
+            on_unknown_audience=self.on_unknown_audience,
+        )
+
+    def _renderer(self, options: Mapping[str, Any]) -> Renderer:
+        from airflow_kinesis_audience.formats import load_renderer
+        from airflow_kinesis_audience.formats.transform import TransformedRenderer, load_transform
+
+        renderer = load_renderer(self.message_format, options)
+        return TransformedRenderer(renderer, load_transform(self.transform)) if self.transform else renderer
+
+    def _watch(self, context: Context) -> Callable[[Progress], None]:
+        """Make the function that reports progress: once every few seconds, however many answers come in."""
+        reported = time.monotonic()
+
+        def watch(progress: Progress) -> None:
+            nonlocal reported
+            if time.monotonic() - reported >= PROGRESS_SECONDS:
+                reported = time.monotonic()
+                found = describe(progress)
+                self.log.info(
+                    "%s of %s changes as of %s, %.0f a second, %s to go, %s records put again, %s throttled",
+                    f"{found['done']:,}",
+                    f"{found['total']:,}",
+                    found["as_of"],
+                    found["rate"],
+                    "unknown" if found["eta_seconds"] is None else f"{found['eta_seconds']:,.0f} s",
+                    found["retried"],
+                    found["throttled"],
+                )
+                # That the page is out of date is no reason to stop a delivery.
+                with contextlib.suppress(Exception):
+                    context["ti"].xcom_push(key=PROGRESS_KEY, value=found)
+
+        return watch
+
+
+def describe(progress: Progress) -> dict[str, Any]:
+    """Sum up how far a delivery has come: changes, changes a second, and the seconds that the rest will take."""
+    result = progress.result
+    rate = result.changes_delivered / max(result.seconds, 0.001)
+    return {
+        "as_of": instant_text(progress.as_of),
+        "done": progress.done,
+        "total": progress.total,
+        "rate": round(rate, 1),
+        "eta_seconds": round((progress.total - progress.done) / rate, 1) if rate else None,
+        "throttled": result.throttles.total(),
+        "retried": result.retried,
+        "at": instant_text(datetime.now(UTC)),
+    }

@@ -1,0 +1,84 @@
+"""The one place where a domain error becomes what Airflow understands: retry, fail for good, or skip.
+
+Errors are not chained: their causes can hold values of a row, which no log may show. XCom gets, for the page and
+the notifier, the sentences of our own errors and no more than the name of any other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+
+from airflow_kinesis_audience.core.exceptions import AudienceError, RunSuperseded, describe_foreign_error
+from airflow_kinesis_audience.operators.reporting.metrics import count_stop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from airflow.sdk import Context
+
+STATE_KEY = "state"
+"""XCom key of what stopped a task, there even where the task failed."""
+
+MOST_SENTENCES = 20
+"""How many sentences are in XCom at most."""
+
+
+@contextlib.contextmanager
+def airflow_outcome(context: Context | None = None, known: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Let errors that a retry can help with pass; fail for good, or skip, on the others.
+
+    :param context: of the task, whose XCom gets what stopped it.
+    :param known: what is known by then of ``sync_id``, ``as_of`` and ``destination``.
+    """
+    try:
+        yield
+    except RunSuperseded as error:
+        raise AirflowSkipException(str(error)) from None
+    except ValueError as error:
+        # A library's own, such as Arrow's, may quote a value.
+        said = str(error) if type(error) is ValueError else describe_foreign_error(error)
+        _forget(error)
+        error.args = (said,)
+        _emit_error(context, known, [said])
+        raise AirflowFailException(said) from None
+    except AudienceError as error:
+        _forget(error)
+        _emit_error(context, known, error.sentences, held=error.held_by_guard)
+        if error.retry_helps:
+            raise
+        raise AirflowFailException(str(error)) from None
+    except Exception as error:
+        _emit_error(context, known, [f"{type(error).__name__}; the task's log has more"])
+        raise
+
+
+def _forget(error: Exception) -> None:
+    """Drop what an error was raised for: it is no part of a traceback, but at hand for whoever asks for it."""
+    error.__cause__ = error.__context__ = None
+
+
+def emit_state(context: Context, known: Mapping[str, Any], state: str, sentences: Sequence[str]) -> None:
+    """Push what stopped a task to XCom.
+
+    :param state: ``held`` by a guard, or ``failed``.
+    :param sentences: ours, which hold neither a user id nor a value.
+    """
+    shown = list(sentences[:MOST_SENTENCES])
+    if more := len(sentences) - len(shown):
+        shown.append(f"and {more:,} more")
+    where = {n: known[n] for n in ("sync_id", "as_of", "destination") if known.get(n) is not None}
+    context["ti"].xcom_push(key=STATE_KEY, value={**where, "state": state, "sentences": shown})
+
+
+def _emit_error(
+    context: Context | None, known: Mapping[str, Any] | None, sentences: Sequence[str], *, held: bool = False
+) -> None:
+    if context is not None:
+        state = "held" if held else "failed"
+        count_stop(known or {}, state)
+        # A failed push must not take the error's place.
+        with contextlib.suppress(Exception):
+            emit_state(context, known or {}, state, sentences)

@@ -1,0 +1,1 @@
+"""What a task reports besides its summary: asset events, lineage and metrics."""

@@ -1,0 +1,202 @@
+"""What a DAG run gives to its tasks: the instant that it speaks for, its permissions, and what its diff found.
+
+It reads the task's context and arguments, and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_kinesis_audience.core.changes.guards import NO_PERMISSION, Permission
+from airflow_kinesis_audience.core.exceptions import RunSuperseded
+from airflow_kinesis_audience.core.model.instants import instant, instant_text
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_kinesis_audience.core.sql.dialects import Dialect
+
+LET_THROUGH = "let_through"
+"""The key of the run's configuration that lets its change set pass the guards: true, or a list of audience ids."""
+
+CLOCK_SKEW = timedelta(minutes=10)
+"""How far a scheduler's clock may be ahead of a worker's."""
+
+_OF_PARTITIONS = ("run_offset", "partition_mapper_config")
+"""Attributes that the timetables of partitions have, and no other."""
+
+
+def run_as_of(context: Context, given: str | datetime | None = None) -> datetime:
+    """Return the instant that a run speaks for.
+
+    That is, in this order: what the author gave; of a partition, the instant at which its run is due; the end of
+    the data interval, or the logical date if it is later, as of a manual run; the time after which the run was
+    due.
+
+    :param given: what the author gave, after templating.
+    :raises ValueError: if the run has none, if it lies in the future, since whatever happened until then would be
+        taken for covered, or if templates would read another time than the one that the run speaks for.
+    """
+    found = given or _partition_due(context) or _interval_end(context) or context["dag_run"].run_after
+    if found is None:
+        raise ValueError("the run has neither data interval nor logical date; give as_of")
+    as_of = instant(found)
+    if as_of > datetime.now(UTC) + CLOCK_SKEW:
+        raise ValueError(
+            f"the run speaks for {instant_text(as_of)}, which is in the future: every run until then would count "
+            "as covered by it. Trigger it with a logical date that has passed, or correct the clocks of both "
+            "machines"
+        )
+    return as_of
+
+
+def _interval_end(context: Context) -> datetime | None:
+    start, end = context.get("data_interval_start"), context.get("data_interval_end")
+    logical = context.get("logical_date")
+    if start and logical and logical < start:
+        raise ValueError(
+            f"the run's logical date is {instant_text(logical)}, and its data interval begins later, at "
+            f"{instant_text(start)}: Airflow takes the interval of a run that is triggered with a logical date "
+            "from the present. {{ ds }} would read another day than the one that the run speaks for, so nothing "
+            'was read. For a day of the past use `airflow backfill create`, or as_of="{{ logical_date }}" in the '
+            "DAG"
+        )
+    # A manual run is later than the last interval that is complete, which is the one that Airflow gives it.
+    return max((time for time in (end, logical) if time), default=None)
+
+
+def _partition_due(context: Context) -> datetime | None:
+    """Return when a partition's run is due, which a run of it that is made again much later does not say."""
+    key, date = context.get("partition_key"), context.get("partition_date")
+    timetable = getattr(context.get("dag"), "timetable", None)
+    offset = getattr(timetable, "run_offset", None) or 0
+    if key is None and not any(hasattr(timetable, name) for name in _OF_PARTITIONS):
+        return None
+    if date is None or offset > 0:
+        found = f"partition {key!r}" if key else "no partition"
+        raise ValueError(
+            f"the run is of {found}, which names no instant that the run could speak for. Trigger the run with a "
+            'key that is a time, or give as_of, such as as_of="{{ partition_key }}T00:00:00Z"'
+        )
+    due: datetime = date
+    for _ in range(-offset):
+        due = _next_tick(timetable, due)
+    return due
+
+
+def _next_tick(timetable: Any, date: datetime) -> datetime:
+    from airflow.sdk.timezone import coerce_datetime
+    from airflow.timetables.base import DataInterval, TimeRestriction
+    from airflow.timetables.trigger import CronTriggerTimetable
+
+    found = CronTriggerTimetable(timetable.expression, timezone=timetable.timezone).next_dagrun_info(
+        last_automated_data_interval=DataInterval.exact(coerce_datetime(date)),
+        restriction=TimeRestriction(earliest=None, latest=None, catchup=True),
+    )
+    if found is None:
+        raise ValueError(f"{timetable.expression!r} has no instant after {instant_text(date)}; give as_of")
+    return found.run_after
+
+
+def choose_on_covered(context: Context, given: str | None) -> str:
+    """Return what becomes of a run whose instant is covered: what the author gave, or the default of such a run.
+
+    :raises ValueError: if it is no such choice.
+    """
+    if given in ("skip", "fail", "correct"):
+        return given
+    if given:
+        raise ValueError(f"on_covered is {given!r}; expected skip, fail or correct")
+    return "fail" if context["dag_run"].run_type == "backfill" else "skip"
+
+
+@contextlib.contextmanager
+def fail_if_covered(*, fails: bool) -> Iterator[None]:
+    """Make a run fail, if it is to, that a later one covers: a green run would hide that it did nothing.
+
+    :raises ValueError: in place of the error by which a run is skipped.
+    """
+    try:
+        yield
+    except RunSuperseded as error:
+        if not fails:
+            raise
+        raise ValueError(
+            f"{error}. Nothing was computed or sent. To begin in the past, use a sync_id of its own and runs in "
+            "ascending order; docs/backfill.md shows how"
+        ) from None
+
+
+def name_task(context: Context) -> str:
+    """Name what all tries of a task in a run have in common."""
+    ti = context["ti"]
+    return f"{ti.dag_id}/{ti.task_id}/{ti.map_index}/{ti.run_id}"
+
+
+def permission_of(context: Context) -> Permission:
+    """Return which breaches a run may have, by ``let_through`` in its configuration.
+
+    :raises ValueError: if it is neither true or false nor a list of audience ids.
+    """
+    # Not the parameters: their defaults are the DAG's, and would count for every run.
+    given = (context["dag_run"].conf or {}).get(LET_THROUGH)
+    if given is None or isinstance(given, bool):
+        return Permission(everything=bool(given))
+    if isinstance(given, Sequence) and not isinstance(given, str) and all(isinstance(a, str) for a in given):
+        return Permission(audiences=frozenset(given)) if given else NO_PERMISSION
+    raise ValueError(
+        f"{LET_THROUGH} in the run's configuration is a {type(given).__name__}; expected true, or a list of "
+        "audience ids (texts) that may pass the guards in this run"
+    )
+
+
+def select_all(sql: str | None, table: str | None, what: str, dialect: Dialect | None = None) -> str:
+    """Return the query that an author gave, or one over the table.
+
+    :param what: begins the sentence that says why one of the two is needed.
+    :param dialect: of the warehouse, if it is known.
+    :raises ValueError: if it is not one of the two, or no table's name.
+    """
+    if (sql is None) == (table is None):
+        raise ValueError(f"give either sql or table: {what} read from one of them")
+    if sql is not None:
+        # An editor may begin a file with a byte order mark, which does not belong to the query.
+        return sql.removeprefix("\ufeff")
+    from airflow_kinesis_audience.core.sql.statements import named_table
+
+    named = named_table(table or "", dialect).sql(dialect=dialect.name if dialect else None, identify=True)
+    return f"SELECT * FROM {named}"  # noqa: S608
+
+
+def parse_bool(value: bool | str, name: str) -> bool:
+    """Read a yes or no, which a template leaves as text.
+
+    :raises ValueError: if it is neither.
+    """
+    found = {"true": True, "false": False}.get(str(value).strip().lower())
+    if found is None:
+        raise ValueError(f"{name} is {value!r}; expected true or false")
+    return found
+
+
+def read_change_set(change_set: Any) -> dict[str, Any]:
+    """Read what the diff task returned, as a dict or as its JSON.
+
+    :raises ValueError: if it is something else.
+    """
+    if isinstance(change_set, str):
+        try:
+            change_set = json.loads(change_set)
+        except ValueError:
+            raise ValueError("change_set is a text that is no JSON; pass the diff task's .output") from None
+    needed = ("sync_id", "as_of", "warehouse_conn_id", "state_schema")
+    if not isinstance(change_set, Mapping) or any(n not in change_set for n in needed):
+        raise ValueError(
+            "change_set is not what an AudienceDiffOperator returns; pass the diff task's .output, and check that "
+            "the task ran in this DAG run"
+        )
+    return dict(change_set)

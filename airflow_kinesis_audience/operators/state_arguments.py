@@ -1,0 +1,98 @@
+"""The arguments that name a sync and the place of its state, which several operators share.
+
+It assigns them and never opens anything. The names and defaults are those that DAGs already use.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+STATE_FIELDS = ("warehouse_conn_id", "sync_id", "state_schema", "state_path")
+"""Template fields of a task that is given the place of the state."""
+
+_INSTANTS = ("as_of", "start", "end")
+"""Arguments that say which run of a sync an instance is."""
+
+
+# An operator, not a plain class: Airflow fills in default_args, and checks what partial() is given, by the
+# constructors of operators alone.
+class StateArguments(BaseOperator):
+    """The part of an operator that knows its sync and where the state of the sync is kept.
+
+    :param warehouse_conn_id: connection to the warehouse that has the state.
+    :param sync_id: the name under which the state is kept, by default ``dag_id.task_id``; a mapped task needs one.
+    :param state_schema: where the state is kept in the warehouse.
+    :param state_path: for a login that may only read: where it is kept instead, as Parquet files.
+    """
+
+    def __init__(
+        self,
+        *,
+        warehouse_conn_id: str,
+        sync_id: str | None = None,
+        state_schema: str = "airflow_audience",
+        state_path: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.warehouse_conn_id = warehouse_conn_id
+        self.sync_id = sync_id
+        self.state_schema = state_schema
+        self.state_path = state_path
+
+    def own_sync_id(self, context: Context) -> str:
+        """Return the sync's id, which is the task's own unless the author gave one.
+
+        :raises ValueError: if the task is mapped, alone or within its group, and all its instances have the same.
+        """
+        index = getattr(context.get("ti"), "map_index", None)
+        if index is not None and index >= 0:
+            check_not_shared(self)
+        return self.sync_id or f"{self.dag_id}.{self.task_id}"
+
+    def state_location(self) -> dict[str, str | None]:
+        """Return where the state is, as the summary of a task names it."""
+        return {
+            "warehouse_conn_id": self.warehouse_conn_id,
+            "state_schema": self.state_schema,
+            "state_path": self.state_path,
+        }
+
+
+def check_not_shared(task: StateArguments) -> None:
+    """Refuse a mapped task whose instances all keep their state as one: an index is a position, and no name.
+
+    Mapped over instants they may share it: each run is of the one sync.
+
+    :param task: one instance.
+    :raises ValueError: if that is so; the sentence says what to add.
+    """
+    own = f"{task.dag_id}.{task.task_id}"
+    dag: Any = task.dag
+    # As it stands in the file: not yet rendered, and of a mapped task what its instances share.
+    written = dag.get_task(task.task_id)
+    given = getattr(written, "partial_kwargs", None) or vars(written)
+
+    def is_shared(name: str) -> bool:
+        value = given.get(name)
+        return isinstance(value, str | datetime) and "{" not in str(value)
+
+    if not task.sync_id:
+        has = f"has no sync_id, so that all its instances would keep their state as {own!r}"
+    elif is_shared("sync_id") and all(getattr(task, n, None) is None or is_shared(n) for n in _INSTANTS):
+        has = f"all its instances have the sync_id {task.sync_id!r}"
+    else:
+        return
+    each = f'{{"audience_id": "gold", "sync_id": "{own}.gold"}}'
+    raise ValueError(
+        f"the task is mapped and {has}, and each would take the members of another for its own. Nothing was read "
+        "or sent. Give each a sync_id that stays its own, in what the task is mapped over: "
+        f".expand_kwargs([{each}, …]). One that was alone so far, and is to go on with its state, gets "
+        f"sync_id={task.sync_id or own!r}"
+    )

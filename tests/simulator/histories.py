@@ -1,0 +1,97 @@
+"""Many histories, one after the other, within a time; and which rare states all of them have reached."""
+
+from __future__ import annotations
+
+import gc
+import re
+import secrets
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.simulator.history import Ended, live
+from tests.simulator.scheduler import Fault
+
+MUST_BE_REACHED = (
+    *(fault.name for fault in Fault),
+    "a change set is held",
+    "an attempt begins while one that was given up is alive",
+    "approve done",
+    "diff GuardTripped",
+    "diff Killed",
+    "diff LedgerConflict",
+    "diff RunSuperseded",
+    "publish Killed",
+    "publish LedgerConflict",
+    "resync done",
+)
+"""States that are rare, and that many histories have to reach: else they are about something else."""
+
+KNOWN: dict[str, str] = {
+    r"tables that no row of the ledger lists: \['snapshot_\w+'\]$": (
+        "a publisher that is killed after it announced another snapshot leaves the one before, which no row lists"
+    ),
+}
+"""What is known to be broken at present: a pattern of what is found, and the story."""
+
+
+@dataclass
+class Lived:
+    """What came of many histories."""
+
+    first: int
+    histories: int = 0
+    seconds: float = 0.0
+    reached: Counter[str] = field(default_factory=Counter)
+    broken: list[Ended] = field(default_factory=list)
+    known: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def missed(self) -> list[str]:
+        return [state for state in MUST_BE_REACHED if not self.reached[state]]
+
+    def describe(self) -> str:
+        each = self.seconds / max(self.histories, 1)
+        lines = [
+            f"{self.histories:,} histories from seed {self.first} in {self.seconds:.0f} s of CPU, "
+            f"{60 / max(each, 1e-9):,.0f} a minute"
+        ]
+        lines += [f"{count:8,} × {what}" for what, count in sorted(self.reached.items())]
+        lines += [f"known, {count} ×: {what}" for what, count in self.known.items()]
+        lines += [f"never reached: {state}" for state in self.missed]
+        lines += [f"BROKEN, --seed {e.seed}: {e.broken}" for e in self.broken]
+        return "\n".join(lines)
+
+
+def find_known(broken: str) -> str:
+    return next((story for pattern, story in KNOWN.items() if re.search(pattern, broken)), "")
+
+
+def live_many(
+    inner: Any, *, first: int | None = None, histories: int, seconds: float, stop: bool = False
+) -> Lived:
+    """Live so many histories, as far as the time is enough.
+
+    :param seconds: of CPU, and four times as many of time where the machine has other work.
+    :param stop: at the first one that breaks a promise.
+    """
+    lived = Lived(secrets.randbelow(2**31) if first is None else first)
+    thresholds = gc.get_threshold()
+    gc.set_threshold(20_000, 20, 50)
+    began, until = time.process_time(), time.monotonic() + 4 * seconds
+    try:
+        while lived.histories < histories and lived.seconds < seconds and time.monotonic() < until:
+            if stop and lived.broken:
+                break
+            ended = live(lived.first + lived.histories, inner)
+            lived.histories += 1
+            lived.reached += ended.reached
+            if story := find_known(ended.broken):
+                lived.known[story] += 1
+            elif ended.broken:
+                lived.broken.append(ended)
+            lived.seconds = time.process_time() - began
+    finally:
+        gc.set_threshold(*thresholds)
+    return lived
