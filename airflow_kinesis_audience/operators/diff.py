@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.timezone import coerce_datetime
 
-from airflow_kinesis_audience.core.model.audience import CHANGE_COUNTS
 from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.operators.errors import airflow_outcome, emit_state
 from airflow_kinesis_audience.operators.guard_arguments import GuardArguments
@@ -20,6 +19,7 @@ from airflow_kinesis_audience.operators.identity import Identity, map_identities
 from airflow_kinesis_audience.operators.links import AudienceLink
 from airflow_kinesis_audience.operators.reporting.assets import add_alias, emit_change_set
 from airflow_kinesis_audience.operators.reporting.lineage import change_set_lineage
+from airflow_kinesis_audience.operators.reporting.log_lines import log_change_set
 from airflow_kinesis_audience.operators.reporting.metrics import count_changes, count_stop
 from airflow_kinesis_audience.operators.run_context import (
     choose_on_covered,
@@ -222,7 +222,7 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
                         reuse_deleted=self.reuse_deleted,
                         correct=on_covered == "correct",
                     )
-        self._log_summary(summary)
+        log_change_set(summary)
         if "held" in summary:
             count_stop(known, "held")
             emit_state(context, known, "held", summary["held"])
@@ -236,23 +236,6 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
     def get_openlineage_facets_on_complete(self, _task_instance: Any) -> OperatorLineage[Any, Any] | None:
         """Report to OpenLineage which tables were read, and how many changes were found."""
         return change_set_lineage(select_all(self.sql, self.table, "who belongs is"), self.known_facts)
-
-    def _log_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write to the log what was found, and what is unusual about it."""
-        self.log.info(
-            "%s as of %s: %s members, %s entered, %s exited, %s updated",
-            *(summary[n] for n in ("sync_id", "as_of", "members", *CHANGE_COUNTS)),
-        )
-        if "recorded" in summary:
-            self.log.warning("It is published already and was not computed again; to correct it: docs/backfill.md")
-        if "corrects" in summary:
-            self.log.info("It corrects the membership as of %s", summary["corrects"])
-        if "dropped_rows" in summary:
-            self.log.warning("%s rows of the source were left out", summary["dropped_rows"])
-        for breach in summary.get("let_through", ()):
-            self.log.warning("let through: %s", breach)
-        for breach in summary.get("held", ()):
-            self.log.warning("held until a person approves it, nothing is sent: %s", breach)
 
     def build_state(self) -> State:
         """Build the value that says where the state is, once templates are rendered."""

@@ -106,6 +106,25 @@ def test_what_is_not_mapped_any_more_goes_from_members_who_stay_as_they_were(pla
     assert crowd.changes(3) == {("vips", "kept"): ("updated", {"Email": "cd" * 32}, {"Email": DIGEST})}
 
 
+@pytest.mark.parametrize("place", ON_MANY, indirect=True)
+@pytest.mark.parametrize("rule", [IdentityRule(normalize="email"), HASHED], ids=["email", "hashed"])
+def test_placeholders_are_counted_apart_from_what_is_wrong_and_from_what_is_empty(
+    place: Any, rule: IdentityRule
+) -> None:
+    crowd = Crowd(place, guards=DROP, rules={"email": rule})
+    empty = [user("null", email=None), user("empty", email="")]
+    crowd.write(*empty, user("none", email="None"), user("blank", email=" \u00a0"), user("right", email=DIGEST))
+    assert crowd.run(0)["placeholders"] == {"Email": 2}
+    others = [*empty, user("blank", email="-")]
+    # Of a row without a user nothing is counted but that it has none.
+    crowd.write(*others, user("none", email="n/a"), user("right", email="raw"), user(None, email="--"))
+    found = crowd.run(1)
+    assert (found["placeholders"], found["exited"]) == ({"Email": 2}, 0)
+    assert found.get("dropped_rows") == (2 if rule is HASHED else 1)
+    crowd.write(*empty, user("right", email=DIGEST))
+    assert "placeholders" not in crowd.run(2)
+
+
 @pytest.fixture
 def table(warehouse: Any) -> Table:
     return Table(People(warehouse, many=True))

@@ -16,6 +16,7 @@ from airflow_kinesis_audience.core.state.sync_details import (
     ChangeSetCommitted,
     ChangeSetDetail,
     ChangeSetHeld,
+    Detail,
     TableStarted,
 )
 
@@ -60,18 +61,9 @@ def approve(ledger: Ledger, as_of: datetime, held_table: str) -> dict[str, Any]:
 
 def _approved(held: ChangeSetHeld) -> ChangeSetDetail:
     kind = begin_timeline if held.previous_as_of is None else ChangeSetCommitted
-    return kind(
-        table=held.table,
-        previous_as_of=held.previous_as_of,
-        rows=held.rows,
-        slice_rows=held.slice_rows,
-        layout=held.layout,
-        counts=held.counts,
-        dropped_rows=held.dropped_rows,
-        audiences=held.audiences,
-        let_through=held.breaches,
-        bounds=held.bounds,
-    )
+    own = set(ChangeSetDetail.__struct_fields__) - set(Detail.__struct_fields__)
+    kept = {name: getattr(held, name) for name in sorted(own)}
+    return kind(**kept | {"let_through": held.breaches})
 
 
 def _find(timeline: Timeline, as_of: datetime, held_table: str) -> RecordedChangeSet | None:

@@ -65,7 +65,8 @@ def count_audiences(
             previous=None if before is None else previous.get(audience, 0),
         )
         wrong = invalid.sentences(layout) if invalid.wrong else {}
-        counts.append(replace(counted, wrong=wrong))
+        placeholders = invalid.placeholders(layout) if invalid.no_values else {}
+        counts.append(replace(counted, wrong=wrong, placeholders=placeholders))
     return counts
 
 
@@ -102,6 +103,7 @@ class AudienceCounts:
     :param nameless_rows: rows without a user id, or of no audience.
     :param duplicate_rows: of those, rows beyond the first of their user.
     :param kept_members: members who stay as they were, since all their rows have a wrong identity.
+    :param placeholders: rows that have in an identity a value that stands for none, by its label.
     :param previous_members: members before the run.
     """
 
@@ -119,6 +121,7 @@ class AudienceCounts:
     wrong: Mapping[str, int] = field(default_factory=dict)
     nameless_rows: int = 0
     kept_members: int = 0
+    placeholders: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -185,5 +188,6 @@ def recorded_counts(found: Sequence[AudienceCounts]) -> dict[str, Any]:
     return {
         "counts": TotalCounts(**total, changes=total["entered"] + total["exited"] + total["updated"]),
         "dropped_rows": sum(a.dropped_rows for a in found),
+        "placeholders": dict(sum((Counter(a.placeholders) for a in found), Counter())),
         "audiences": {str(a): Counts(**counts) for a, counts in audiences.items()} if few else None,
     }

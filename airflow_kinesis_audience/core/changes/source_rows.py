@@ -6,6 +6,7 @@ identity that its rule does not allow are counted, and show no more than that th
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from airflow_kinesis_audience.core.state.rows import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from airflow_kinesis_audience.core.source.layout import TableLayout
@@ -179,15 +180,21 @@ def _count_invalid(layout: TableLayout, *, deduplicate: bool) -> exp.Expr:
     wrong = [column(c.invalid) for c in layout.checked]
     conditions = [is_wrong(layout), *wrong] if wrong else []
     counts = [exp.Count(this=exp.case().when(c, column("user_id"))) for c in conditions]
-    whole: exp.Expr | None = None
-    for count in counts:
-        number = exp.cast(count, "TEXT")
-        whole = number if whole is None else _joined(whole, ",", number)
+    whole = _listed(counts)
+    nothing = [exp.and_(column(c.filled), column(c.new).is_(exp.null())) for c in layout.filtered]
+    if (left_out := _listed([exp.Count(this=exp.case().when(c, column("user_id"))) for c in nothing])) is not None:
+        whole = _joined(left_out, ";", whole or exp.Literal.string(""))
     if not deduplicate:
         return exp.cast(exp.null(), "TEXT") if whole is None else whole
     # That users repeat hides how many rows name none.
     nameless = exp.Sub(this=exp.Count(this=exp.Star()), expression=exp.Count(this=column("user_id")))
     return _joined(whole or exp.Literal.string(""), "|", exp.cast(nameless, "TEXT"))
+
+
+def _listed(counts: Sequence[exp.Expr]) -> exp.Expr | None:
+    """Build numbers between commas; none if there is no number."""
+    texts: list[exp.Expr] = [exp.cast(count, "TEXT") for count in counts]
+    return functools.reduce(lambda left, right: _joined(left, ",", right), texts) if texts else None
 
 
 def _joined(left: exp.Expr, mark: str, right: exp.Expr) -> exp.Expr:
@@ -201,12 +208,18 @@ class InvalidCounts:
     :param wrong_rows: rows with a user that have any wrong identity, and ``wrong`` how many have each.
     :param nameless_rows: rows without a user id.
     :param kept_members: members who stay as they were, since all their rows have a wrong identity.
+    :param no_values: how many rows with a user have in each identity a value that stands for none.
     """
 
     nameless_rows: int = 0
     wrong_rows: int = 0
     wrong: tuple[int, ...] = ()
     kept_members: int = 0
+    no_values: tuple[int, ...] = ()
+
+    def placeholders(self, layout: TableLayout) -> Mapping[str, int]:
+        """Give how many rows have in an identity a value that stands for none, by its label."""
+        return {c.label: n for c, n in zip(layout.filtered, self.no_values, strict=True) if n}
 
     def sentences(self, layout: TableLayout) -> Mapping[str, int]:
         """Say what is wrong with how many rows."""
@@ -221,11 +234,19 @@ def parse_invalid_counts(invalid_rows: int, counted: str | None) -> InvalidCount
     """Read what an audience's row says of rows that are no members'.
 
     :param invalid_rows: of that row.
-    :param counted: its ``wrong_identities``: rows with any wrong identity and with each, between commas, if any
-        identity is checked; where rows were numbered a bar and the rows without a user id, and where members may
-        stay as they were another bar and how many do.
+    :param counted: its ``wrong_identities``, numbers of rows between commas: where some values stand for no
+        identity, how many rows have one, of each identity, and a semicolon; where identities are checked, how many
+        have any wrong identity, and each; where rows were numbered a bar and the rows without a user id; and where
+        members may stay as they were another bar and how many do.
     """
-    wrong, *more = (counted or "").split("|")
+    left_out, _, others = (counted or "").rpartition(";")
+    wrong, *more = others.split("|")
     rows, *each = map(int, wrong.split(",")) if wrong else (0,)
     nameless, kept = (*map(int, more), *(invalid_rows - rows, 0)[len(more) :])
-    return InvalidCounts(nameless_rows=nameless, wrong_rows=rows, wrong=tuple(each), kept_members=kept)
+    return InvalidCounts(
+        nameless_rows=nameless,
+        wrong_rows=rows,
+        wrong=tuple(each),
+        kept_members=kept,
+        no_values=tuple(map(int, left_out.split(","))) if left_out else (),
+    )

@@ -140,6 +140,7 @@ class Sync:
             set a second later.
         :returns: the summary: ``sync_id``, ``as_of``, ``previous_as_of``, ``entered``, ``exited``, ``updated``,
             ``members``, and ``audiences`` where there are few; ``dropped_rows`` where rows were left out;
+            ``placeholders``, by identity the rows whose value stands for none;
             ``let_through`` with the breaches it passed with; ``held`` and ``held_table`` if it is held;
             ``recorded`` if it was there already; ``corrects``. Counts and sentences, never rows.
         :raises RunSuperseded: if a later run covers the instant.

@@ -88,6 +88,11 @@ class IdentityRule:
         return self.normalize in ("email", "gmail")
 
     @property
+    def has_no_values(self) -> bool:
+        """Whether some texts stand for no identity."""
+        return self.normalize != "none" or bool(self.hashed)
+
+    @property
     def can_be_violated(self) -> bool:
         """Whether there can be values that are not what the rule promises."""
         return bool(self.hash or self.hashed or self.normalize == "phone")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
-from airflow_kinesis_audience.core.source.identities import identity_value, is_invalid
+from airflow_kinesis_audience.core.source.identities import identity_value, is_filled, is_invalid
 from airflow_kinesis_audience.core.source.staging import SourceReading, stage_source_rows
 from airflow_kinesis_audience.core.source.texts import text_of, value_itself
 from airflow_kinesis_audience.core.sql.statements import SOURCE_PLACEHOLDER, column, table, text
@@ -29,7 +29,9 @@ def read_source(warehouse: Warehouse, source: Source, layout: TableLayout, query
     columns = source_columns(source, layout, warehouse.origin.dialect)
     given = columns.from_(table(None, SOURCE_PLACEHOLDER).as_("given"))
     kinds = dict.fromkeys(("audience_id", "audience_name", "user_id"), LogicalType.TEXT)
-    kinds |= {c.new: c.kind for c in layout.columns} | {c.invalid: LogicalType.BOOLEAN for c in layout.checked}
+    kinds |= {c.new: c.kind for c in layout.columns}
+    flags = [*(c.invalid for c in layout.checked), *(c.filled for c in layout.filtered)]
+    kinds |= dict.fromkeys(flags, LogicalType.BOOLEAN)
     return stage_source_rows(warehouse, given, query, kinds, layout)
 
 
@@ -54,6 +56,7 @@ def source_columns(source: Source, layout: TableLayout, dialect: Dialect) -> exp
         key_text(source.user_id, layout, dialect).as_("user_id"),
         *(value_of(c, dialect).as_(c.new) for c in layout.columns),
         *(check.as_(c.invalid) for c, check in checks if check is not None),
+        *(is_filled(c, dialect).as_(c.filled) for c in layout.filtered),
     )
 
 

@@ -102,6 +102,18 @@ def is_invalid(c: Column, dialect: Dialect) -> exp.Expr | None:
     return exp.func("COALESCE", broken, exp.false())
 
 
+def is_filled(c: Column, dialect: Dialect) -> exp.Expr:
+    """Build the condition, never NULL, that the source has anything in an identity's column."""
+    if not c.several:
+        found = exp.NEQ(this=text_of(c.source, c.given, dialect), expression=exp.Literal.string(""))
+        return exp.func("COALESCE", found, exp.false())
+    if (functions := dialect.functions.of_lists) is not None:
+        some: exp.Expr = exp.GT(this=_called(functions.length, _texts(c)), expression=exp.Literal.number(0))
+    else:
+        some = exp.Exists(this=_elements(c, exp.Literal.number(1)))
+    return exp.func("COALESCE", some, exp.false())
+
+
 def _distinct(c: Column, dialect: Dialect) -> exp.Expr:
     """Build the list of a column's values, each kept once, NULL left out."""
     if (functions := dialect.functions.of_lists) is not None:

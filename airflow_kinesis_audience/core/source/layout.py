@@ -70,6 +70,11 @@ class Column:
         """Name, while the source is read, of whether the value violates the rule."""
         return f"bad_{self.state}"
 
+    @property
+    def filled(self) -> str:
+        """Name, while the source is read, of whether the source has anything in it."""
+        return f"has_{self.state}"
+
     def is_like(self, other: Column) -> bool:
         """Whether its values compare with another's: a digest compares with no raw value, and one with no list."""
         one, another = ((c.role, c.label, c.kind, c.rule.digest, c.several) for c in (self, other))
@@ -118,6 +123,11 @@ class TableLayout:
     def checked(self) -> tuple[Column, ...]:
         """The columns whose values may not be what their rule promises."""
         return tuple(c for c in self.identities if c.rule.can_be_violated and not c.retired)
+
+    @property
+    def filtered(self) -> tuple[Column, ...]:
+        """The columns in which some values stand for no identity."""
+        return tuple(c for c in self.identities if c.rule.has_no_values and not c.retired)
 
     @property
     def key(self) -> tuple[str, ...]:

@@ -74,6 +74,8 @@ class RecordedChangeSet:
             summary["audiences"] = to_builtins(detail.audiences)
         if detail.dropped_rows:
             summary["dropped_rows"] = detail.dropped_rows
+        if detail.placeholders:
+            summary["placeholders"] = dict(detail.placeholders)
         if detail.let_through:
             summary["let_through"] = list(detail.let_through)
         if detail.corrects:

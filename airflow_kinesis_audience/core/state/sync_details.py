@@ -98,6 +98,7 @@ class ChangeSetDetail(Detail, frozen=True, kw_only=True):
     :param rows: changes in it; of a first base, members.
     :param slice_rows: rows of a slice, fixed when the table was written.
     :param dropped_rows: rows of the source that were left out as invalid.
+    :param placeholders: rows whose value of an identity stands for none, by the identity's label.
     :param audiences: counts per audience, where there are few.
     :param let_through: which guards it passed with a permission, a sentence each.
     :param bounds: of the guards; none in rows of a time when they were not kept.
@@ -111,6 +112,7 @@ class ChangeSetDetail(Detail, frozen=True, kw_only=True):
     layout: TableLayout
     counts: TotalCounts
     dropped_rows: int = 0
+    placeholders: Mapping[str, int] = {}
     audiences: Mapping[str, Counts] | None = None
     let_through: tuple[str, ...] = ()
     bounds: GuardBounds | None = None
