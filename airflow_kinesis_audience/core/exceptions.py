@@ -110,6 +110,12 @@ class SchemaChanged(AudienceError):
     held_by_guard = True
 
 
+class StateTaken(AudienceError):
+    """Another task keeps its state under this ``sync_id``, or delivers the audience to this destination."""
+
+    retry_helps = False
+
+
 class ReleaseRefused(AudienceError):
     """The change set that a person approved is not the one that is held any more."""
 

@@ -22,6 +22,7 @@ from airflow_kinesis_audience.operators.reporting.lineage import change_set_line
 from airflow_kinesis_audience.operators.reporting.log_lines import log_change_set
 from airflow_kinesis_audience.operators.reporting.metrics import count_changes, count_stop
 from airflow_kinesis_audience.operators.run_context import (
+    author_of,
     choose_on_covered,
     fail_if_covered,
     permission_of,
@@ -213,7 +214,8 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
                 )
             with open_ledger(state, known["sync_id"], reads_source=True) as ledger:
                 source = self.build_source(ledger.warehouse.origin.dialect)
-                sync = Sync(ledger, source, guards=guards, retention=retention)
+                author = author_of(context, adopts=self.adopt_state_of)
+                sync = Sync(ledger, source, guards=guards, retention=retention, author=author)
                 with fail_if_covered(fails=on_covered != "skip"):
                     summary = sync.run(
                         as_of,

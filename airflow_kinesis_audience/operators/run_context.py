@@ -18,6 +18,7 @@ from airflow_kinesis_audience.core.model.instants import instant, instant_text
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_kinesis_audience.core.changes.authors import Author
     from airflow_kinesis_audience.core.sql.dialects import Dialect
 
 LET_THROUGH = "let_through"
@@ -135,6 +136,20 @@ def name_task(context: Context) -> str:
     """Name what all tries of a task in a run have in common."""
     ti = context["ti"]
     return f"{ti.dag_id}/{ti.task_id}/{ti.map_index}/{ti.run_id}"
+
+
+def author_of(context: Context, *, adopts: str | None) -> Author:
+    """Return which task it is that computes a sync.
+
+    :param adopts: the task whose state goes on as this one's.
+    """
+    from airflow_kinesis_audience.core.changes.authors import Author
+
+    ti = context["ti"]
+    index = getattr(ti, "map_index", None)
+    return Author(
+        task=f"{ti.dag_id}.{ti.task_id}", map_index=-1 if index is None else index, adopts=adopts or None
+    )
 
 
 def permission_of(context: Context) -> Permission:

@@ -27,6 +27,8 @@ class StateArguments(BaseOperator):
 
     :param warehouse_conn_id: connection to the warehouse that has the state.
     :param sync_id: the name under which the state is kept, by default ``dag_id.task_id``; a mapped task needs one.
+    :param adopt_state_of: after the DAG or the task was renamed: what it was called, ``dag_id.task_id``. It goes
+        on with that task's state, so that nobody enters again and no exit is lost.
     :param state_schema: where the state is kept in the warehouse.
     :param state_path: for a login that may only read: where it is kept instead, as Parquet files.
     """
@@ -36,6 +38,7 @@ class StateArguments(BaseOperator):
         *,
         warehouse_conn_id: str,
         sync_id: str | None = None,
+        adopt_state_of: str | None = None,
         state_schema: str = "airflow_audience",
         state_path: str | None = None,
         **kwargs: Any,
@@ -43,6 +46,7 @@ class StateArguments(BaseOperator):
         super().__init__(**kwargs)
         self.warehouse_conn_id = warehouse_conn_id
         self.sync_id = sync_id
+        self.adopt_state_of = adopt_state_of
         self.state_schema = state_schema
         self.state_path = state_path
 
@@ -54,7 +58,7 @@ class StateArguments(BaseOperator):
         index = getattr(context.get("ti"), "map_index", None)
         if index is not None and index >= 0:
             check_not_shared(self)
-        return self.sync_id or f"{self.dag_id}.{self.task_id}"
+        return self.sync_id or self.adopt_state_of or f"{self.dag_id}.{self.task_id}"
 
     def state_location(self) -> dict[str, str | None]:
         """Return where the state is, as the summary of a task names it."""

@@ -161,7 +161,8 @@ class Crowd:
 
     def run(self, number: int, ledger: Ledger | None = None, **how: Any) -> dict[str, Any]:
         source = how.pop("source", None) or self.source()
-        sync = Sync(ledger or self.ledger, source, guards=self.guards, retention=self.upkeep)
+        author = how.pop("author", None)
+        sync = Sync(ledger or self.ledger, source, guards=self.guards, retention=self.upkeep, author=author)
         return sync.run(day(number), **how)
 
     def outbox(self, **changed: Any) -> Outbox:

@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_kinesis_audience.core.exceptions import GuardTripped
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
@@ -225,3 +227,23 @@ def find_invalid_rows(audiences: Iterable[AudienceCounts]) -> list[Breach]:
                 sentence = f"{rows:,} of {a.source_rows:,} rows {what} (on_invalid_rows is fail)"
                 found.append(Breach(a.audience_id, f"audience {a.audience_id!r}: {sentence}"))
     return found
+
+
+def stop(
+    sync_id: str, audiences: Iterable[AudienceCounts], stopped: Sequence[Breach], permission: Permission
+) -> GuardTripped:
+    """Make the error of a change set that was stopped, which says what to do.
+
+    :param stopped: breaches that the permission does not cover.
+    """
+    # No error by itself: a run's configuration is that of all its syncs, each with audiences of its own.
+    others = ", ".join(repr(a) for a in sorted({*permission.audiences} - {a.audience_id for a in audiences}))
+    unknown = f"let_through names {others}, and this sync has no such audience. " if others else ""
+    found = "; ".join(map(str, stopped))
+    return GuardTripped(
+        f"the change set of sync {sync_id!r} was stopped: {found}. {unknown}"
+        "If the source is wrong, correct it and clear this task. If it is right, let one run through: trigger "
+        'one with the configuration {"let_through": true}, or name the audiences: {"let_through": ["id", …]}. '
+        "Nothing was sent and the baseline is unchanged",
+        [str(b) for b in stopped],
+    )

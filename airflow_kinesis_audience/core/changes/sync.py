@@ -26,6 +26,7 @@ from airflow_kinesis_audience.core.changes.guards import (
     Guards,
     find_invalid_rows,
     find_unsure_exits,
+    stop,
 )
 from airflow_kinesis_audience.core.changes.key_texts import check_recast_keys
 from airflow_kinesis_audience.core.changes.source_rows import select_first_base
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
     from sqlglot import exp
 
+    from airflow_kinesis_audience.core.changes.authors import Author
     from airflow_kinesis_audience.core.changes.baseline import DescribedSource
     from airflow_kinesis_audience.core.changes.counts import AudienceCounts
     from airflow_kinesis_audience.core.changes.guards import Breach, Permission
@@ -108,17 +110,25 @@ class Sync:
     :param ledger: the sync's ledger; it holds the warehouse and the schema.
     :param source: who belongs.
     :param guards: bounds within which a change set is believed.
+    :param author: the task that computes it; none checks nothing.
     :ivar counts: what the run found of each audience; nothing where it found its change set there already.
     """
 
     def __init__(
-        self, ledger: Ledger, source: Source, *, guards: Guards | None = None, retention: Retention | None = None
+        self,
+        ledger: Ledger,
+        source: Source,
+        *,
+        guards: Guards | None = None,
+        retention: Retention | None = None,
+        author: Author | None = None,
     ) -> None:
         self.ledger = ledger
         self.warehouse = ledger.warehouse
         self.source = source
         self.guards = guards or Guards()
         self.retention = retention or Retention()
+        self.author = author
         self.committer = TableCommitter(ledger)
         self.counts: Sequence[AudienceCounts] = ()
 
@@ -147,11 +157,14 @@ class Sync:
         :raises GuardTripped: if the source has rows that repeat a user or name none, or a bound is broken.
         :raises SchemaChanged: if the mapping is not the one of the published membership.
         :raises AudienceDeleted: if the sync or an audience of it was deleted.
+        :raises StateTaken: if another task keeps its state under this sync.
         """
         run = _RunRequest(as_of=as_of, permission=permission, hold=hold, reuse_deleted=reuse_deleted)
         described = describe_source(self.warehouse, self.source)
         timeline = self.ledger.prepare().timeline
         for left in reversed(range(_TRIES)):
+            if self.author is not None:
+                self.author.check(timeline, self.ledger.sync_id, as_of, self.source.query)
             if timeline.closed is None and (there := timeline.find_final(as_of)) is not None:
                 if not correct:
                     return {**there.summary(self.ledger.sync_id), "recorded": True}
@@ -202,12 +215,13 @@ class Sync:
             breaches += self.guards.find_breaches(written.counts, exits_of_day)
             stopped = [b for b in breaches if not run.permission.covers(b)]
             if stopped and not run.hold:
-                raise self._tripped(stopped, run.permission)
+                raise stop(self.ledger.sync_id, written.counts, stopped, run.permission)
         except (AudienceDeleted, GuardTripped, SchemaChanged):
             self.committer.drop([step.table], run.as_of, ended=True)
             raise
         sentences = tuple(map(str, breaches))
-        described = self._describe(step, written) | {"corrects": run.corrects}
+        author = self.author and self.author.sign(self.source.query)
+        described = self._describe(step, written) | {"corrects": run.corrects, "author": author}
         if stopped:
             to_hold = ChangeSetHeld(**described, breaches=sentences)
             held = self.committer.commit(step.table, to_hold, run.as_of).held
@@ -248,19 +262,6 @@ class Sync:
             source_query=step.query,
             sliced_by="position" if step.previous is not None else "",
             has_audience_rows=True,
-        )
-
-    def _tripped(self, stopped: Sequence[Breach], permission: Permission) -> GuardTripped:
-        # No error by itself: a run's configuration is that of all its syncs, each with audiences of its own.
-        others = ", ".join(repr(a) for a in sorted({*permission.audiences} - {a.audience_id for a in self.counts}))
-        unknown = f"let_through names {others}, and this sync has no such audience. " if others else ""
-        found = "; ".join(map(str, stopped))
-        return GuardTripped(
-            f"the change set of sync {self.ledger.sync_id!r} was stopped: {found}. {unknown}"
-            "If the source is wrong, correct it and clear this task. If it is right, let one run through: trigger "
-            'one with the configuration {"let_through": true}, or name the audiences: {"let_through": ["id", …]}. '
-            "Nothing was sent and the baseline is unchanged",
-            [str(b) for b in stopped],
         )
 
     def _look_at(self, step: _Step) -> _Written:

@@ -86,6 +86,19 @@ class GuardBounds(Struct, frozen=True, kw_only=True, omit_defaults=True):
     min_members: int | None = None
 
 
+class ChangeSetAuthor(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which task computed a change set.
+
+    :param task: ``dag_id.task_id``.
+    :param map_index: of an instance of a mapped task; -1 of one that is alone.
+    :param query: digest of the author's query, rendered.
+    """
+
+    task: str
+    map_index: int = -1
+    query: str = ""
+
+
 class TableStarted(Detail, frozen=True, kw_only=True, tag=Event.STARTED.value):
     """A table of this name is about to be written."""
 
@@ -103,6 +116,7 @@ class ChangeSetDetail(Detail, frozen=True, kw_only=True):
     :param let_through: which guards it passed with a permission, a sentence each.
     :param bounds: of the guards; none in rows of a time when they were not kept.
     :param corrects: the instant whose membership was computed once more, after it was published.
+    :param author: which task computed it; none where nobody said, or of a time when it was not kept.
     """
 
     table: str
@@ -117,6 +131,7 @@ class ChangeSetDetail(Detail, frozen=True, kw_only=True):
     let_through: tuple[str, ...] = ()
     bounds: GuardBounds | None = None
     corrects: datetime | None = None
+    author: ChangeSetAuthor | None = None
 
 
 class FirstBase(ChangeSetDetail, frozen=True, kw_only=True, tag=Event.FIRST.value):
