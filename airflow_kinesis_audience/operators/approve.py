@@ -17,6 +17,8 @@ from airflow_kinesis_audience.core.exceptions import ReleaseRefused
 from airflow_kinesis_audience.core.model.audience import COUNTS
 from airflow_kinesis_audience.core.model.instants import instant, instant_text
 from airflow_kinesis_audience.operators.errors import airflow_outcome, emit_state
+from airflow_kinesis_audience.operators.reporting.assets import add_alias, emit_change_set
+from airflow_kinesis_audience.operators.reporting.metrics import count_changes
 from airflow_kinesis_audience.operators.run_context import read_change_set
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class AudienceApprovalOperator(ApprovalOperator):
     def __init__(self, *, change_set: Any, **kwargs: Any) -> None:
         super().__init__(**{"subject": "A guard stopped an audience's changes: let them through?", **kwargs})
         self.change_set = change_set
+        self.alias = add_alias(self)
 
     def execute(self, context: Context) -> Any:
         """Ask, if there is anything to ask: not where an earlier attempt has had its answer."""
@@ -62,6 +65,7 @@ class AudienceApprovalOperator(ApprovalOperator):
         with self._open(summary) as ledger:
             if held and is_approved(ledger, instant(summary["as_of"]), summary["held_table"]):
                 self.log.info("the change set was approved, and let through, before")
+                self._report(context, ledger, summary)
                 held = ()
             stopped = find_stopped(ledger.read())
         if not held and not stopped:
@@ -84,6 +88,7 @@ class AudienceApprovalOperator(ApprovalOperator):
             if answer["chosen_options"] == [self.APPROVE]:
                 if held_table:
                     approve(ledger, as_of, held_table)
+                    self._report(context, ledger, summary)
                 for log, table in context["ti"].xcom_pull(key=SHOWN_KEY) or ():
                     release(ledger, log, table)
             elif held_table and is_approved(ledger, as_of, held_table):
@@ -92,6 +97,16 @@ class AudienceApprovalOperator(ApprovalOperator):
                     "Clear the publishing task, or correct the source, so that the next run corrects it"
                 )
         return answer
+
+    def _report(self, context: Context, ledger: Ledger, summary: Mapping[str, Any]) -> None:
+        """Report that the change set counts, as a diff reports one that no guard stopped."""
+        from airflow_kinesis_audience.core.state.sync_details import GuardBounds
+
+        if (found := ledger.read().timeline.find(instant(summary["as_of"]))) is not None:
+            recorded = found.summary(summary["sync_id"])
+            count_changes(recorded)
+            bounds = found.detail.bounds or GuardBounds()
+            emit_change_set(context, self.alias, recorded, bounds, (), summary.get("audience_names", {}))
 
     @contextlib.contextmanager
     def _open(self, summary: Mapping[str, Any]) -> Iterator[Ledger]:

@@ -225,11 +225,12 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
                         correct=on_covered == "correct",
                     )
         log_change_set(summary)
+        names = {self.audience_id: self.audience_name} if self.audience_id and self.audience_name else {}
         if "held" in summary:
             count_stop(known, "held")
             emit_state(context, known, "held", summary["held"])
+            known["audience_names"] = names
         else:
-            names = {self.audience_id: self.audience_name} if self.audience_id and self.audience_name else {}
             count_changes(summary)
             emit_change_set(context, self.alias, summary, guards, sync.counts, names)
         known |= {**summary, **state.to_summary()}

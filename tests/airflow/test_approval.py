@@ -21,6 +21,7 @@ from airflow_kinesis_audience.core.changes.approval import approve
 from airflow_kinesis_audience.core.changes.guards import Guards
 from airflow_kinesis_audience.core.exceptions import GuardTripped
 from airflow_kinesis_audience.operators import AudienceApprovalOperator
+from tests.airflow.test_reported import Outlets
 from tests.warehouses import People, Stream, day, open_duckdb, open_outbox, read_timeline, small_delivery
 
 TIGHT = Guards(max_exits=1)
@@ -80,7 +81,7 @@ class TaskInstance:
 
 def context() -> Any:
     ti = TaskInstance()
-    return {"task_instance": ti, "ti": ti, "task": mock.Mock()}
+    return {"task_instance": ti, "ti": ti, "task": mock.Mock(), "outlet_events": Outlets()}
 
 
 def answered(choice: str) -> dict[str, Any]:
@@ -110,10 +111,30 @@ def test_nobody_is_asked_where_no_guard_tripped(people: People, shown: list[str]
 
 def test_approved_it_counts_and_rejected_it_does_not(people: People) -> None:
     held = hold(people)
-    approval_of(people, held).execute_complete(context(), answered("Reject"))
+    run = context()
+    approval_of(people, held).execute_complete(run, answered("Reject"))
     assert read_timeline(people.ledger()).find(day(1)) is None
-    approval_of(people, held).execute_complete(context(), answered("Approve"))
+    assert not run["outlet_events"]
+    approval_of(people, {**held, "audience_names": {"vips": "VIPs"}}).execute_complete(run, answered("Approve"))
     assert read_timeline(people.ledger()).find(day(1)) is not None
+    check_reported(run)
+
+
+def check_reported(run: Any) -> None:
+    """Check that the asset of the sync got the event of a change set, as if no guard had stopped it."""
+    name, event = run["outlet_events"]["reported"]
+    assert name == "audience://dag.diff"
+    assert {n: event[n] for n in ("kind", "as_of", "entered", "exited", "updated", "members")} == {
+        "kind": "change_set",
+        "as_of": "2026-01-02T00:00:00Z",
+        "entered": 0,
+        "exited": 3,
+        "updated": 0,
+        "members": 0,
+    }
+    assert event["guards"]["min_members"] == TIGHT.min_members
+    assert "on_empty is fail" in event["let_through"][0]
+    assert event["audiences"]["exited"] == [3]
 
 
 @pytest.mark.parametrize("again", [1, 2])
@@ -123,7 +144,9 @@ def test_a_task_that_died_after_the_release_does_not_ask_again(
     held = hold(people)
     approve(people.ledger(), day(1), held["held_table"])
     for _ in range(again):
-        approval_of(people, held).execute(context())
+        run = context()
+        approval_of(people, held).execute(run)
+        check_reported(run)  # it died before it could report
     assert not shown
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_audience.core.changes.counts import AudienceCounts
     from airflow_kinesis_audience.core.changes.guards import Guards
+    from airflow_kinesis_audience.core.state.sync_details import GuardBounds
 
 MOST_AUDIENCES = 1_000
 """How many audiences an event lists at most: the largest."""
@@ -56,12 +57,13 @@ def emit_change_set(
     context: Context,
     alias: AssetAlias,
     summary: Mapping[str, Any],
-    guards: Guards,
+    guards: Guards | GuardBounds,
     counts: Sequence[AudienceCounts],
     names: Mapping[str, str],
 ) -> None:
     """Emit the event of a recorded change set.
 
+    :param guards: the bounds by which it was looked at.
     :param counts: what the run found of each audience; nothing where it found its change set there already.
     :param names: audience id to name, as far as the author has given them.
     """
@@ -71,8 +73,7 @@ def emit_change_set(
         "guards": {**{n: getattr(guards, n) for n in _BOUNDS}, "ratio_from_members": RATIO_FROM_MEMBERS},
         **_audiences(counts, summary.get("audiences", {}), names),
     }
-    if "let_through" in summary:
-        extra["let_through"] = list(summary["let_through"])
+    extra |= {n: summary[n] for n in ("let_through", "corrects") if n in summary}
     _add(context, alias, sync_asset(summary["sync_id"]), extra)
 
 
@@ -107,4 +108,6 @@ def _audiences(
 
 
 def _add(context: Context, alias: AssetAlias, asset: Asset, extra: Mapping[str, Any]) -> None:
-    context["outlet_events"][alias].add(asset, extra=dict(extra))
+    # Airflow gives an event the partition of its run, from 3.3 on; who reads the extra knows it in every version.
+    key = getattr(context.get("dag_run"), "partition_key", None)
+    context["outlet_events"][alias].add(asset, extra={**extra, **({"partition_key": key} if key else {})})
