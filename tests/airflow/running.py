@@ -234,6 +234,11 @@ class Deployed:
     file: Path
     connections: Mapping[str, str]
 
+    @property
+    def adopted(self) -> dict[str, str]:
+        """Arguments of a diff task in a DAG of another name that goes on with this one's state."""
+        return {"adopt_state_of": f"{self.file.stem}.diff"}
+
     def run(self, logical_date: datetime | None, **how: Any) -> Run:
         """Run it once; see :meth:`Airflow.run`."""
         return self.airflow.run(

@@ -169,13 +169,37 @@ def test_another_mapping_is_told_as_updates_where_its_author_says_so(
     duckdb_warehouse.members(ALL)
     with deployed(airflow, duckdb_warehouse.connection, None, DIFF) as dag:
         assert dag.run(day(1)).state == "success"
-    other = {**DIFF, "properties": {"city": "town"}}
+    other = {**DIFF, "properties": {"city": "town"}, **dag.adopted}
     with deployed(airflow, duckdb_warehouse.connection, None, other, retries=2) as dag:
         refused = dag.run(day(2))
         assert (refused.state, refused["diff"].tries) == ("failed", 1)
+        assert "the mapping is not the one" in refused.log
     with deployed(airflow, duckdb_warehouse.connection, None, {**other, "on_schema_change": "update"}) as dag:
         summary = dag.run(day(3))["diff"].summary
     assert [summary[n] for n in ("entered", "exited", "updated")] == [0, 0, 4]
+
+
+def test_another_task_of_the_same_sync_fails_once_and_a_renamed_one_goes_on(
+    airflow: Airflow, duckdb_warehouse: Warehouse
+) -> None:
+    duckdb_warehouse.members(ALL)
+    with deployed(airflow, duckdb_warehouse.connection, None, DIFF) as first:
+        assert first.run(day(1)).state == "success"
+    duckdb_warehouse.members(ALL[1:])
+    with deployed(
+        airflow, duckdb_warehouse.connection, None, {**DIFF, "max_exit_ratio": None}, retries=2
+    ) as other:
+        refused = other.run(day(2))
+        assert (refused.state, refused["diff"].tries) == ("failed", 1)
+        assert f"is computed by the task {first.file.stem}.diff, last as of 2026-03-01" in refused.log
+    own = {n: v for n, v in DIFF.items() if n != "sync_id"}
+    with deployed(airflow, duckdb_warehouse.connection, None, own) as unnamed:
+        assert unnamed.run(day(1)).state == "success"
+    duckdb_warehouse.members(ALL)
+    with deployed(airflow, duckdb_warehouse.connection, None, {**own, **unnamed.adopted}) as renamed:
+        summary = renamed.run(day(2))["diff"].summary
+    assert summary["sync_id"] == f"{unnamed.file.stem}.diff"
+    assert [summary[n] for n in ("entered", "exited", "members")] == [1, 0, 4]
 
 
 def test_a_held_change_set_is_not_published(airflow: Airflow, duckdb_warehouse: Warehouse, stream: Stream) -> None:
@@ -228,8 +252,7 @@ def test_a_stream_is_told_everything_again_and_then_that_the_audience_is_no_more
         refused = dag.run(day(6))
         assert refused.state == "failed"
         assert "was deleted as of 2026-03-05" in refused.log
-    with deployed(
-        airflow, warehouse.connection, stream.connection, {**relaxed, "reuse_deleted": True}, publish
-    ) as dag:
+    again = {**relaxed, "reuse_deleted": True, **dag.adopted}
+    with deployed(airflow, warehouse.connection, stream.connection, again, publish) as dag:
         assert dag.run(day(7)).state == "success"
     assert heard(stream.records()).members("gs72ns") == {"u1", "u2", "u3"}

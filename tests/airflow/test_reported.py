@@ -115,14 +115,15 @@ def test_of_very_many_audiences_the_largest_are_told_one_by_one() -> None:
 def test_what_a_guard_stopped_is_told_with_the_numbers_and_is_no_event(
     airflow: Airflow, duckdb_warehouse: DuckDb
 ) -> None:
-    with (
-        deployed(airflow, duckdb_warehouse.connection, None, {**DIFF, "max_exits": 1}) as failing,
-        deployed(airflow, duckdb_warehouse.connection, None, {**DIFF, "max_exits": 1, "on_guard": "hold"}) as held,
-    ):
+    bounded = {**DIFF, "max_exits": 1}
+    with deployed(airflow, duckdb_warehouse.connection, None, bounded) as failing:
         duckdb_warehouse.members([ANNA, BORA, ("u3", "", "")])
         assert "state" not in failing.run(day(1))["diff"].xcom
         duckdb_warehouse.members([ANNA])
-        stopped, holding = failing.run(day(2))["diff"], held.run(day(2))["diff"]
+        stopped = failing.run(day(2))["diff"]
+    holding_too = {**bounded, "on_guard": "hold", **failing.adopted}
+    with deployed(airflow, duckdb_warehouse.connection, None, holding_too) as held:
+        holding = held.run(day(2))["diff"]
     expected = {
         "sync_id": "lapsed",
         "as_of": "2026-03-02T00:00:00Z",
