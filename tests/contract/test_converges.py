@@ -96,7 +96,7 @@ class ConvergingAsItIs(Converging):
 @pytest.mark.usefixtures("few_collections")
 def test_consumers_converge_to_the_published_membership_on_duckdb(duckdb_pair):
     kind = ConvergingAsItIs if NIGHTLY else Converging
-    check(kind, duckdb_pair, sequences(500, nightly=5_000))
+    check(kind, duckdb_pair, sequences(120, nightly=5_000))
 
 
 @pytest.mark.slow
