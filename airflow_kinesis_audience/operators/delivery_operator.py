@@ -21,6 +21,7 @@ from airflow_kinesis_audience.operators.errors import airflow_outcome
 from airflow_kinesis_audience.operators.links import AudienceLink, StreamLink
 from airflow_kinesis_audience.operators.reporting.assets import add_alias, emit_delivery
 from airflow_kinesis_audience.operators.reporting.lineage import delivery_lineage
+from airflow_kinesis_audience.operators.reporting.log_lines import log_delivery
 from airflow_kinesis_audience.operators.reporting.metrics import count_delivery, gauge_lag
 from airflow_kinesis_audience.operators.run_context import name_task, parse_bool, permission_of
 
@@ -140,24 +141,8 @@ class DeliveryOperator(BaseOperator):
                     known |= summary
         gauge_lag(summary)
         emit_delivery(context, self.alias, summary, self.message_format)
-        self._log_summary(summary)
+        log_delivery(summary, self.message_format)
         return summary
-
-    def _log_summary(self, summary: Mapping[str, Any]) -> None:
-        self.log.info(
-            "%s: %s change sets, %s changes in %s records (%s bytes) delivered, %s put again, in %s s",
-            summary["destination"],
-            len(summary["change_sets"]),
-            *(summary[n] for n in ("delivered", "records", "bytes", "retried", "seconds")),
-        )
-        if rejected := summary["still_rejected"]:
-            users = ", ".join(f"{user}…" for user in summary["rejected_users"])
-            self.log.warning(
-                "%s: %s members are too large for a record and were not delivered; the SHA-256 of their ids: %s",
-                summary["destination"],
-                f"{rejected:,}",
-                users,
-            )
 
     def get_openlineage_facets_on_complete(self, _task_instance: Any) -> OperatorLineage[Any, Any] | None:
         """Report to OpenLineage what was read, and how much was put on which stream."""

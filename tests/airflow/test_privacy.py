@@ -142,9 +142,15 @@ def test_the_word_is_found_however_it_is_written() -> None:
 
 
 @pytest.mark.parametrize(
-    ("publish", "diff"),
-    [(PUBLISH, {}), (TO_FIREHOSE, {}), (TO_FIREHOSE, HASHED), (AGGREGATED, {})],
-    ids=["kinesis", "firehose", "firehose and hashed", "aggregated"],
+    ("warehouse", "publish", "diff"),
+    [
+        ("duckdb", PUBLISH, {}),
+        ("duckdb", TO_FIREHOSE, HASHED),
+        ("postgres", TO_FIREHOSE, {}),
+        ("postgres", AGGREGATED, {}),
+    ],
+    ids=["kinesis", "firehose and hashed", "firehose", "aggregated"],
+    indirect=["warehouse"],
 )
 def test_a_run_that_succeeds_says_nothing_private(
     watched: Watched,

@@ -1,13 +1,13 @@
 """The promise to converge, over sequences of anything that can happen; and proof that a mistake would be found.
 
-The machine is in ``converging.py``. Here it runs on both engines, and with four mistakes built in, each of which
-it has to find by a broken promise, not by a crash.
+The machine is in ``converging.py``. Here it runs on both engines, and with a mistake built in, which it has to
+find by a broken promise, not by a crash. The simulator has other mistakes, and other histories in every run.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,14 +17,9 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from airflow_kinesis_audience.core.model.audience import Action, Changes
-from airflow_kinesis_audience.core.outbox import outbox as outbox_module
-from airflow_kinesis_audience.core.outbox import sender as sender_module
-from airflow_kinesis_audience.core.outbox.attempt import DeliveryAttempt
-from airflow_kinesis_audience.core.outbox.outbox import Outbox
 from airflow_kinesis_audience.core.readers import change_sets as slices_module
-from airflow_kinesis_audience.core.readers.change_sets import ChangeSet, make_changes
+from airflow_kinesis_audience.core.readers.change_sets import make_changes
 from airflow_kinesis_audience.core.sql.dialects import DIALECTS
-from airflow_kinesis_audience.core.state.delivery_details import AttemptDetail, AttemptStarted, ChangeSetDelivered
 from airflow_kinesis_audience.core.state.ledger import Ledger
 from airflow_kinesis_audience.hooks.warehouses.dbapi import SqlWarehouse
 from airflow_kinesis_audience.hooks.warehouses.duckdb import DuckDbWarehouse
@@ -96,30 +91,14 @@ class ConvergingAsItIs(Converging):
 @pytest.mark.usefixtures("few_collections")
 def test_consumers_converge_to_the_published_membership_on_duckdb(duckdb_pair):
     kind = ConvergingAsItIs if NIGHTLY else Converging
-    check(kind, duckdb_pair, sequences(120, nightly=5_000))
+    check(kind, duckdb_pair, sequences(60, nightly=5_000))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS)
 @pytest.mark.usefixtures("few_collections")
 def test_consumers_converge_to_the_published_membership_on_postgresql(postgres_pair):
-    check(ConvergingAsItIs, postgres_pair, sequences(15, nightly=500))
-
-
-class Watermark(Outbox):
-    """Sends the change set of this run alone, and not what an earlier one left behind."""
-
-    def _pending(self, *asked: Any) -> Iterator[ChangeSet]:
-        yield from list(super()._pending(*asked))[-1:]
-
-
-class DeliveredFirst(DeliveryAttempt):
-    """Moves the cursor before the records are put."""
-
-    def write(self, kind: type[AttemptDetail]) -> None:
-        super().write(kind)
-        if kind is AttemptStarted:
-            super().write(ChangeSetDelivered)
+    check(ConvergingAsItIs, postgres_pair, sequences(10, nightly=500))
 
 
 def make_changes_as_of_now(*asked: Any) -> Changes:
@@ -134,35 +113,14 @@ def make_changes_as_of_now(*asked: Any) -> Changes:
     return replace(changes, old_identities=old_identities)
 
 
-class WatermarkInsteadOfOutbox(Converging):
-    outbox = Watermark
-
-
-class CursorBeforeDelivery(Converging):
-    mistakes = ((sender_module, "DeliveryAttempt", DeliveredFirst),)
-
-
 class ExitsAsOfNow(Converging):
     mistakes = ((slices_module, "make_changes", make_changes_as_of_now),)
 
 
-class NoSecondLook(Converging):
-    mistakes = ((outbox_module, "check_removals", lambda *_: None),)
-
-
-MISTAKES: Mapping[str, type[Converging]] = {
-    "a watermark instead of an outbox": WatermarkInsteadOfOutbox,
-    "the cursor moved before the delivery": CursorBeforeDelivery,
-    "exits with the identities as of now": ExitsAsOfNow,
-    "updates that remove members are not looked at": NoSecondLook,
-}
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_the_machine_finds_a_mistake_by_a_broken_promise(duckdb_pair, mistake):
+def test_the_machine_finds_exits_that_carry_no_identities_by_a_broken_promise(duckdb_pair):
     found = settings(
         sequences(200, nightly=200), derandomize=True, phases=[Phase.generate], report_multiple_bugs=False
     )
     with pytest.raises(Diverged):
-        check(MISTAKES[mistake], duckdb_pair, found)
+        check(ExitsAsOfNow, duckdb_pair, found)

@@ -258,7 +258,7 @@ def test_which_of_two_rows_of_a_user_is_kept_does_not_depend_on_their_order(ware
 
 def test_a_permission_lets_rows_in_disorder_through_without_them(people):
     people.put("u1", city="Rome")
-    with pytest.raises(GuardTripped, match=r"1 of 2 rows repeat a user id \(on_invalid_rows is fail\)"):
+    with pytest.raises(GuardTripped, match=r"1 of 2 rows repeat a user id \(on_invalid_rows is fail; drop leaves"):
         people.run(1)
     summary = people.run(1, how=ALL)
     assert (summary["dropped_rows"], summary["members"]) == (1, 1)

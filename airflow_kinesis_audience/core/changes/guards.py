@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.core.changes.counts import AudienceCounts
 
 
+_STOPS = "(on_invalid_rows is fail; drop leaves them out)"
+
+
 @dataclass(frozen=True, slots=True)
 class Breach:
     """One bound that a change set breaks.
@@ -219,12 +222,17 @@ def find_invalid_rows(audiences: Iterable[AudienceCounts]) -> list[Breach]:
     found = []
     for a in audiences:
         if a.audience_id is None:
-            found.append(Breach(None, f"{a.source_rows:,} rows have no audience id (on_invalid_rows is fail)"))
+            found.append(
+                Breach(
+                    None,
+                    f"{a.source_rows:,} rows have no audience id {_STOPS}",
+                )
+            )
             continue
         nameless, repeated = {"have no user id": a.nameless_rows}, {"repeat a user id": a.duplicate_rows}
         for what, rows in {**nameless, **repeated, **a.wrong}.items():
             if rows:
-                sentence = f"{rows:,} of {a.source_rows:,} rows {what} (on_invalid_rows is fail)"
+                sentence = f"{rows:,} of {a.source_rows:,} rows {what} {_STOPS}"
                 found.append(Breach(a.audience_id, f"audience {a.audience_id!r}: {sentence}"))
     return found
 

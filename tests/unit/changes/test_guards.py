@@ -55,10 +55,14 @@ def test_the_counts_are_those_of_counting_every_user(before, rows):
 def test_rows_without_an_audience_are_told_apart_from_those_without_a_user():
     nobody = AudienceCounts.of(None, source=(1234, 0), actions={}, previous=0)
     some = AudienceCounts.of("a", source=(3000, 1000), actions={"entered": (2000, 1500)}, previous=0)
+    stops = "(on_invalid_rows is fail; drop leaves them out)"
     assert find_invalid_rows([nobody, some]) == [
-        Breach(None, "1,234 rows have no audience id (on_invalid_rows is fail)"),
-        Breach("a", "audience 'a': 1,000 of 3,000 rows have no user id (on_invalid_rows is fail)"),
-        Breach("a", "audience 'a': 500 of 3,000 rows repeat a user id (on_invalid_rows is fail)"),
+        Breach(None, f"1,234 rows have no audience id {stops}"),
+        Breach(
+            "a",
+            "audience 'a': 1,000 of 3,000 rows have no user id {stops}",
+        ),
+        Breach("a", "audience 'a': 500 of 3,000 rows repeat a user id {stops}"),
     ]
     assert (nobody.dropped_rows, some.dropped_rows) == (1234, 1500)
 
