@@ -58,11 +58,8 @@ def test_rows_without_an_audience_are_told_apart_from_those_without_a_user():
     stops = "(on_invalid_rows is fail; drop leaves them out)"
     assert find_invalid_rows([nobody, some]) == [
         Breach(None, f"1,234 rows have no audience id {stops}"),
-        Breach(
-            "a",
-            "audience 'a': 1,000 of 3,000 rows have no user id {stops}",
-        ),
-        Breach("a", "audience 'a': 500 of 3,000 rows repeat a user id {stops}"),
+        Breach("a", f"audience 'a': 1,000 of 3,000 rows have no user id {stops}"),
+        Breach("a", f"audience 'a': 500 of 3,000 rows repeat a user id {stops}"),
     ]
     assert (nobody.dropped_rows, some.dropped_rows) == (1234, 1500)
 
@@ -159,7 +156,7 @@ def test_a_share_of_a_day_counts_the_exits_of_earlier_runs_and_who_they_were():
     [found] = DAY.find_breaches([change(200, 90)], {"a": 100})
     assert found == Breach(
         "a",
-        "audience 'a': 190 of 300 members would have exited within a day, 63% (max_exit_ratio_per_day is 60%)",
+        f"audience 'a': 190 of 300 members would have exited within a day, 63% (max_exit_ratio_per_day is 60%)",
     )
     assert DAY.find_breaches([change(200, 0, 9)], {"a": 10**6}) == [], "nobody exits now"
     assert DAY.find_breaches([change(200, 90)], {"b": 100}) == [], "it was another audience"
