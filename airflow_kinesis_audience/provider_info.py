@@ -39,6 +39,7 @@ def get_provider_info() -> dict[str, Any]:
                     f"{_PACKAGE}.operators.approve",
                     f"{_PACKAGE}.operators.delete",
                     f"{_PACKAGE}.operators.delivery_operator",
+                    f"{_PACKAGE}.operators.detach",
                     f"{_PACKAGE}.operators.diff",
                     f"{_PACKAGE}.operators.events",
                     f"{_PACKAGE}.operators.publish",

@@ -34,6 +34,7 @@ DOCUMENTED = (
     ("operators/events.py", "EventsToKinesisOperator", (_STATE, _DELIVERY)),
     ("operators/resync.py", "AudienceResyncOperator", (_STATE, _DELIVERY)),
     ("operators/delete.py", "AudienceDeleteOperator", (_STATE, _DELIVERY)),
+    ("operators/detach.py", "AudienceDetachOperator", (_STATE,)),
     ("operators/identity.py", "Identity", ()),
     ("core/changes/guards.py", "Guards", ()),
     ("notifications.py", "AudienceNotifier", ()),

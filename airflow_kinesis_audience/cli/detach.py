@@ -6,14 +6,11 @@ Without ``--yes`` it looks and changes nothing. Nothing is ever sent to the dest
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
-from airflow_kinesis_audience.cli.status import STATE_SCHEMA, describe_pin
-from airflow_kinesis_audience.core.outbox.detachment import detach
-from airflow_kinesis_audience.core.state.status import find_pins, read_state
-
-if TYPE_CHECKING:
-    from airflow_kinesis_audience.core.state.status import Pin
+from airflow_kinesis_audience.cli.status import STATE_SCHEMA
+from airflow_kinesis_audience.core.outbox.detachment import choose_pins, detach
+from airflow_kinesis_audience.core.state.status import read_state
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,30 +33,22 @@ def run(given: argparse.Namespace, out: TextIO) -> int:
 
     where = {n: getattr(given, n) for n in ("state_schema", "state_path")}
     with open_ledger(State(warehouse_conn_id=given.warehouse, **where), given.sync_id) as ledger:
-        pins = find_pins(read_state(ledger))
-        chosen = [pin for pin in pins if _is_chosen(pin, given)]
-        if not chosen:
-            known = ", ".join(sorted({pin.destination for pin in pins})) or "none"
-            raise ValueError(
-                f"sync {given.sync_id!r} has no such delivery to {given.destination!r}; its destinations: {known}"
-            )
+        read_state(ledger)
+        chosen = choose_pins(ledger, given.destination, message_format=given.format, only_resyncs=given.resyncs)
         for pin in chosen:
-            print(describe_pin(pin), file=out)
+            print(pin.sentence, file=out)
         if given.yes:
             detach(ledger, {pin.log for pin in chosen})
-            print("Detached. The next run drops the history that nothing else needs.", file=out)
-        else:
-            print(
-                "Nothing was changed. With --yes it is detached: it gets nothing more, and a publish task that "
-                "still has it begins anew, by its on_first_run.",
-                file=out,
-            )
+        print(_conclude(is_found=bool(chosen), is_done=given.yes), file=out)
     return 0
 
 
-def _is_chosen(pin: Pin, given: argparse.Namespace) -> bool:
+def _conclude(*, is_found: bool, is_done: bool) -> str:
+    if not is_found:
+        return "It keeps nothing: it is detached, or has no such delivery."
+    if is_done:
+        return "Detached. The next run drops the history that nothing else needs."
     return (
-        pin.destination == given.destination
-        and given.format in (None, pin.message_format)
-        and (pin.is_resync or not given.resyncs)
+        "Nothing was changed. With --yes it is detached: it gets nothing more, and a publish task that "
+        "still has it begins anew, by its on_first_run."
     )

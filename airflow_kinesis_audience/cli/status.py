@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 from airflow_kinesis_audience.cli.masking import one_line
 from airflow_kinesis_audience.core.model.audience import CHANGE_COUNTS, COUNTS
 from airflow_kinesis_audience.core.model.instants import instant_text
+from airflow_kinesis_audience.core.outbox.removals import StoppedDelivery, find_stopped
 from airflow_kinesis_audience.core.state.ledger import Ledger
 from airflow_kinesis_audience.core.state.status import (
     DeliveryLag,
     Pin,
     find_lags,
-    find_pins,
+    find_lasting_pins,
     read_state,
     read_syncs,
 )
@@ -103,8 +104,8 @@ def read_status(ledger: Ledger, runs: int) -> dict[str, Any]:
         "bases": len(timeline.bases),
         "change_sets": [_show_change_set(e) for e in timeline.change_sets[-runs:]] if runs > 0 else [],
         "destinations": [_show_behind(b, timeline) for b in find_lags(state)],
-        # What is behind by a run is on its way.
-        "pinned": [_show_pin(pin) for pin in find_pins(state) if pin.is_resync or pin.change_sets > 1],
+        "stopped": [_show_stopped(s) for s in find_stopped(state)],
+        "pinned": [_show_pin(pin) for pin in find_lasting_pins(state)],
     }
 
 
@@ -136,16 +137,12 @@ def _show_behind(behind: DeliveryLag, timeline: Timeline) -> dict[str, Any]:
 def _show_pin(pin: Pin) -> dict[str, Any]:
     shown = asdict(pin)
     del shown["log"]
-    return {**shown, "since": instant_text(pin.since), "sentence": describe_pin(pin)}
+    return {**shown, "since": instant_text(pin.since), "sentence": pin.sentence}
 
 
-def describe_pin(pin: Pin) -> str:
-    """Say what a delivery keeps, and since when."""
-    what = "a resync that is not finished" if pin.is_resync else f"{pin.change_sets:,} change sets it has not got"
-    return (
-        f"{pin.destination} ({pin.message_format}) keeps {pin.tables:,} tables, all history since "
-        f"{instant_text(pin.since)}: {what}"
-    )
+def _show_stopped(stopped: StoppedDelivery) -> dict[str, Any]:
+    shown = {n: getattr(stopped, n) for n in ("destination", "message_format", "sentences")}
+    return {**shown, "as_of": instant_text(stopped.as_of)}
 
 
 def describe(sync: dict[str, Any], now: datetime | None = None) -> Sequence[str]:
@@ -166,6 +163,10 @@ def describe(sync: dict[str, Any], now: datetime | None = None) -> Sequence[str]
         lines.append("  nothing has been delivered to any destination yet")
     for behind in sync["destinations"]:
         lines.append(f"  {behind['destination']} ({behind['message_format']}): {_describe_lag(behind)}")
+    for stopped in sync["stopped"]:
+        where = f"{stopped['destination']} ({stopped['message_format']})"
+        where += f" is stopped before the change set as of {stopped['as_of']}"
+        lines += [f"  {where}, until a person decides: {sentence}" for sentence in stopped["sentences"]]
     lines += [f"  {pin['sentence']}; `detach` ends that if nobody uses it any more" for pin in sync["pinned"]]
     return lines
 

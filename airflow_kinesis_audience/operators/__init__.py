@@ -8,6 +8,7 @@ from __future__ import annotations
 from airflow_kinesis_audience.core.changes.guards import Guards
 from airflow_kinesis_audience.operators.approve import AudienceApprovalOperator
 from airflow_kinesis_audience.operators.delete import AudienceDeleteOperator
+from airflow_kinesis_audience.operators.detach import AudienceDetachOperator
 from airflow_kinesis_audience.operators.diff import AudienceDiffOperator
 from airflow_kinesis_audience.operators.events import EventsToKinesisOperator
 from airflow_kinesis_audience.operators.group import audience_sync
@@ -18,6 +19,7 @@ from airflow_kinesis_audience.operators.resync import AudienceResyncOperator
 __all__ = [
     "AudienceApprovalOperator",
     "AudienceDeleteOperator",
+    "AudienceDetachOperator",
     "AudienceDiffOperator",
     "AudienceResyncOperator",
     "AudienceToFirehoseOperator",

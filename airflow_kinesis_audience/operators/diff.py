@@ -194,6 +194,7 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
     def execute(self, context: Context) -> dict[str, Any]:
         """Compute the change set of this run, check it against the guards, and record it."""
         from airflow_kinesis_audience.core.changes.sync import Sync
+        from airflow_kinesis_audience.core.state.status import find_lasting_pins
         from airflow_kinesis_audience.hooks.state import open_ledger
 
         known = self.known_facts = {}
@@ -232,7 +233,8 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
             known["audience_names"] = names
         else:
             count_changes(summary)
-            emit_change_set(context, self.alias, summary, guards, sync.counts, names)
+            pinned = [pin.sentence for pin in find_lasting_pins(ledger.state)]
+            emit_change_set(context, self.alias, summary, guards, sync.counts, names, pinned)
         known |= {**summary, **state.to_summary()}
         return known
 

@@ -37,6 +37,8 @@ export interface ChangeSet extends Counts {
   audiences: AudienceCounts[] | null;
   moreAudiences: number;
   letThrough: string[];
+  /** which delivery keeps what history, and since when; a sentence each */
+  pinned: string[];
   source: Source;
   toldAt: number;
 }
@@ -144,6 +146,7 @@ export function readChangeSet(event: unknown): ChangeSet | null {
     audiences: readAudiences(told.audiences),
     moreAudiences: count(told.more_audiences) ?? 0,
     letThrough: texts(told.let_through),
+    pinned: texts(told.pinned),
     source,
     toldAt,
   };

@@ -85,6 +85,9 @@ function Headline({ sync, row, now, airflow }: { sync: Sync; row: Row | null; no
         {sync.lags.map((lag) => <div key={lag.destination}><dt>{lag.destination}</dt><dd>{lag.behind ? `${counted(lag.behind, "change set")} behind` : "up to date"}</dd></div>)}
       </dl>
       <Trouble sync={sync} airflow={airflow} />
+      {sync.pinned.map((sentence) => (
+        <p class="sentence" data-testid="pinned" key={sentence}>{sentence}. AudienceDetachOperator ends that where nobody uses it any more.</p>
+      ))}
     </>
   );
 }

@@ -41,6 +41,8 @@ export interface Sync {
   about: TaskInstance | null;
   lastSuccess: number | null;
   lags: Lag[];
+  /** what is kept for a delivery beyond the retention, as of the newest change set */
+  pinned: string[];
   paused: boolean;
   moreAudiences: number;
   audiences: Row[];
@@ -166,6 +168,7 @@ function syncOf(
     ...worst(tasks, stops, dag, now),
     lastSuccess: Number.isFinite(last) && last > 0 ? last : null,
     lags: lagsOf(changeSets, deliveries),
+    pinned: newest?.pinned ?? [],
     paused: dag?.isPaused ?? false,
     moreAudiences: newest?.moreAudiences ?? 0,
     audiences: [],

@@ -21,6 +21,13 @@ test("the newest change set tells the members, and 24 hours up to it the changes
   assert.equal(row!.volatility, (24 * 7) / 200);
 });
 
+test("what is pinned is what the newest change set says, and not an older one", () => {
+  const sets = [changeSet(day(1), { pinned: ["old"] }), changeSet(day(2), { pinned: ["a keeps 7 tables", "b keeps 2"] })];
+  assert.deepEqual(only({ changeSets: sets }).pinned, ["a keeps 7 tables", "b keeps 2"]);
+  assert.deepEqual(only({ changeSets: [...sets, changeSet(day(3))] }).pinned, []);
+  assert.deepEqual(only({ tasks: [task("failed")] }).pinned, []);
+});
+
 test("an audience without members has no volatility", () => {
   assert.equal(only({ changeSets: [changeSet(day(2), { members: 0 })] }).audiences[0]!.volatility, null);
 });

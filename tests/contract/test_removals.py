@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd  # noqa: TC002
 import pytest
 
+from airflow_kinesis_audience.cli.status import describe, read_status
 from airflow_kinesis_audience.core.changes import counts as counts_module
 from airflow_kinesis_audience.core.changes.guards import NO_PERMISSION, Guards, Permission
 from airflow_kinesis_audience.core.exceptions import DeliveryIncomplete, GuardTripped, ReleaseRefused
@@ -207,6 +208,9 @@ def test_a_person_lets_it_through_and_it_is_the_very_one(crowd):
         crowd.publish(1)
     ledger = crowd.people.ledger()
     [stopped] = find_stopped(ledger.read())
+    shown = "\n".join(describe(read_status(crowd.people.ledger(), 5)))
+    where = f"{stopped.destination} ({stopped.message_format}) is stopped before the change set as of"
+    assert f"{where} 2026-01-02T00:00:00Z, until a person decides: {stopped.sentences[0]}" in shown
     assert (stopped.as_of, stopped.destination) == (day(1), "kinesis://eu-west-1/a")
     assert "10 of 30 members would exit" in stopped.sentences[0]
     with pytest.raises(ReleaseRefused, match="is not what is stopped"):
@@ -214,6 +218,7 @@ def test_a_person_lets_it_through_and_it_is_the_very_one(crowd):
     for _ in range(2):
         release(ledger, stopped.log, stopped.table)
     assert find_stopped(crowd.people.ledger().read()) == []
+    assert "is stopped" not in "\n".join(describe(read_status(crowd.people.ledger(), 5)))
     crowd.publish(1)
     assert crowd.removed() == 10
     crowd.write(*of_everybody(20))

@@ -10,13 +10,45 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_audience.core.sql.statements import drop_table, table
-from airflow_kinesis_audience.core.state.delivery_details import DestinationDetached, SnapshotTable
+from airflow_kinesis_audience.core.state.delivery_details import (
+    DestinationAttached,
+    DestinationDetached,
+    SnapshotTable,
+)
+from airflow_kinesis_audience.core.state.status import find_pins
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from airflow_kinesis_audience.core.state.cursors import DeliveryState
     from airflow_kinesis_audience.core.state.ledger import Ledger
+    from airflow_kinesis_audience.core.state.status import Pin
+
+
+def choose_pins(
+    ledger: Ledger, destination: str, *, message_format: str | None = None, only_resyncs: bool = False
+) -> list[Pin]:
+    """Choose what is to be detached, of a ledger that was read; nothing where it was detached before.
+
+    :param destination: as the ledger names it, such as ``kinesis://eu-west-1/audience-changes``.
+    :param message_format: only deliveries of this format.
+    :param only_resyncs: only resyncs that are not finished.
+    :raises ValueError: if the sync never had such a destination.
+    """
+    pins = find_pins(ledger.state)
+    chosen = [
+        pin
+        for pin in pins
+        if pin.destination == destination
+        and message_format in (None, pin.message_format)
+        and (pin.is_resync or not only_resyncs)
+    ]
+    if not chosen and not _was_attached(ledger, destination):
+        known = ", ".join(sorted({pin.destination for pin in pins})) or "none"
+        raise ValueError(
+            f"sync {ledger.sync_id!r} has never delivered to {destination!r}; its destinations: {known}"
+        )
+    return chosen
 
 
 def detach(ledger: Ledger, logs: Collection[str]) -> None:
@@ -36,6 +68,11 @@ def detach(ledger: Ledger, logs: Collection[str]) -> None:
             for name in state.litter:
                 drop_table(ledger.warehouse, table(ledger.schema, name))
             ledger.append(state.log, SnapshotTable(resend=True, part=state.part), as_of=timeline.newest.as_of)
+
+
+def _was_attached(ledger: Ledger, destination: str) -> bool:
+    details = (e.detail for e in ledger.entries()) if ledger.state.deliveries else ()
+    return any(isinstance(d, DestinationAttached) and d.destination == destination for d in details)
 
 
 def _is_over(state: DeliveryState) -> bool:

@@ -200,6 +200,7 @@ class StoppedDelivery:
     table: str
     as_of: datetime
     destination: str
+    message_format: str
     sentences: Sequence[str]
 
 
@@ -221,6 +222,7 @@ def find_stopped(state: SyncState) -> list[StoppedDelivery]:
                     table=counted.table,
                     as_of=change_set.as_of,
                     destination=delivery.destination.destination,
+                    message_format=delivery.destination.message_format,
                     sentences=[b.sentence for b in counted.breaches],
                 )
             )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 
 from airflow_kinesis_audience.core.exceptions import AudienceError, LedgerUnreadable
+from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.sql.statements import column, render, table
 from airflow_kinesis_audience.core.state.cursors import RESYNC
 from airflow_kinesis_audience.core.state.ledger_tables import LEDGER_TABLE
@@ -63,6 +64,19 @@ class Pin:
     since: datetime
     change_sets: int
     tables: int
+
+    @property
+    def sentence(self) -> str:
+        """What is kept, for which delivery, and since when."""
+        what = (
+            "a resync that is not finished"
+            if self.is_resync
+            else f"{self.change_sets:,} change sets it has not got"
+        )
+        return (
+            f"{self.destination} ({self.message_format}) keeps {self.tables:,} tables, all history since "
+            f"{instant_text(self.since)}: {what}"
+        )
 
 
 def is_there(warehouse: Warehouse, schema: str) -> bool:
@@ -124,6 +138,11 @@ def find_pins(state: SyncState) -> list[Pin]:
         for _, delivery in sorted(state.deliveries.items())
         if delivery.destination is not None and delivery.needs_after is not None
     ]
+
+
+def find_lasting_pins(state: SyncState) -> list[Pin]:
+    """Find those that may stay: a resync that is not finished, and what is behind by more than one run."""
+    return [pin for pin in find_pins(state) if pin.is_resync or pin.change_sets > 1]
 
 
 def _pin(timeline: Timeline, delivery: DeliveryState, destination: DestinationAttached, since: datetime) -> Pin:

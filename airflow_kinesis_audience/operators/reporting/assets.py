@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 MOST_AUDIENCES = 1_000
 """How many audiences an event lists at most: the largest."""
 
+MOST_PINS = 20
+"""How many sentences on what is pinned an event has at most."""
+
 _BOUNDS = ("max_exit_ratio", "max_exit_ratio_per_day", "max_exits", "max_change_ratio", "min_members")
 _OF_DELIVERY = (
     *("sync_id", "as_of", "destination", *COUNTS, "events", "change_sets", "messages", "records", "bytes"),
@@ -60,12 +63,14 @@ def emit_change_set(
     guards: Guards | GuardBounds,
     counts: Sequence[AudienceCounts],
     names: Mapping[str, str],
+    pinned: Sequence[str] = (),
 ) -> None:
     """Emit the event of a recorded change set.
 
     :param guards: the bounds by which it was looked at.
     :param counts: what the run found of each audience; nothing where it found its change set there already.
     :param names: audience id to name, as far as the author has given them.
+    :param pinned: which delivery keeps what history, and since when, where that may stay so.
     """
     extra: dict[str, Any] = {
         "kind": "change_set",
@@ -74,6 +79,8 @@ def emit_change_set(
         **_audiences(counts, summary.get("audiences", {}), names),
     }
     extra |= {n: summary[n] for n in ("let_through", "corrects") if n in summary}
+    if pinned:
+        extra["pinned"] = list(pinned[:MOST_PINS])
     _add(context, alias, sync_asset(summary["sync_id"]), extra)
 
 
