@@ -28,7 +28,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         engine = _engine_of(
-            item, "test_state_model.py", "test_statements.py", "test_values.py", "test_any_values.py"
+            item,
+            "test_state_model.py",
+            "test_statements.py",
+            "test_values.py",
+            "test_any_values.py",
+            "test_quoted_values.py",
         )
         if engine and ENGINES[engine].slow and item.originalname not in ENGINES[engine].quick:  # type: ignore[attr-defined]
             item.add_marker(pytest.mark.slow_engine)

@@ -722,7 +722,7 @@ any_history = given(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reopen", ["duckdb"], indirect=True)
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @any_history
 def test_whatever_happens_a_consumer_ends_with_what_was_published_in_duckdb(
     warehouse, history, compaction_share, kept_days
@@ -732,7 +732,7 @@ def test_whatever_happens_a_consumer_ends_with_what_was_published_in_duckdb(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reopen", ["postgres"], indirect=True)
-@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @any_history
 def test_whatever_happens_a_consumer_ends_with_what_was_published_in_postgresql(
     warehouse, history, compaction_share, kept_days

@@ -336,7 +336,7 @@ def bounds(examples: int) -> settings:
 
 @pytest.mark.slow
 def test_every_document_is_what_the_profile_is_then_on_duckdb(duckdb_in_memory: SqlWarehouse) -> None:
-    @bounds(30)
+    @bounds(15)
     @given(HISTORIES, OPTIONS, st.sampled_from([0.0, 0.3]))
     def documents(history: Sequence[Members], options: Mapping[str, Any], share: float) -> None:
         check(duckdb_in_memory, history, options, share)
@@ -346,7 +346,7 @@ def test_every_document_is_what_the_profile_is_then_on_duckdb(duckdb_in_memory: 
 
 @pytest.mark.slow
 def test_every_document_is_what_the_profile_is_then_on_postgresql(postgres_database: str) -> None:
-    @bounds(80)
+    @bounds(30)
     @given(HISTORIES, OPTIONS, st.sampled_from([0.0, 0.3]))
     def documents(history: Sequence[Members], options: Mapping[str, Any], share: float) -> None:
         check(warehouse, history, options, share)

@@ -156,7 +156,7 @@ def test_a_share_of_a_day_counts_the_exits_of_earlier_runs_and_who_they_were():
     [found] = DAY.find_breaches([change(200, 90)], {"a": 100})
     assert found == Breach(
         "a",
-        f"audience 'a': 190 of 300 members would have exited within a day, 63% (max_exit_ratio_per_day is 60%)",
+        "audience 'a': 190 of 300 members would have exited within a day, 63% (max_exit_ratio_per_day is 60%)",
     )
     assert DAY.find_breaches([change(200, 0, 9)], {"a": 10**6}) == [], "nobody exits now"
     assert DAY.find_breaches([change(200, 90)], {"b": 100}) == [], "it was another audience"
