@@ -23,7 +23,6 @@ from airflow_kinesis_audience.core.outbox.dead_letters import read_too_large
 from airflow_kinesis_audience.core.readers.change_sets import ChangeSet, change_set_of, read_slice
 from airflow_kinesis_audience.core.readers.outline import read_audience_names
 from airflow_kinesis_audience.core.sql.statements import column, render, table
-from airflow_kinesis_audience.core.state.cursors import RESYNC, DeliveryState
 from airflow_kinesis_audience.core.state.delivery_details import (
     AttemptDetail,
     ChangeSetDelivered,
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
+    from airflow_kinesis_audience.core.state.cursors import DeliveryState
     from airflow_kinesis_audience.core.state.ledger import Ledger
     from airflow_kinesis_audience.core.state.recorded import RecordedChangeSet
 
@@ -132,7 +132,7 @@ def find_user(ledger: Ledger, user_id: str) -> UserHistory:
     deliveries = [
         _Log(ledger, delivery, delivery.destination)
         for _, delivery in sorted(state.deliveries.items())
-        if delivery.destination is not None and delivery.on_first_run != RESYNC
+        if delivery.destination is not None and delivery.goes_on
     ]
     changes = [
         UserChange(

@@ -43,6 +43,7 @@ def get_provider_info() -> dict[str, Any]:
                     f"{_PACKAGE}.operators.diff",
                     f"{_PACKAGE}.operators.events",
                     f"{_PACKAGE}.operators.publish",
+                    f"{_PACKAGE}.operators.replay",
                     f"{_PACKAGE}.operators.resync",
                 ],
             },

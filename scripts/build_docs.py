@@ -32,6 +32,7 @@ DOCUMENTED = (
     ("operators/group.py", "audience_sync", ()),
     ("operators/approve.py", "AudienceApprovalOperator", ()),
     ("operators/events.py", "EventsToKinesisOperator", (_STATE, _DELIVERY)),
+    ("operators/replay.py", "AudienceReplayOperator", (_STATE, _DELIVERY)),
     ("operators/resync.py", "AudienceResyncOperator", (_STATE, _DELIVERY)),
     ("operators/delete.py", "AudienceDeleteOperator", (_STATE, _DELIVERY)),
     ("operators/detach.py", "AudienceDetachOperator", (_STATE,)),

@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("destination", help="as `status` shows it, such as kinesis://eu-west-1/audience-changes")
     parser.add_argument("--format", metavar="NAME", help="only of this message format")
     parser.add_argument("--resyncs", action="store_true", help="only resyncs that are not finished")
+    parser.add_argument("--replays", action="store_true", help="only replays that are not finished")
     parser.add_argument(
         "--warehouse", default="warehouse", metavar="CONN_ID", help="Airflow connection (default: warehouse)"
     )
@@ -34,7 +35,13 @@ def run(given: argparse.Namespace, out: TextIO) -> int:
     where = {n: getattr(given, n) for n in ("state_schema", "state_path")}
     with open_ledger(State(warehouse_conn_id=given.warehouse, **where), given.sync_id) as ledger:
         read_state(ledger)
-        chosen = choose_pins(ledger, given.destination, message_format=given.format, only_resyncs=given.resyncs)
+        chosen = choose_pins(
+            ledger,
+            given.destination,
+            message_format=given.format,
+            only_resyncs=given.resyncs,
+            only_replays=given.replays,
+        )
         for pin in chosen:
             print(pin.sentence, file=out)
         if given.yes:

@@ -33,6 +33,10 @@ class LedgerConflict(AudienceError):
     """Another run wrote to the same sync or delivery in the meantime; the next attempt sees its work."""
 
 
+class ReplayUnfinished(AudienceError):
+    """A replay to the destination is not finished, and changes come after it; a retry helps once it is."""
+
+
 class WarehouseUnavailable(AudienceError):
     """The warehouse could not be reached, or is held by another process."""
 

@@ -14,6 +14,7 @@ from airflow_kinesis_audience.operators.events import EventsToKinesisOperator
 from airflow_kinesis_audience.operators.group import audience_sync
 from airflow_kinesis_audience.operators.identity import Identity
 from airflow_kinesis_audience.operators.publish import AudienceToFirehoseOperator, AudienceToKinesisOperator
+from airflow_kinesis_audience.operators.replay import AudienceReplayOperator
 from airflow_kinesis_audience.operators.resync import AudienceResyncOperator
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "AudienceDeleteOperator",
     "AudienceDetachOperator",
     "AudienceDiffOperator",
+    "AudienceReplayOperator",
     "AudienceResyncOperator",
     "AudienceToFirehoseOperator",
     "AudienceToKinesisOperator",

@@ -1,4 +1,4 @@
-"""The task that detaches a destination which nobody uses any more, or ends a resync that nobody finishes.
+"""The task that detaches a destination which nobody uses any more, or ends what nobody finishes.
 
 It sends nothing. A retry goes on where the last attempt broke off, and what is detached already is no error.
 """
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class AudienceDetachOperator(StateArguments):
-    """Let a destination keep nothing any more: nobody uses it, or a resync to it is never finished.
+    """Let a destination keep nothing any more: nobody uses it, or a resync or a replay is never finished.
 
-    A destination keeps all change sets that it has not got, and a resync all history since it began, whatever
-    ``keep_history`` says. Detached, its own tables are dropped here, and the next run of the sync drops the
-    history that nothing else needs. Nothing is sent: consumers keep what they have. A publishing task that still
-    has the destination begins anew, by its ``on_first_run``. Returns ``detached``, a sentence for each delivery
-    with what it kept and since when.
+    A destination keeps all change sets that it has not got, and a resync or a replay all history since it began,
+    whatever ``keep_history`` says. Detached, its own tables are dropped here, and the next run of the sync drops
+    the history that nothing else needs. Nothing is sent: consumers keep what they have. A publishing task that
+    still has the destination begins anew, by its ``on_first_run``. Returns ``detached``, a sentence for each
+    delivery with what it kept and since when.
 
     :param warehouse_conn_id: connection to the warehouse that has the state.
     :param sync_id: the sync.
@@ -31,6 +31,7 @@ class AudienceDetachOperator(StateArguments):
     :param destination: as the page and ``status`` show it, such as ``kinesis://eu-west-1/audience-changes``.
     :param message_format: only deliveries of this format, where the destination has several.
     :param only_resyncs: only resyncs that are not finished.
+    :param only_replays: only replays that are not finished.
     """
 
     template_fields: Sequence[str] = (*STATE_FIELDS, "destination", "message_format")
@@ -43,12 +44,14 @@ class AudienceDetachOperator(StateArguments):
         destination: str,
         message_format: str | None = None,
         only_resyncs: bool = False,
+        only_replays: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(sync_id=sync_id, **kwargs)
         self.destination = destination
         self.message_format = message_format
         self.only_resyncs = only_resyncs
+        self.only_replays = only_replays
         self.known_facts: dict[str, Any] = {}
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -63,7 +66,11 @@ class AudienceDetachOperator(StateArguments):
         ):
             ledger.read()
             chosen = choose_pins(
-                ledger, self.destination, message_format=self.message_format, only_resyncs=self.only_resyncs
+                ledger,
+                self.destination,
+                message_format=self.message_format,
+                only_resyncs=self.only_resyncs,
+                only_replays=self.only_replays,
             )
             detach(ledger, {pin.log for pin in chosen})
         for pin in chosen:

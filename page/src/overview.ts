@@ -12,6 +12,7 @@ export const APPROVAL = "AudienceApprovalOperator";
 export const DELIVERING = [
   "AudienceToKinesisOperator",
   "AudienceToFirehoseOperator",
+  "AudienceReplayOperator",
   "AudienceResyncOperator",
   "AudienceDeleteOperator",
   "EventsToKinesisOperator",

@@ -13,6 +13,7 @@ from airflow_kinesis_audience.core.producer.records import KINESIS_LIMITS
 from airflow_kinesis_audience.operators import (
     AudienceDeleteOperator,
     AudienceDiffOperator,
+    AudienceReplayOperator,
     AudienceResyncOperator,
     AudienceToKinesisOperator,
     EventsToKinesisOperator,
@@ -206,16 +207,18 @@ def test_default_args_reach_the_arguments_that_operators_share() -> None:
         where = {"stream_name": "s", "message_format": "amplitude_cohort"}
         publish = AudienceToKinesisOperator(task_id="publish", change_set=task.output, **where)
         again = AudienceResyncOperator(task_id="resync", sync_id="a", **where)
+        before = AudienceReplayOperator(task_id="replay", sync_id="a", since="2026-01-01T00:00:00Z", **where)
         end = AudienceDeleteOperator(task_id="delete", sync_id="a", **where)
         forward = EventsToKinesisOperator(task_id="events", table="clicks", stream_name="s")
-    assert (task.max_exits, publish.on_rejected, len(dag.tasks)) == (3, "skip", 5)
-    for found in (task, again, end, forward):
+    assert (task.max_exits, publish.on_rejected, before.on_rejected, len(dag.tasks)) == (3, "skip", "skip", 6)
+    for found in (task, again, before, end, forward):
         assert (found.warehouse_conn_id, found.state_schema, found.state_path) == ("w", "s", "/p")
 
 
-@pytest.mark.parametrize("operator", [AudienceResyncOperator, AudienceDeleteOperator])
+@pytest.mark.parametrize("operator", [AudienceResyncOperator, AudienceReplayOperator, AudienceDeleteOperator])
 def test_what_has_no_default_is_asked_for_when_the_dag_is_parsed(operator: Any) -> None:
     needed = {"warehouse_conn_id": "w", "sync_id": "a", "message_format": "amplitude_cohort"}
+    needed |= {"since": "2026-01-01T00:00:00Z"} if operator is AudienceReplayOperator else {}
     for name in needed:
         given = {n: v for n, v in needed.items() if n != name}
         with pytest.raises(TypeError, match=f"missing keyword argument '{name}'"):

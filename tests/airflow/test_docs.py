@@ -93,6 +93,11 @@ def test_the_dag_of_a_resync_in_the_docs_can_be_built() -> None:
     assert run("lookback.md", text, name="task")["task"].sync_id == "lapsed.diff"
 
 
+def test_the_dag_of_a_replay_in_the_docs_can_be_built() -> None:
+    text = next(t for t in blocks("docs/backfill.md", "python") if "AudienceReplayOperator" in t)
+    assert run("backfill.md", text, name="task")["task"].since == "2026-03-01T00:00:00Z"
+
+
 def test_the_last_message_of_a_resync_in_the_docs_is_one_that_the_consumer_reads() -> None:
     [message] = blocks("docs/lookback.md", "json")
     consumer = AudienceConsumer()

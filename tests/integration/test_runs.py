@@ -86,7 +86,7 @@ def gold_at(day: date) -> set[str]:
 
 def page_dag(dag_id: str, **changed: str) -> str:
     """Return the DAG of the page, with days of its own."""
-    [text] = [block.text for block in blocks("python", "docs/backfill.md")]
+    [text] = [b.text for b in blocks("python", "docs/backfill.md") if "AudienceDiffOperator" in b.text]
     first = DAYS[0] - timedelta(days=1)
     mine = {
         "datetime(2026, 1, 1,": f"datetime({first.year}, {first.month}, {first.day},",

@@ -47,6 +47,8 @@ class Delivery:
     :param partitions: partitions per audience, a power of two up to 4,096.
     :param aggregate: put several messages into one record, in the format of the Kinesis Producer Library.
     :param resync: name of the resync that this is, if it is one: a delivery of its own, that comes to an end.
+    :param replay: name of the replay that this is, if it is one: a delivery of its own, too, whose bytes and ids
+        are those of a publisher.
     :param part: which part of the delivery is sent, where several tasks share it.
     :param owner: the task that sends, the same on each of its tries: while it is at work no other one sends. It
         decides no bytes. Of two tasks without a name the one that comes later goes on.
@@ -67,6 +69,7 @@ class Delivery:
     partitions: int = 16
     aggregate: bool = False
     resync: str = ""
+    replay: str = ""
     part: Part = WHOLE
     owner: str = ""
     stream: str = ""
@@ -111,7 +114,8 @@ class Delivery:
     def log(self) -> str:
         """The delivery's id: it never holds what may change without being another delivery."""
         named = [self.destination, self.connection, self.message_format]
-        return uuid.uuid5(_DELIVERIES, json.dumps(named + [self.resync] * bool(self.resync))).hex
+        named += [self.resync] * bool(self.resync) + ["replay", self.replay] * bool(self.replay)
+        return uuid.uuid5(_DELIVERIES, json.dumps(named)).hex
 
     @property
     def part_logs(self) -> list[str]:

@@ -263,7 +263,9 @@ class DeliveryLog:
             except LedgerConflict:
                 self.ledger.read()
 
-    def attach(self, as_of: datetime, on_first_run: str, *, snapshot: str = "") -> None:
+    def attach(
+        self, as_of: datetime, on_first_run: str, *, snapshot: str = "", until: datetime | None = None
+    ) -> None:
         """Let the delivery begin at an instant.
 
         :param on_first_run: what the destination gets first.
@@ -274,11 +276,12 @@ class DeliveryLog:
             connection=self.delivery.connection,
             message_format=self.delivery.message_format,
             snapshot=snapshot,
+            until=until,
         )
         self.append(detail, as_of)
 
     def begin_after(self, as_of: datetime) -> None:
-        """Let the destination have everything up to an instant, whatever it had: a resync has sent it."""
+        """Let the destination have everything up to an instant, whatever it had: another delivery has sent it."""
         known = self.whole.snapshot
         self.attach(as_of, "baseline")
         if known is not None:

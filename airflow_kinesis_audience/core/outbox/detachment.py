@@ -1,4 +1,4 @@
-"""Detaches a destination that nobody uses any more, or ends a resync that nobody finishes.
+"""Detaches a destination that nobody uses any more, or ends a resync or a replay that nobody finishes.
 
 A delivery keeps all history after its cursor, for ever. Once it is detached it keeps nothing: its tables are
 dropped here, and the next run drops what only it has needed. Nothing is sent to the destination. Whoever publishes
@@ -26,13 +26,18 @@ if TYPE_CHECKING:
 
 
 def choose_pins(
-    ledger: Ledger, destination: str, *, message_format: str | None = None, only_resyncs: bool = False
+    ledger: Ledger,
+    destination: str,
+    *,
+    message_format: str | None = None,
+    only_resyncs: bool = False,
+    only_replays: bool = False,
 ) -> list[Pin]:
     """Choose what is to be detached, of a ledger that was read; nothing where it was detached before.
 
     :param destination: as the ledger names it, such as ``kinesis://eu-west-1/audience-changes``.
     :param message_format: only deliveries of this format.
-    :param only_resyncs: only resyncs that are not finished.
+    :param only_resyncs: only resyncs that are not finished, and ``only_replays`` only such replays.
     :raises ValueError: if the sync never had such a destination.
     """
     pins = find_pins(ledger.state)
@@ -42,6 +47,7 @@ def choose_pins(
         if pin.destination == destination
         and message_format in (None, pin.message_format)
         and (pin.is_resync or not only_resyncs)
+        and (pin.is_replay or not only_replays)
     ]
     if not chosen and not _was_attached(ledger, destination):
         known = ", ".join(sorted({pin.destination for pin in pins})) or "none"

@@ -73,16 +73,20 @@ class Outbox(Sender):
 
         def work() -> TooLargeSummary:
             check_nothing_lost(self.log, remembered)
-            return self._drain(as_of, on_first_run=on_first_run, resend=resend)
+            return self.drain_in_turn(as_of, on_first_run=on_first_run, resend=resend)
 
         found = self.in_turn(work, lambda: not resend and self._is_delivered(as_of))
         if on_rejected == "fail" and found.rows:
             raise found.error(self.ledger.schema, self.delivery.message_bytes)
 
-    def _drain(self, as_of: datetime, *, on_first_run: OnFirstRun, resend: bool) -> TooLargeSummary:
-        """Send what is to be sent; gives what is too large."""
+    def drain_in_turn(
+        self, as_of: datetime, *, on_first_run: OnFirstRun = "fail", resend: bool = False
+    ) -> TooLargeSummary:
+        """Send what is to be sent, as whoever's turn it is; gives what is too large. See :meth:`drain`."""
         if self.log.turns.of_another():
-            return self._describe_rejected(self.log.whole.dead_letters)
+            return self.describe_rejected(self.log.whole.dead_letters)
+        if not self.delivery.replay and (resend or not self._is_delivered(as_of)):
+            self.log.turns.refuse_while_replayed()
         self._check(as_of)
         check_options(self.ledger, self.delivery, self._to_be_sent(as_of, resend=resend))
         announced = ""
@@ -239,9 +243,10 @@ class Outbox(Sender):
         known = self.log.whole.dead_letters
         if self.log.own.cursor is None or self.log.whole.has(self.log.own.cursor):
             known = self.dead_letters.retry(self._redeliver)
-        return self._describe_rejected(known)
+        return self.describe_rejected(known)
 
-    def _describe_rejected(self, known: DeadLettersTable) -> TooLargeSummary:
+    def describe_rejected(self, known: DeadLettersTable) -> TooLargeSummary:
+        """Say in the report who is too large still."""
         found = TooLargeSummary.of(known) if known.rows else self.too_large
         self.report.still_rejected, self.report.rejected_users = known.rows, list(found.users)
         return found

@@ -3,17 +3,19 @@
 Each row of a delivery's log says who is at work until the next one comes: a task that is about to write a table,
 or that sends, and whose checkpoints are its signs of life. No clocks are compared. Who waits measures by its own
 clock for how long nothing was written, and who sends writes a row before that time is over, or puts nothing more.
+A replay has a log of its own, and takes turns with those who publish to its destination all the same.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_audience.core.exceptions import LedgerConflict
+from airflow_kinesis_audience.core.exceptions import LedgerConflict, ReplayUnfinished
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from airflow_kinesis_audience.core.outbox.delivery import Delivery
     from airflow_kinesis_audience.core.state.cursors import DeliveryState
@@ -24,6 +26,9 @@ WAIT_SECONDS = 900.0
 
 _FIRST_LOOK_SECONDS, _LAST_LOOK_SECONDS = 0.5, 10.0
 """After which the ledger is read again; each time it takes twice as long."""
+
+REPLAY_SECONDS = 60.0
+"""So long a replay may write no row between two change sets; one that sends writes one earlier."""
 
 
 class Turns:
@@ -40,8 +45,38 @@ class Turns:
 
     def of_another(self) -> list[DeliveryState]:
         """List the logs, of the delivery and of this task's part, that another task is at work on."""
-        states = [self._ledger.state.delivery(log) for log in {self._delivery.log, self._delivery.part_log}]
-        return [state for state in states if self._is_of_another(state)]
+        own = {self._delivery.log, self._delivery.part_log}
+        states = [self._ledger.state.delivery(log) for log in own]
+        return [state for state in (*states, *self._beside(own)) if self._is_of_another(state)]
+
+    def refuse_while_replayed(self) -> None:
+        """Refuse to go on with a destination that a replay is not done with.
+
+        :raises ReplayUnfinished: if there is one.
+        """
+        found = next((s for s in self._beside({self._delivery.log}) if s.is_replay), None)
+        if found is not None:
+            raise ReplayUnfinished(
+                f"a replay of sync {self._ledger.sync_id!r} to {self._delivery.destination} is not finished, "
+                "and what comes after it waits until it is. Nothing was put. If its task has failed, clear it: it "
+                "goes on where it stopped. If nobody finishes it, `detach` ends it; a resync then makes the "
+                "destination right"
+            )
+
+    def _beside(self, own: set[str]) -> Iterator[DeliveryState]:
+        """Give the other deliveries of this destination where one of the two is a replay."""
+        mine = self._delivery
+        published = replace(mine, replay="").log if mine.replay else ""
+        for state in self._ledger.state.deliveries.values():
+            if state.log in own:
+                continue
+            found = state.destination
+            named = found and (found.destination, found.connection, found.message_format)
+            same = named == (mine.destination, mine.connection, mine.message_format)
+            if same and state.is_replay and "" not in (state.stream, mine.stream):
+                same = state.stream == mine.stream  # of a stream that is no more nobody hears
+            if (same and (mine.replay or state.is_replay)) or (state.part and state.part.delivery == published):
+                yield state
 
     def check(self, log: str) -> None:
         """Refuse to write to a log that another task is at work on.
@@ -67,7 +102,7 @@ class Turns:
             for state in busy:
                 if seen.get(state.log, (0, now))[0] != state.sequence:
                     seen[state.log] = state.sequence, now
-            silent = {s.log: s.sequence for s in busy if now - seen[s.log][1] >= s.lease_seconds}
+            silent = {s.log: s.sequence for s in busy if now - seen[s.log][1] >= self._patience(s)}
             if len(silent) == len(busy):
                 self._given_up |= silent
                 return
@@ -79,7 +114,14 @@ class Turns:
             pause = min(2 * pause, _LAST_LOOK_SECONDS)
 
     def _is_of_another(self, state: DeliveryState) -> bool:
-        return state.owner not in ("", self._delivery.holder) and self._given_up.get(state.log) != state.sequence
+        at_work = state.owner not in ("", self._delivery.holder)
+        at_work |= state.is_replay and state.log != self._delivery.log
+        return at_work and self._given_up.get(state.log) != state.sequence
+
+    @staticmethod
+    def _patience(state: DeliveryState) -> float:
+        """Return for how many seconds a task that is at work may write no row."""
+        return REPLAY_SECONDS if state.is_replay and not state.owner else state.lease_seconds
 
     def _conflict(self) -> LedgerConflict:
         return LedgerConflict(

@@ -42,6 +42,9 @@ _INTERVALS = 100
 RESYNC = "resync"
 """``on_first_run`` of a delivery that is a resync: a full snapshot, and then nothing more."""
 
+REPLAY = "replay"
+"""``on_first_run`` of a delivery that is a replay: a membership, and the changes after it up to an instant."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeliveryState:
@@ -65,6 +68,7 @@ class DeliveryState:
         that runs have left for the next one; by now they may be forwarded.
     :param digest: of the last of its rows that is no checkpoint.
     :param owner: the task that is at work since that row, for as many seconds as ``lease_seconds``; empty if none.
+    :param replayed: of a replay that is complete, the instant of its last change set.
     """
 
     log: str
@@ -86,6 +90,7 @@ class DeliveryState:
     digest: str = ""
     owner: str = ""
     lease_seconds: float = 0.0
+    replayed: datetime | None = None
 
     @property
     def needs_after(self) -> datetime | None:
@@ -104,6 +109,16 @@ class DeliveryState:
     def has(self, as_of: datetime) -> bool:
         """Tell whether everything up to an instant is delivered."""
         return self.cursor is not None and as_of <= self.cursor
+
+    @property
+    def is_replay(self) -> bool:
+        """Whether this is a replay that is not finished."""
+        return self.destination is not None and self.destination.on_first_run == REPLAY
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the destination gets all changes by it; a resync and a replay come to an end."""
+        return self.destination is not None and self.destination.on_first_run not in (RESYNC, REPLAY)
 
     @property
     def on_first_run(self) -> str:
@@ -165,7 +180,8 @@ class DeliveryState:
                 return replace(begun, sending=None, checkpoint=None, litter=litter)
             case DestinationDetached():
                 kept = DeliveryState(log=self.log, litter=(*self.litter, *self.tables))
-                return replace(kept, forwarded=self.forwarded, left=self.left)
+                replayed = entry.as_of if detail.replayed else None
+                return replace(kept, forwarded=self.forwarded, left=self.left, replayed=replayed)
             case SnapshotTable() | ProfilesTable() | DeadLettersTable():
                 return self._with_table(detail)
             case RemovalsCounted():

@@ -56,6 +56,7 @@ class DestinationAttached(DeliveryDetail, frozen=True, kw_only=True, tag=Event.A
     :param on_first_run: it knows nobody (``enter_all``) or everybody (``baseline``), or the delivery is another
         one than of change sets.
     :param snapshot: the table that is about to be written, of the change set in which everybody enters.
+    :param until: of a replay, the instant of the last change set in it.
     """
 
     on_first_run: str
@@ -63,6 +64,7 @@ class DestinationAttached(DeliveryDetail, frozen=True, kw_only=True, tag=Event.A
     connection: str | None
     message_format: str
     snapshot: str = ""
+    until: datetime | None = None
 
     @property
     def lease_seconds(self) -> float:
@@ -245,4 +247,9 @@ class DeadLettersTable(DeliveryDetail, frozen=True, kw_only=True, tag=Event.REJE
 
 
 class DestinationDetached(DeliveryDetail, frozen=True, kw_only=True, tag=Event.DETACHED.value):
-    """The delivery is at its end, and needs nothing any more."""
+    """The delivery is at its end, and needs nothing any more.
+
+    :param replayed: it is a replay, and all of it is delivered.
+    """
+
+    replayed: bool = False

@@ -14,7 +14,7 @@ from sqlglot import exp
 from airflow_kinesis_audience.core.exceptions import AudienceError, LedgerUnreadable
 from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.sql.statements import column, render, table
-from airflow_kinesis_audience.core.state.cursors import RESYNC
+from airflow_kinesis_audience.core.state.cursors import REPLAY, RESYNC
 from airflow_kinesis_audience.core.state.ledger_tables import LEDGER_TABLE
 from airflow_kinesis_audience.core.state.sync_state import SyncState
 
@@ -61,6 +61,7 @@ class Pin:
     destination: str
     message_format: str
     is_resync: bool
+    is_replay: bool
     since: datetime
     change_sets: int
     tables: int
@@ -68,11 +69,9 @@ class Pin:
     @property
     def sentence(self) -> str:
         """What is kept, for which delivery, and since when."""
-        what = (
-            "a resync that is not finished"
-            if self.is_resync
-            else f"{self.change_sets:,} change sets it has not got"
-        )
+        what = f"{self.change_sets:,} change sets it has not got"
+        if self.is_resync or self.is_replay:
+            what = f"a {'resync' if self.is_resync else 'replay'} that is not finished"
         return (
             f"{self.destination} ({self.message_format}) keeps {self.tables:,} tables, all history since "
             f"{instant_text(self.since)}: {what}"
@@ -127,12 +126,12 @@ def find_lags(state: SyncState) -> list[DeliveryLag]:
     return [
         _lag(state.timeline, delivery, delivery.destination)
         for _, delivery in sorted(state.deliveries.items())
-        if delivery.destination is not None and not delivery.part and delivery.on_first_run != RESYNC
+        if delivery.destination is not None and not delivery.part and delivery.goes_on
     ]
 
 
 def find_pins(state: SyncState) -> list[Pin]:
-    """Find what each delivery keeps, that of a resync that is not finished, too."""
+    """Find what each delivery keeps, that of a resync or a replay that is not finished, too."""
     return [
         _pin(state.timeline, delivery, delivery.destination, delivery.needs_after)
         for _, delivery in sorted(state.deliveries.items())
@@ -141,8 +140,8 @@ def find_pins(state: SyncState) -> list[Pin]:
 
 
 def find_lasting_pins(state: SyncState) -> list[Pin]:
-    """Find those that may stay: a resync that is not finished, and what is behind by more than one run."""
-    return [pin for pin in find_pins(state) if pin.is_resync or pin.change_sets > 1]
+    """Find those that may stay: a resync or a replay that is not finished, and what is behind by several runs."""
+    return [pin for pin in find_pins(state) if pin.is_resync or pin.is_replay or pin.change_sets > 1]
 
 
 def _pin(timeline: Timeline, delivery: DeliveryState, destination: DestinationAttached, since: datetime) -> Pin:
@@ -154,6 +153,7 @@ def _pin(timeline: Timeline, delivery: DeliveryState, destination: DestinationAt
         destination=destination.destination,
         message_format=destination.message_format,
         is_resync=delivery.on_first_run == RESYNC,
+        is_replay=delivery.on_first_run == REPLAY,
         since=since,
         change_sets=len(change_sets),
         tables=len({*kept, *delivery.tables, *delivery.litter}),
