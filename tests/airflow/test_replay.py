@@ -53,7 +53,8 @@ def test_a_new_stream_gets_the_past_and_then_the_present(
             refused = replay.run(day(9))
             assert (refused.state, refused["tell"].tries) == ("failed", 1)
             assert "expected an until that is not before since" in refused.log
-    with deployed(airflow, warehouse.connection, stream.connection, RELAXED, {"stream_name": new.name}) as dag:
+    renamed = {**RELAXED, **dag.adopted}
+    with deployed(airflow, warehouse.connection, stream.connection, renamed, {"stream_name": new.name}) as dag:
         warehouse.members([ROWS[user] for user in sorted(members(5))])
         assert dag.run(day(5)).state == "success"
     assert {n: believed(n) for n in range(2, 6)} == {n: members(n) for n in range(2, 6)}
