@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -35,6 +35,7 @@ class Delivered:
     airflow: Airflow
     warehouse: Warehouse
     kinesis: ScriptedKinesis
+    adopted: Mapping[str, str] = field(default_factory=dict)
 
     def run(
         self,
@@ -51,11 +52,14 @@ class Delivered:
             self.airflow,
             warehouse or self.warehouse.connection,
             stream or aws(self.kinesis.endpoint_url),
-            {**DIFF, **(diff or {})},
+            {**DIFF, **self.adopted, **(diff or {})},
             {"stream_name": "changes", "format_options": {"user_properties": True}, **(publish or {})},
             retries=retries,
         ) as dag:
-            return dag.run(day(number))
+            run = dag.run(day(number))
+            if run["diff"].state == "success":
+                self.adopted = dag.adopted
+            return run
 
     def state(self) -> tuple[Any, ...]:
         """Return what a mistake must not change: what was sent, and what the ledger takes as delivered."""

@@ -258,8 +258,8 @@ def test_a_stream_that_was_created_anew_gets_nothing_until_its_author_has_chosen
     seen = {"StreamStatus": "ACTIVE", "StreamARN": "arn:aws:kinesis:us-east-1:123456789012:stream/s"}
     with ScriptedKinesis() as kinesis:
         publish = {"stream_name": "s"}
-        run_with = partial(deployed, airflow, duckdb_warehouse.connection, aws(kinesis.endpoint_url), DIFF)
-        with run_with(publish, retries=2) as dag:
+        run_with = partial(deployed, airflow, duckdb_warehouse.connection, aws(kinesis.endpoint_url))
+        with run_with(DIFF, publish, retries=2) as dag:
             kinesis.describe = {**seen, "StreamCreationTimestamp": 1767225600.25}
             assert dag.run(day(1)).state == "success"
             duckdb_warehouse.members([ANNA, BORA, CEM])
@@ -268,10 +268,10 @@ def test_a_stream_that_was_created_anew_gets_nothing_until_its_author_has_chosen
             stopped = dag.run(day(2))
         assert (stopped["publish"].state, stopped["publish"].tries, kinesis.taken) == ("failed", 1, [])
         assert "stream/s created 2026-01-01T00:00:00.500+00:00. It has nobody of sync 'lapsed'" in stopped.log
-        with run_with({**publish, "on_new_stream": "enter_all"}) as dag:
+        with run_with({**DIFF, **dag.adopted}, {**publish, "on_new_stream": "enter_all"}) as dag:
             assert dag.run(day(2))["publish"].summary["delivered"] == 3
         assert heard([r.data for r in kinesis.taken]).members("gs72ns") == {"u1", "u2", "u3"}
-        with run_with(publish) as dag:
+        with run_with({**DIFF, **dag.adopted}, publish) as dag:
             assert dag.run(day(3)).state == "success"
 
 
@@ -377,14 +377,14 @@ def test_a_delivered_run_is_sent_again_only_if_asked(
     airflow: Airflow, duckdb_warehouse: Warehouse, stream: Stream
 ) -> None:
     duckdb_warehouse.members([ANNA, BORA])
-    run_with = partial(deployed, airflow, duckdb_warehouse.connection, stream.connection, DIFF)
+    run_with = partial(deployed, airflow, duckdb_warehouse.connection, stream.connection)
     publish = {"stream_name": stream.name}
-    with run_with(publish) as dag:
+    with run_with(DIFF, publish) as dag:
         dag.run(day(1))
         sent = stream.records()
         assert dag.run(day(1))["publish"].summary["delivered"] == 0
         assert stream.records() == sent
-    with run_with({**publish, "resend": True}) as dag:
+    with run_with({**DIFF, **dag.adopted}, {**publish, "resend": True}) as dag:
         assert dag.run(day(1))["publish"].summary["delivered"] == 2
     assert stream.records() == sent * 2
 

@@ -75,6 +75,7 @@ class Watched:
     def __init__(self, airflow: Airflow, home: Path, *, supervised: bool) -> None:
         self.airflow, self.home, self.supervised = airflow, home, supervised
         self._searched: set[tuple[str, str]] = set()
+        self._adopted: dict[str, str] = {}
         self.new_texts()
 
     def run(
@@ -90,10 +91,13 @@ class Watched:
             self.airflow,
             warehouse.connection,
             aws(kinesis.endpoint_url),
-            {**DIFF, **(diff or {})},
+            {**DIFF, **self._adopted, **(diff or {})},
             publish or PUBLISH,
         ) as dag:
-            return dag.run(day(number), supervised=self.supervised)
+            run = dag.run(day(number), supervised=self.supervised)
+            if run["diff"].state == "success":
+                self._adopted = dag.adopted
+            return run
 
     def new_texts(self) -> dict[str, str]:
         """Return all lines that were written outside the warehouse and the stream since the last call."""
