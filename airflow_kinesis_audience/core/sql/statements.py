@@ -56,17 +56,19 @@ def _generator(name: str, overrides: Sequence[tuple[str, str]]) -> Callable[[], 
         return lambda generator, e: template.format(**{n: generator.sql(e, n) for n in e.args})
 
     engine = sqlglot.Dialect.get_or_raise(name)
-    given = type(engine.generator())
-    transforms: dict[Any, Any] = {
-        **given.TRANSFORMS,
-        **{getattr(exp, of): fill_in(template) for of, template in overrides},
-    }
-    transforms[exp.Collate] = lambda generator, e: write_by_bytes(e, generator.sql(e, "this"), name)
-    transforms[exp.Alias] = lambda generator, e: (
+    others: dict[Any, Any] = {getattr(exp, of): fill_in(template) for of, template in overrides}
+    others[exp.Collate] = lambda generator, e: write_by_bytes(e, generator.sql(e, "this"), name)
+    others[exp.Alias] = lambda generator, e: (
         generator.sql(e, "this") if is_bare(e, name) else generator.alias_sql(e)
     )
-    made = type(given.__name__, (given,), {"TRANSFORMS": transforms})
-    return lambda: made(dialect=engine, identify=True, unsupported_level=sqlglot.ErrorLevel.IGNORE)
+
+    def make() -> Any:
+        made: Any = engine.generator(identify=True, unsupported_level=sqlglot.ErrorLevel.IGNORE)
+        # No class of its own: none can be made of sqlglot's where they are compiled.
+        made._dispatch = {**made._dispatch, **others}
+        return made
+
+    return make
 
 
 def column(name: str, table_name: str | None = None) -> exp.Column:

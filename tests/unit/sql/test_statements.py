@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sqlglot import exp
 
 from airflow_kinesis_audience.core.source.query import check_query
+from airflow_kinesis_audience.core.sql import statements
 from airflow_kinesis_audience.core.sql.dialects import DIALECTS
 from airflow_kinesis_audience.core.sql.names import state_column, table_name
 from airflow_kinesis_audience.core.sql.statements import (
@@ -69,6 +70,14 @@ NAMED_TABLES = {
     'db."x ""y"".z"': ["db", 'x "y".z'],
     'it"s': ['it"s'],
 }
+
+
+@pytest.mark.parametrize("engine", sorted(DIALECTS))
+def test_no_class_is_made_of_sqlglots_which_cannot_be_where_it_is_compiled(engine: str) -> None:
+    given = sqlglot.Dialect.get_or_raise(DIALECTS[engine].name)
+    overrides = tuple(DIALECTS[engine].functions.sql_overrides.items())
+    made = statements._generator(DIALECTS[engine].name, overrides)()
+    assert type(made) is given.generator_class
 
 
 @pytest.mark.parametrize("engine", sorted(DIALECTS))
