@@ -125,10 +125,15 @@ class Watched:
         return texts
 
 
-@pytest.fixture(scope="module", params=["on a worker", "in one process"])
+@pytest.fixture(scope="module")
 def watched(request: pytest.FixtureRequest, airflow_db: Path) -> Iterator[Watched]:
+    """Open an Airflow whose tasks run as on a worker, or as :data:`both_ways` says."""
+    supervised = getattr(request, "param", "on a worker") == "on a worker"
     with Airflow(airflow_db, {"AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG"}) as airflow:
-        yield Watched(airflow, airflow_db, supervised=request.param == "on a worker")
+        yield Watched(airflow, airflow_db, supervised=supervised)
+
+
+both_ways = pytest.mark.parametrize("watched", ["on a worker", "in one process"], indirect=True, scope="module")
 
 
 @pytest.fixture
@@ -145,6 +150,7 @@ def test_the_word_is_found_however_it_is_written() -> None:
     assert not places_with_the_word({"here": "a lark " * 100})
 
 
+@both_ways
 @pytest.mark.parametrize(
     ("warehouse", "publish", "diff"),
     [
@@ -223,6 +229,7 @@ BAD_SOURCES: Mapping[str, str] = {
 }
 
 
+@both_ways
 @pytest.mark.parametrize("bad", BAD_SOURCES)
 def test_a_diff_that_fails_says_nothing_private(
     watched: Watched, warehouse: Warehouse, kinesis: ScriptedKinesis, bad: str

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.slow_engine
 def test_what_is_in_spark_arrives_on_the_stream(airflow: Airflow, spark_server: Server, stream: Stream) -> None:
     extra = {"auth_mechanism": "NOSASL"}
     connection = {"conn_type": "hiveserver2", "host": "127.0.0.1", "port": spark_server.port, "extra": extra}

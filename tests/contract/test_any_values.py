@@ -198,7 +198,7 @@ def crowd_of(place: Any, role: str, type_name: str) -> Iterator[Crowd]:
 
 
 SOME = settings(
-    max_examples=6,
+    max_examples=4,
     deadline=None,
     derandomize=False,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

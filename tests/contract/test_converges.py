@@ -91,7 +91,7 @@ class ConvergingAsItIs(Converging):
 @pytest.mark.usefixtures("few_collections")
 def test_consumers_converge_to_the_published_membership_on_duckdb(duckdb_pair):
     kind = ConvergingAsItIs if NIGHTLY else Converging
-    check(kind, duckdb_pair, sequences(60, nightly=5_000))
+    check(kind, duckdb_pair, sequences(30, nightly=5_000))
 
 
 @pytest.mark.slow
