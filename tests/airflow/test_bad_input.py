@@ -153,7 +153,18 @@ WRONG_DIFFS: Mapping[str, tuple[Mapping[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("wrong", WRONG_DIFFS)
+ASKED_OF_THE_WAREHOUSE = (
+    *("a missing column", "an unclosed parenthesis", "no such table", "no such function"),
+    *("a timestamp without a zone", "a type without a JSON form", "a null user id", "a user id twice"),
+)
+"""Mistakes that the warehouse finds, or that only its answer shows."""
+
+
+@pytest.mark.parametrize(
+    ("warehouse", "wrong"),
+    [*(("duckdb", wrong) for wrong in WRONG_DIFFS), *(("postgres", wrong) for wrong in ASKED_OF_THE_WAREHOUSE)],
+    indirect=["warehouse"],
+)
 def test_a_wrong_diff_fails_once_and_says_what_to_do(delivered: Delivered, wrong: str) -> None:
     arguments, sentence = WRONG_DIFFS[wrong]
     delivered.assert_refused("diff", sentence, diff=arguments)

@@ -17,7 +17,7 @@ from tests.simulator.planted import MISTAKES, planted
 from tests.simulator.remembering import RememberingDuckDb
 from tests.warehouses import open_postgres
 
-HISTORIES, SECONDS = 5_000, 120.0
+HISTORIES, SECONDS = 5_000, 60.0
 ENOUGH_FOR_ALL_STATES = 400
 
 
