@@ -81,12 +81,16 @@ sys.addaudithook(_refuse_other_machines)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow-engines", action="store_true", help="run all tests on engines that are slow, too")
+    parser.addoption(
+        "--slow-engines", action="store_true", help="run all tests on slow engines, and the longest stories, too"
+    )
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("slow_engine") and not item.config.getoption("--slow-engines"):
-        pytest.skip("on an engine where each takes long: run with --slow-engines")
+    marker = item.get_closest_marker("slow_engine") or item.get_closest_marker("long_story")
+    if marker and not item.config.getoption("--slow-engines"):
+        what = "a story of minutes" if marker.name == "long_story" else "on an engine where each takes long"
+        pytest.skip(f"{what}: run with --slow-engines")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -281,7 +281,7 @@ def test_seeding_leaves_a_warehouse_streams_and_days_of_audiences(seeded: Stack)
     assert believed(seeded).members("lapsed_90_days") == lapsed_today(days_ago=1)
 
 
-@pytest.mark.slow
+@pytest.mark.long_story
 @pytest.mark.timeout(600)
 def test_the_parts_become_healthy_show_what_is_there_and_go_on_from_it(seeded: Stack) -> None:
     for part in PARTS:
