@@ -115,7 +115,7 @@ class SchemaChanged(AudienceError):
 
 
 class StateTaken(AudienceError):
-    """Another task keeps its state under this ``sync_id``, or delivers the audience to this destination."""
+    """Another task, or another instance of a mapped one, keeps its state under this ``sync_id``."""
 
     retry_helps = False
 

@@ -222,12 +222,7 @@ def find_invalid_rows(audiences: Iterable[AudienceCounts]) -> list[Breach]:
     found = []
     for a in audiences:
         if a.audience_id is None:
-            found.append(
-                Breach(
-                    None,
-                    f"{a.source_rows:,} rows have no audience id {_STOPS}",
-                )
-            )
+            found.append(Breach(None, f"{a.source_rows:,} rows have no audience id {_STOPS}"))
             continue
         nameless, repeated = {"have no user id": a.nameless_rows}, {"repeat a user id": a.duplicate_rows}
         for what, rows in {**nameless, **repeated, **a.wrong}.items():
