@@ -113,7 +113,7 @@ def test_a_directory_that_was_being_made_when_its_task_was_killed_goes_once_it_i
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    old, new = tmp_path / "audience-state-old", tmp_path / "audience-state-new"
+    old, new = tmp_path / ".audience-state-old", tmp_path / ".audience-state-new"
     for path in (old, new):
         path.mkdir()
     os.utime(old, (time.time() - 86_400,) * 2)

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 
-from airflow_kinesis_audience.core.outbox import sender as sender_module
 from airflow_kinesis_audience.core.sql.dialects import DIALECTS
 from airflow_kinesis_audience.hooks.warehouses.duckdb import DuckDbWarehouse
 from tests.contract.converging import Diverged
-from tests.contract.test_converges import DeliveredFirst
 from tests.reliability.crashing import DAYS, crash_at_every_step
+from tests.simulator.planted import planted
 from tests.warehouses import open_postgres
 
 if TYPE_CHECKING:
@@ -47,7 +46,6 @@ def test_the_same_holds_on_postgresql(postgres_database: str) -> None:
     assert done.steps.total() > 10
 
 
-def test_a_cursor_that_moves_too_early_would_be_found(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sender_module, "DeliveryAttempt", DeliveredFirst)
-    with pytest.raises(Diverged):
+def test_a_cursor_that_moves_too_early_would_be_found(pair: Pair) -> None:
+    with planted("the cursor moves before the records are put"), pytest.raises(Diverged):
         crash_at_every_step(pair, days=DAYS[:1], every=3)

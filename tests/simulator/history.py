@@ -14,6 +14,8 @@ from tests.simulator.world import AUDIENCES, Plan, World
 
 _NAMED_BY = {"attached": ("snapshot",), "snapshot": ("table",)}
 
+UNFORESEEN = "an error that nobody foresaw: "
+
 CALM_DAYS = 3
 """So many runs without a fault have to be enough."""
 
@@ -50,7 +52,7 @@ def live(seed: int, inner: Any) -> Ended:
         except Exception as error:
             broken = f"{type(error).__name__}: {error}"
     if world.unforeseen:
-        broken = f"an error that nobody foresaw: {world.unforeseen[0]!r}"
+        broken = f"{UNFORESEEN}{world.unforeseen[0]!r}"
     _note_what_was_reached(world)
     reached = world.reached + world.outcomes + scheduler.struck
     return Ended(seed, plan, broken, reached, scheduler.trace, scheduler.steps)

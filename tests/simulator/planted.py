@@ -9,11 +9,10 @@ from unittest import mock
 
 from msgspec.structs import replace as replace_detail
 
-from airflow_kinesis_audience.core.outbox import tables as tables_module
+from airflow_kinesis_audience.core.changes.guards import Guards
 from airflow_kinesis_audience.core.outbox.attempt import DeliveryAttempt
 from airflow_kinesis_audience.core.outbox.outbox import Outbox
 from airflow_kinesis_audience.core.producer.acknowledged import AcknowledgedRanges
-from airflow_kinesis_audience.core.sql.statements import drop_table, table
 from airflow_kinesis_audience.core.state.delivery_details import (
     AttemptCheckpoint,
     AttemptStarted,
@@ -21,25 +20,24 @@ from airflow_kinesis_audience.core.state.delivery_details import (
 )
 
 _write, _pending = DeliveryAttempt.write, Outbox._pending
-_announce_snapshot = tables_module._announce_snapshot
 
 
-def _cursor_first(self: Any, kind: Any) -> None:
-    _write(self, kind)
+def _cursor_first(self: Any, kind: Any, **given: Any) -> None:
+    _write(self, kind, **given)
     if kind is AttemptStarted:
         _write(self, ChangeSetDelivered)
 
 
-def _too_far(self: Any, kind: Any) -> None:
-    def append(detail: Any) -> object:
+def _too_far(self: Any, kind: Any, **given: Any) -> None:
+    def append(detail: Any, *given: Any) -> object:
         if kind is AttemptCheckpoint:
             ranges = AcknowledgedRanges(below=detail.acknowledged.below + 2, above=())
             detail = replace_detail(detail, acknowledged=ranges)
-        return was(detail)
+        return was(detail, *given)
 
     was, self._append = self._append, append
     try:
-        _write(self, kind)
+        _write(self, kind, **given)
     finally:
         self._append = was
 
@@ -48,17 +46,15 @@ def _newest_alone(self: Any, *given: Any) -> Any:
     yield from list(_pending(self, *given))[-1:]
 
 
-def _drop_first(log: Any, as_of: Any) -> str:
-    if (known := log.whole.snapshot) is not None:
-        drop_table(log.ledger.warehouse, table(log.ledger.schema, known.table))
-    return _announce_snapshot(log, as_of)
+def _never(*_: Any) -> list[Any]:
+    return []
 
 
 MISTAKES: dict[str, tuple[Any, str, Any]] = {
     "the cursor moves before the records are put": (DeliveryAttempt, "write", _cursor_first),
     "a checkpoint counts two records too many": (DeliveryAttempt, "write", _too_far),
     "only the newest change set is sent": (Outbox, "_pending", _newest_alone),
-    "a snapshot is dropped before the next one is claimed": (tables_module, "_announce_snapshot", _drop_first),
+    "no guard stops an update": (Guards, "find_breaches", _never),
 }
 
 

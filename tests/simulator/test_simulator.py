@@ -12,7 +12,7 @@ import pytest
 from airflow_kinesis_audience.core.sql.dialects import DIALECTS
 from airflow_kinesis_audience.hooks.warehouses.duckdb import DuckDbWarehouse
 from tests.simulator.histories import live_many
-from tests.simulator.history import live
+from tests.simulator.history import UNFORESEEN, live
 from tests.simulator.planted import MISTAKES, planted
 from tests.simulator.remembering import RememberingDuckDb
 from tests.warehouses import open_postgres
@@ -62,3 +62,4 @@ def test_a_mistake_that_is_built_in_is_found(remembering, mistake):
     with planted(mistake):
         lived = live_many(remembering, first=1, histories=200, seconds=90.0, stop=True)
     assert lived.broken, f"not found in {lived.histories} histories"
+    assert not lived.broken[0].broken.startswith(UNFORESEEN), lived.broken[0].broken

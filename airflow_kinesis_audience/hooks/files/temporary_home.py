@@ -1,8 +1,8 @@
 """A directory of one task for rows that it works on, which does not outlive the task.
 
 It is removed when the task ends. A task that is killed removes nothing, so whoever starts next on that machine
-removes what is left: a directory whose lock nobody holds. The system drops a lock with its process. One without a
-lock is being made at this moment, or its maker was killed then: its age tells.
+removes what is left: a directory whose lock nobody holds. The system drops a lock with its process. A directory
+gets its name when it is locked; before that it is hidden, and goes when it is so old that its maker was killed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if sys.platform != "win32":
     import fcntl
 
 _PREFIX = "audience-state-"
+_HIDDEN = "."
 _LOCK = "lock"
 _BEING_MADE_SECONDS = 600.0
 
@@ -31,8 +32,9 @@ class TemporaryHome:
 
     def __init__(self) -> None:
         _remove_abandoned()
-        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        self._lock = _hold(self.path)
+        hidden = Path(tempfile.mkdtemp(prefix=_HIDDEN + _PREFIX))
+        self._lock = _hold(hidden)
+        self.path = hidden.rename(hidden.with_name(hidden.name.removeprefix(_HIDDEN)))
 
     def remove(self) -> None:
         """Remove the directory and all that is in it."""
@@ -42,11 +44,12 @@ class TemporaryHome:
 
 
 def _remove_abandoned() -> None:
-    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    here, made_long_ago = Path(tempfile.gettempdir()), time.time() - _BEING_MADE_SECONDS
+    for path in [*here.glob(f"{_PREFIX}*"), *here.glob(f"{_HIDDEN}{_PREFIX}*")]:
         # Another user's cannot be opened.
         with contextlib.suppress(OSError):
-            made_long_ago = time.time() - path.stat().st_mtime > _BEING_MADE_SECONDS
-            if ((path / _LOCK).exists() or made_long_ago) and (lock := _hold(path)) is not None:
+            being_made = path.name.startswith(_HIDDEN) and path.stat().st_mtime > made_long_ago
+            if not being_made and (lock := _hold(path)) is not None:
                 shutil.rmtree(path, ignore_errors=True)
                 os.close(lock)
 
