@@ -11,7 +11,7 @@ import email.utils
 import json
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -189,6 +189,34 @@ def test_a_late_answer_to_earlier_credentials_does_not_begin_the_count_anew(serv
         with pytest.raises(DeliveryIncomplete, match="too old"):
             hook.put(records_of(1, 1))
     assert len(aws.given) == 1 + MOST_RENEWALS
+
+
+@both
+def test_an_answer_to_earlier_credentials_in_the_middle_of_a_renewal_is_late_too(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_waiting, may_answer = threading.Event(), threading.Event()
+
+    def accepts(key: str, _taken: int) -> bool:
+        if key != "ROLE0" or is_waiting.is_set():
+            return False
+        is_waiting.set()
+        return may_answer.wait(30)
+
+    aws = Aws(accepts, TOO_OLD[0])
+    with opened(aws), ThreadPoolExecutor() as pool:
+        hook = HOOK_CLASSES[service]("s")
+        late = pool.submit(hook.put, records_of(1, 1))
+        assert is_waiting.wait(30)
+
+        def say(*_: object) -> None:
+            may_answer.set()
+            wait([late], timeout=0.5)
+
+        monkeypatch.setattr(hook.log, "info", say)
+        assert hook.put(records_of(1, 1))[0].status is Status.UNKNOWN
+        assert late.result()[0].status is Status.DELIVERED
+        assert hook.renewals == 1
 
 
 @both

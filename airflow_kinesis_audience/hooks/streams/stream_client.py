@@ -129,6 +129,12 @@ class StreamClient(AwsBaseHook):
         own = vars(self)
         return request in (own.get("put_request"), own.get("single_request"))
 
+    def note_accepted(self, request: PutRequest) -> None:
+        """Begin the count of renewals again, unless it is a late answer to earlier credentials."""
+        with self._building:
+            if self.is_present(request):
+                self.renewals = 0
+
     def renew_credentials(self, error: Exception, request: PutRequest) -> None:
         """Have the next requests signed with credentials that are asked for anew, and a connection read anew.
 

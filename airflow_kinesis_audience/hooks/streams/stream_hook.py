@@ -193,8 +193,8 @@ class StreamHook(StreamClient):
                 return [Outcome(Status.UNKNOWN, code_of(error))] * len(batch)
             return [self.outcome_of(error)] * len(batch)
         self._is_accepted = True
-        if self.renewals and self.is_present(request):  # and not a late answer to earlier credentials
-            self.renewals = 0
+        if self.renewals:
+            self.note_accepted(request)
         self._puts_many |= call is not self.single_call
         return outcomes_of(results, call, self.throttled, len(batch))
 
