@@ -1,4 +1,4 @@
-"""An Airflow that has something to show: thirty days of CDNOW, a run that a guard holds, and a thousand audiences.
+"""An Airflow that has something to show: twelve days of CDNOW, a run that a guard holds, and a thousand audiences.
 
 CDNOW goes through the example DAG as it stands, out of a DuckDB file; the others read a PostgreSQL database. The
 stream is one of an emulated AWS on this machine.

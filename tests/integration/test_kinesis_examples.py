@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 ROOT = Path(__file__).resolve().parents[2]
 PACKED = ROOT / "airflow_kinesis_audience" / "demo" / "cdnow_master.txt.xz"
 FIRST = date(1997, 9, 1)
-DAYS = [FIRST + timedelta(days=n) for n in range(4)]
+DAYS = [FIRST + timedelta(days=n) for n in range(3)]
 DAG_FILES = {
     "amplitude_cohort": "lapsed_customers.py",
     "adobe_profile": "customer_profiles.py",

@@ -61,7 +61,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 PAGE = "/plugin/audiences"
 FILES = "/audience-page/"
 SYNC, AUDIENCE, NAME = f"{CDNOW}.diff", "lapsed_90_days", "Lapsed 90 days"
-RUNS = 30
+RUNS = 12
 MOST_TABS = 100
 PATIENCE_SECONDS = 10
 """How long a thousand audiences may take to be there, beside other work; on a quiet machine it is one or two."""
