@@ -14,6 +14,7 @@ from airflow_kinesis_audience.hooks.warehouses.clickhouse import ClickHouseWareh
 from airflow_kinesis_audience.hooks.warehouses.databricks import DatabricksWarehouse
 from airflow_kinesis_audience.hooks.warehouses.duckdb import DuckDbWarehouse
 from airflow_kinesis_audience.hooks.warehouses.mysql import MySqlWarehouse
+from airflow_kinesis_audience.hooks.warehouses.opening import opener
 from airflow_kinesis_audience.hooks.warehouses.postgres import PostgresWarehouse
 from airflow_kinesis_audience.hooks.warehouses.redshift import RedshiftWarehouse
 from airflow_kinesis_audience.hooks.warehouses.snowflake import SnowflakeWarehouse
@@ -71,7 +72,8 @@ def open_warehouse(conn_id: str) -> SqlWarehouse:
             f"warehouse connection {conn_id!r} is of type {kind}, whose hook is not installed here; "
             f"pip install airflow-kinesis-audience[{_EXTRAS.get(kind, kind)}]"
         ) from None
-    return opens(connect, DIALECTS[kind])
+    # DuckDB is a file, whose own class says what is wrong with it.
+    return opens(connect if kind == "duckdb" else opener(connect, connection), DIALECTS[kind])
 
 
 def warehouse_class(kind: str) -> type[SqlWarehouse]:
