@@ -66,5 +66,6 @@ def get_provider_info() -> dict[str, Any]:
             f"{_PACKAGE}.operators.links.AudienceLink",
             f"{_PACKAGE}.operators.links.StreamLink",
         ],
+        "cli": [f"{_PACKAGE}.cli.airflow_commands.get_audience_commands"],
         "notifications": [f"{_PACKAGE}.notifications.AudienceNotifier"],
     }

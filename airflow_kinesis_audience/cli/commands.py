@@ -1,4 +1,4 @@
-"""The sub-commands of ``python -m airflow_kinesis_audience``, and how each is found.
+"""The sub-commands of ``python -m airflow_kinesis_audience`` and ``airflow audiences``, and how each is found.
 
 A command's module is imported when it is asked for: printing a policy must not wait for a warehouse's driver. An
 error that has a sentence is shown by it, on standard error; a wrong argument never shows a traceback.
@@ -37,19 +37,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.command == "demo":
         # It keeps its own arguments, as ``python -m airflow_kinesis_audience.demo`` does.
         return int(import_module("airflow_kinesis_audience.demo.__main__").main(rest))
-    module = import_module(f"airflow_kinesis_audience.cli.{given.command}")
     own = commands[given.command]
-    module.add_arguments(own)
+    import_command(given.command).add_arguments(own)
+    return run(given.command, own.parse_args(rest), PROGRAM)
+
+
+def import_command(name: str) -> Any:
+    """Import the module of a command: ``add_arguments`` says what it takes, ``run`` runs it."""
+    return import_module(f"airflow_kinesis_audience.cli.{name}")
+
+
+def run(name: str, given: argparse.Namespace, program: str) -> int:
+    """Run a command with its arguments, and return its exit code.
+
+    :param program: how it was called, for what is said of an error.
+    """
     # Outside of a task Airflow looks for connections in its database only with this setting.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
-    asked, out = own.parse_args(rest), sys.stdout
+    out = sys.stdout
     try:
         # What Airflow prints goes to standard error, so that the results are alone.
         with contextlib.redirect_stdout(sys.stderr):
-            return int(module.run(asked, out))
+            return int(import_command(name).run(given, out))
     except (AudienceError, ValueError) as error:
-        print(f"{PROGRAM} {given.command}: {one_line(str(error))}", file=sys.stderr)
+        print(f"{program} {name}: {one_line(str(error))}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # whoever read has had enough, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())

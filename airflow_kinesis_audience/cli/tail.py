@@ -30,9 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--aws", default="aws_default", metavar="CONN_ID", help="Airflow connection (default: aws_default)"
     )
     parser.add_argument("--region", help="by default the ARN's, the connection's, or the SDK's")
-    start = parser.add_mutually_exclusive_group()
-    start.add_argument("--since", type=instant, metavar="INSTANT", help="from here on; default: all that is kept")
-    start.add_argument("--new", action="store_true", help="only what comes from now on; with --follow")
+    parser.add_argument("--since", type=instant, metavar="INSTANT", help="from here on; default: all that is kept")
+    parser.add_argument("--new", action="store_true", help="only what comes from now on; with --follow")
     parser.add_argument("--follow", action="store_true", help="go on until Ctrl-C")
     parser.add_argument("--limit", type=int, metavar="N", help="stop after N messages")
     parser.add_argument("--audience", metavar="ID", help="only messages that speak of this audience")
@@ -46,6 +45,8 @@ def run(given: argparse.Namespace, out: TextIO) -> int:
     """Print messages until there are no more, or there have been enough."""
     from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
 
+    if given.since is not None and given.new:
+        raise ValueError("give either --since or --new")
     if given.limit is not None and given.limit < 1:
         raise ValueError(f"--limit is {given.limit}; expected 1 or more")
     hook = KinesisStreamHook(given.stream, aws_conn_id=given.aws, region_name=given.region)

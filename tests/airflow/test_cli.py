@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import subprocess
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from airflow_kinesis_audience.cli.commands import COMMANDS, main
+from airflow_kinesis_audience.cli.airflow_commands import get_audience_commands
+from airflow_kinesis_audience.cli.commands import COMMANDS, import_command, main
 from airflow_kinesis_audience.cli.masking import mask
 from airflow_kinesis_audience.cli.plan import STOPPED
 from airflow_kinesis_audience.cli.policy import make_policy
@@ -20,6 +22,8 @@ from airflow_kinesis_audience.schemas import SCHEMAS, load_schema
 from tests.airflow.running import DIFF, ROOT, Airflow, audience_dag, day, deployed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.airflow.conftest import Stream, Warehouse
 
 PEOPLE = [
@@ -50,9 +54,9 @@ class Commands:
         printed = self._captured.readouterr()
         return printed.out if code in (0, STOPPED) else printed.err
 
-    def in_a_process(self, *arguments: str) -> str:
+    def in_a_process(self, *arguments: str, program: Sequence[str] = ("airflow_kinesis_audience",)) -> str:
         """Run a command as a shell does; gives what is on standard output, and nothing else may be there."""
-        command = [sys.executable, "-m", "airflow_kinesis_audience", *arguments]
+        command = [sys.executable, "-m", *program, *arguments]
         ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=180)
         assert ended.returncode == 0, (ended.stdout + ended.stderr)[-3_000:]
         return ended.stdout
@@ -107,7 +111,9 @@ def test_plan_and_status_before_and_after_a_run(
     assert [value for value in (*PRIVATE, "Tromsø", "u4", "dan@example.com") if value in planned.split()] == []
     assert "~ gs72ns u2 city=Bergen -> Tromsø" in shown
 
-    printed = json.loads(command.in_a_process("status", "--json", "--runs", "1"))
+    status = ("status", "--json", "--runs", "1")
+    printed = json.loads(command.in_a_process(*status))
+    assert json.loads(command.in_a_process(*status, program=("airflow", "audiences"))) == printed
     [sync] = printed
     assert (sync["sync_id"], sync["members"], sync["as_of"]) == ("lapsed", 3, "2026-03-02T00:00:00Z")
     assert [(e["entered"], e["exited"], e["updated"]) for e in sync["change_sets"]] == [(1, 1, 1)]
@@ -295,3 +301,27 @@ def test_a_policy_is_not_made_of_what_is_no_arn(arguments: list[str], capsys: py
 def test_the_digest_of_a_user_is_the_beginning_of_its_sha256() -> None:
     assert mask("u1") == "u:" + hashlib.sha256(b"u1").hexdigest()[:10]
     assert mask("u1") != mask("u2")
+
+
+def test_airflows_own_command_line_has_each_command_with_the_same_arguments(
+    monkeypatch: pytest.MonkeyPatch, airflow_db: Path
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["airflow", "audiences"])
+    [group] = get_audience_commands()
+    assert (group.name, {c.name for c in group.subcommands}) == ("audiences", COMMANDS.keys() - {"demo"})
+    for found in group.subcommands:
+        own = argparse.ArgumentParser()
+        import_command(found.name).add_arguments(own)
+        assert sorted(flag for arg in found.args for flag in arg.flags) == sorted(
+            flag for a in own._actions if a.dest != "help" for flag in a.option_strings or [a.dest]
+        )
+
+
+def test_another_command_of_airflow_waits_for_no_import_of_ours() -> None:
+    program = (
+        "import sys; from airflow_kinesis_audience.cli.airflow_commands import get_audience_commands; "
+        "import airflow.cli.cli_config; before = set(sys.modules); sys.argv = ['airflow', 'version']; "
+        "get_audience_commands(); print(*set(sys.modules) - before)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == []
