@@ -89,7 +89,7 @@ def test_json_of_the_docs_is_json(block: Block) -> None:
 
 
 COMMAND_LINES = [(b.page, line) for b in blocks("console") for line in b.text.splitlines() if line.strip()]
-SHOWN = r"`((?:airflow|aws|python -m airflow_kinesis_audience) (?!COMMAND)[^`\n]+)`"
+SHOWN = r"`((?:airflow|aws|python -m airflow_kinesis_audience) (?!(?:audiences )?COMMAND)[^`\n]+)`"
 INLINE = [(page, found) for page in PAGES for found in re.findall(SHOWN, (ROOT / page).read_text())]
 
 
