@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from pathlib import Path
@@ -237,6 +237,14 @@ class WatchedRows:
     def read_all(self, event: str) -> list[Row]:
         self._watched._live()
         return self._rows.read_all(event)
+
+    def read_others(self, log: str, events: Collection[str]) -> list[Row]:
+        self._watched._live()
+        self._watched.before("read the ledger")
+        return self._rows.read_others(log, events)
+
+    def of_sync(self, sync_id: str) -> LedgerTable:
+        return WatchedRows(self._rows.of_sync(sync_id), self._watched)
 
 
 class DiesAt(Watched):

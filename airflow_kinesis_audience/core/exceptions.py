@@ -120,6 +120,12 @@ class StateTaken(AudienceError):
     retry_helps = False
 
 
+class AudienceTaken(AudienceError):
+    """Another sync delivers the same audience to the destination, perhaps this one before it was renamed."""
+
+    retry_helps = False
+
+
 class ReleaseRefused(AudienceError):
     """The change set that a person approved is not the one that is held any more."""
 

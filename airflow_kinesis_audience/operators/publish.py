@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_kinesis_audience.core.outbox.delivery import Delivery
-    from airflow_kinesis_audience.core.outbox.outbox import OnFirstRun, OnRejected, Outbox
+    from airflow_kinesis_audience.core.outbox.outbox import OnFirstRun, OnOtherSync, OnRejected, Outbox
 
-PUBLISH_FIELDS = ("on_first_run", "resend", "on_rejected", "part")
+PUBLISH_FIELDS = ("on_first_run", "on_other_sync", "resend", "on_rejected", "part")
 """Template fields of a task that delivers change sets, to whichever destination."""
 
 
@@ -29,6 +29,9 @@ class PublishOperator(DeliveryOperator):
     :param change_set: what an :class:`~airflow_kinesis_audience.operators.diff.AudienceDiffOperator` returned.
     :param on_first_run: what a destination gets that nothing was ever sent to: ``enter_all`` members, nothing
         because it has the ``baseline`` already, or ``fail``.
+    :param on_other_sync: what it means for such a destination if another sync of the same state delivers one of
+        the audiences there already, in the same format. ``fail``: it may be this sync before its DAG was renamed,
+        and whoever left since would stay a member. ``ignore`` says that they are two syncs on purpose.
     :param resend: send this run's change set again although it is delivered; ids and bytes are the same.
     :param on_rejected: what becomes of the task where a member is too large for a record. All else is delivered
         in either case, the members are kept in a table of the state's schema, and every later run tries them
@@ -45,6 +48,7 @@ class PublishOperator(DeliveryOperator):
         *,
         change_set: Any,
         on_first_run: OnFirstRun = "enter_all",
+        on_other_sync: OnOtherSync = "fail",
         resend: bool | str = False,
         on_rejected: OnRejected = "fail",
         parts: int = 1,
@@ -54,6 +58,7 @@ class PublishOperator(DeliveryOperator):
         super().__init__(**kwargs)
         self.change_set = change_set
         self.on_first_run = on_first_run
+        self.on_other_sync = on_other_sync
         self.resend = resend
         self.on_rejected = on_rejected
         self.part = part
@@ -62,6 +67,8 @@ class PublishOperator(DeliveryOperator):
     def _begin(self, context: Context) -> dict[str, Any]:
         if self.on_first_run not in ("enter_all", "baseline", "fail"):
             raise ValueError(f"on_first_run is {self.on_first_run!r}; expected enter_all, baseline or fail")
+        if self.on_other_sync not in ("fail", "ignore"):
+            raise ValueError(f"on_other_sync is {self.on_other_sync!r}; expected fail or ignore")
         if self.on_rejected not in ("fail", "skip"):
             raise ValueError(f"on_rejected is {self.on_rejected!r}; expected fail or skip")
         return read_change_set(self.change_set)
@@ -83,6 +90,7 @@ class PublishOperator(DeliveryOperator):
             outbox.drain(
                 instant(summary["as_of"]),
                 on_first_run=self.on_first_run,
+                on_other_sync=self.on_other_sync,
                 resend=parse_bool(self.resend, "resend"),
                 on_rejected=self.on_rejected,
                 remembered=delivered.recall(),

@@ -285,6 +285,14 @@ def test_what_an_audience_means_that_comes_later_reaches_the_delivery() -> None:
         publish(on_unknown_audience="skip")._delivery(stream)
 
 
+def test_what_another_sync_of_the_audience_means_is_one_of_two_words() -> None:
+    context: Any = None
+    with pytest.raises(ValueError, match="on_other_sync is 'adopt'; expected fail or ignore"):
+        publish(on_other_sync="adopt")._begin(context)
+    with pytest.raises(ValueError, match="change_set is not what"):
+        publish(on_other_sync="ignore")._begin(context)
+
+
 def test_a_part_that_is_no_whole_number_is_refused_and_not_cut_off() -> None:
     stream: Any = SimpleNamespace(destination="kinesis://eu-west-1/s", limits=KINESIS_LIMITS, record_end=b"")
     for part, parts in ((1.5, 4), (1, 4.5), ("one", 4), (True, 4)):

@@ -202,6 +202,30 @@ def test_another_task_of_the_same_sync_fails_once_and_a_renamed_one_goes_on(
     assert [summary[n] for n in ("entered", "exited", "members")] == [1, 0, 4]
 
 
+def test_a_renamed_dag_puts_nothing_until_its_author_has_chosen(
+    airflow: Airflow, duckdb_warehouse: Warehouse, stream: Stream
+) -> None:
+    own = {n: v for n, v in DIFF.items() if n != "sync_id"} | {"max_exit_ratio": None}
+    publish = {"stream_name": stream.name}
+    duckdb_warehouse.members(ALL)
+    with deployed(airflow, duckdb_warehouse.connection, stream.connection, own, publish) as former:
+        assert former.run(day(1)).state == "success"
+    duckdb_warehouse.members(ALL[1:])
+    before = stream.records()
+    with deployed(airflow, duckdb_warehouse.connection, stream.connection, own, publish, retries=2) as renamed:
+        stopped = renamed.run(day(2))
+    assert (stopped["publish"].state, stopped["publish"].tries) == ("failed", 1)
+    assert f"adopt_state_of='{former.file.stem}.diff' in the task that computes the change set" in stopped.log
+    assert stream.records() == before
+    adopting = {**own, **former.adopted}
+    with deployed(airflow, duckdb_warehouse.connection, stream.connection, adopting, publish) as dag:
+        assert dag.run(day(2)).state == "success"
+    assert heard(stream.records()).members("gs72ns") == {"u1", "u2", "u3"}
+    given = {**publish, "on_other_sync": "ignore"}
+    with deployed(airflow, duckdb_warehouse.connection, stream.connection, own, given) as beside:
+        assert beside.run(day(3))["publish"].summary["delivered"] == 3
+
+
 def test_a_held_change_set_is_not_published(airflow: Airflow, duckdb_warehouse: Warehouse, stream: Stream) -> None:
     warehouse = duckdb_warehouse
     holding = {**GUARDED, "on_guard": "hold"}

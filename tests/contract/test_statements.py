@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.core.state.ledger import Ledger
 
 TASKS = ("diff", "publish", "first publish")
-_KEYED, _CLAIMING = (8, 7, 13), (8, 8, 13)
+_KEYED, _CLAIMING = (8, 7, 13), (8, 8, 14)
 BUDGETS = {
     "duckdb": _KEYED,
     "duckdb without keys": _CLAIMING,
@@ -38,11 +38,11 @@ BUDGETS = {
     "postgres": _KEYED,
     "mysql": _KEYED,
     # Spark is asked which table of the ledger is open, and for its new files, before each use of it.
-    "spark": (19, 19, 29),
-    "databricks on spark": (19, 19, 29),
+    "spark": (19, 19, 32),
+    "databricks on spark": (19, 19, 32),
     "snowflake": _CLAIMING,
     # A slice is read through a cursor of the server's: it is declared first.
-    "redshift": (8, 9, 14),
+    "redshift": (8, 9, 15),
     "bigquery": _CLAIMING,
     "clickhouse": _CLAIMING,
 }
@@ -72,6 +72,7 @@ KINDS = (
     (r"^REFRESH", "see new rows"),
     (r"^SHOW", "list the tables"),
     (r"^INSERT INTO \S*ledger", "append to the ledger"),
+    (r"^SELECT .* AS recency FROM \S*ledger\S* WHERE sync_id <> ", "other syncs of the destination"),
     (r"^SELECT .* AS recency FROM \S*ledger", "read the ledger"),
     (r"^SELECT sync_id, .* FROM \S*ledger\S* WHERE event = ", "deleted audiences"),
     (r"^SELECT sync_id, .* FROM \S*ledger\S* WHERE sync_id = '[^']*' AND log = 'folded'", "read the fold"),
@@ -136,7 +137,8 @@ class Task:
         if here != "warehouse":
             self._watch_connections(warehouse.origin, "warehouse")
         if isinstance(ledger.rows, FileLedgerTable):
-            for name, what in (("read", "read"), ("read_all", "read"), ("append", "append to")):
+            named = (("read", "read"), ("read_all", "read"), ("read_others", "read"), ("append", "append to"))
+            for name, what in named:
                 self._watch_calls(
                     ledger.rows, name, lambda given, w=what: [("ledger", f"{w} the ledger", _row(given))]
                 )

@@ -6,7 +6,7 @@ be lived, as that costs a tenth; else in a table of that warehouse.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -164,6 +164,16 @@ class MemoryRows:
 
     def read_all(self, event: str) -> list[Row]:
         return [row for row in self._kept.rows.values() if row.event == event]
+
+    def read_others(self, log: str, events: Collection[str]) -> list[Row]:
+        rows = sorted(self._kept.rows.values())
+        syncs = {row.sync_id for row in rows if row.log == log} - {self._sync_id}
+        found = [r for r in rows if r.sync_id in syncs and r.log in ("", log) and r.event in events]
+        newest = {(row.sync_id, row.log, row.event): row for row in found}
+        return list(newest.values())
+
+    def of_sync(self, sync_id: str) -> MemoryRows:
+        return MemoryRows(self._kept, self._server, sync_id)
 
 
 @dataclass

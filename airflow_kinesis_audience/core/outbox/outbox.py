@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from airflow_kinesis_audience.core.exceptions import AudienceDeleted, AudienceError, HistoryGone, LedgerConflict
 from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.outbox.option_check import check_options
+from airflow_kinesis_audience.core.outbox.other_syncs import check_other_syncs
 from airflow_kinesis_audience.core.outbox.remembered import check_nothing_lost
 from airflow_kinesis_audience.core.outbox.removals import check_removals
 from airflow_kinesis_audience.core.outbox.sender import Sender
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 OnFirstRun = Literal["enter_all", "baseline", "fail"]
 OnRejected = Literal["fail", "skip"]
+OnOtherSync = Literal["fail", "ignore"]
 
 
 class Outbox(Sender):
@@ -55,6 +57,7 @@ class Outbox(Sender):
         as_of: datetime,
         *,
         on_first_run: OnFirstRun = "enter_all",
+        on_other_sync: OnOtherSync = "fail",
         resend: bool = False,
         on_rejected: OnRejected = "fail",
         remembered: Remembered | None = None,
@@ -62,9 +65,11 @@ class Outbox(Sender):
         """Send every change set after the cursor up to the one that leads to ``as_of``, oldest first.
 
         :param on_first_run: what a destination gets that was never sent to.
+        :param on_other_sync: what it means then that another sync delivers one of the audiences there already.
         :param resend: send the one that leads to ``as_of`` again if it is delivered already.
         :param on_rejected: what becomes of it if members are too large for a record, once all else is delivered.
         :param remembered: how far the delivery was, as it is known outside of the ledger.
+        :raises AudienceTaken: if another sync does, and it is to ``fail``.
         :raises LedgerBehind: if the ledger does not know that any more.
         :raises MessageTooLarge: if there are such, and it is to ``fail``; every later attempt tries them again.
         :raises DeliveryIncomplete: if records were not acknowledged; the next attempt sends exactly those.
@@ -73,14 +78,19 @@ class Outbox(Sender):
 
         def work() -> TooLargeSummary:
             check_nothing_lost(self.log, remembered)
-            return self.drain_in_turn(as_of, on_first_run=on_first_run, resend=resend)
+            return self.drain_in_turn(as_of, on_first_run=on_first_run, on_other_sync=on_other_sync, resend=resend)
 
         found = self.in_turn(work, lambda: not resend and self._is_delivered(as_of))
         if on_rejected == "fail" and found.rows:
             raise found.error(self.ledger.schema, self.delivery.message_bytes)
 
     def drain_in_turn(
-        self, as_of: datetime, *, on_first_run: OnFirstRun = "fail", resend: bool = False
+        self,
+        as_of: datetime,
+        *,
+        on_first_run: OnFirstRun = "fail",
+        on_other_sync: OnOtherSync = "fail",
+        resend: bool = False,
     ) -> TooLargeSummary:
         """Send what is to be sent, as whoever's turn it is; gives what is too large. See :meth:`drain`."""
         if self.log.turns.of_another():
@@ -93,9 +103,7 @@ class Outbox(Sender):
         if self.log.whole.attached is not None and (replaced := self.log.find_replaced()):
             announced = self._renew(as_of, replaced)
         if self.log.whole.attached is None:
-            if on_first_run == "enter_all" and self.delivery.part == WHOLE:
-                announced = name_table(self.log, "snapshot", as_of)
-            self.log.begin(as_of, on_first_run, snapshot=announced)
+            announced = self._begin(as_of, on_first_run, on_other_sync)
         self.log.check_parts()
         already = self.log.whole.has(as_of) or self.log.own.has(as_of)
         with self.log.unless_fenced():
@@ -115,6 +123,17 @@ class Outbox(Sender):
     def _is_delivered(self, as_of: datetime) -> bool:
         """Whether the stream that is reached now has everything up to an instant."""
         return not self.log.find_replaced() and (self.log.whole.has(as_of) or self.log.own.has(as_of))
+
+    def _begin(self, as_of: datetime, on_first_run: OnFirstRun, on_other_sync: OnOtherSync) -> str:
+        """Attach the destination; gives the snapshot that is announced."""
+        found, announced = self.log.timeline.find(as_of), ""
+        assert found is not None  # noqa: S101
+        if on_other_sync == "fail":
+            check_other_syncs(self.log, found)
+        if on_first_run == "enter_all" and self.delivery.part == WHOLE:
+            announced = name_table(self.log, "snapshot", as_of)
+        self.log.begin(as_of, on_first_run, snapshot=announced)
+        return announced
 
     def _renew(self, as_of: datetime, replaced: str) -> str:
         """Go on with a stream that was created anew as its author says; gives the snapshot that is announced."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_audience.core.state.ledger import Ledger
     from airflow_kinesis_audience.core.state.recorded import RecordedChangeSet
+    from airflow_kinesis_audience.core.state.sync_details import ChangeSetDetail
     from airflow_kinesis_audience.core.state.timeline import Timeline
 
 
@@ -49,6 +50,30 @@ def find_audiences(
     if (name := timeline.audiences_table(change_set)) is not None:
         found |= set(_read_named(ledger, name))
     return found if found >= set(asked) else found | set(read_audiences(ledger, timeline, change_set))
+
+
+def find_current(ledger: Ledger, timeline: Timeline, change_set: RecordedChangeSet) -> set[str]:
+    """Find the audiences of a change set, those that have nobody any more among them."""
+    if change_set.layout.audience_id is not None:
+        return {change_set.layout.audience_id}
+    if change_set.detail.audiences is not None:
+        return set(change_set.detail.audiences)
+    name = timeline.audiences_table(change_set)
+    return set(read_audiences(ledger, timeline, change_set) if name is None else _read_named(ledger, name))
+
+
+def find_populated(ledger: Ledger, sync_id: str, newest: ChangeSetDetail) -> set[str]:
+    """Find the audiences of another sync that have members; where they are many its ledger is read.
+
+    :param newest: its newest change set.
+    """
+    if newest.layout.audience_id is not None:
+        return {newest.layout.audience_id} if newest.counts.members else set()
+    if newest.audiences is not None:
+        return {a for a, counts in newest.audiences.items() if counts.members}
+    other = ledger.of_sync(sync_id)
+    timeline = other.read().timeline
+    return find_current(other, timeline, timeline.newest) if timeline.newest is not None else set()
 
 
 def _read_named(ledger: Ledger, name: str) -> dict[str, str]:

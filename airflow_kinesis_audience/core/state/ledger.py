@@ -32,7 +32,7 @@ from airflow_kinesis_audience.core.state.sync_details import SYNC_LOG, Event
 from airflow_kinesis_audience.core.state.sync_state import SyncState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from airflow_kinesis_audience.core.sql.warehouse import Warehouse
     from airflow_kinesis_audience.core.state.sync_details import Detail
@@ -179,6 +179,27 @@ class Ledger:
         """Read which audiences of any sync of the schema were deleted, and as of which instant last."""
         rows = self.rows.read_all(Event.CLOSED.value)
         return {a: instant(row.as_of) for row in rows for a in json.loads(row.detail)["audiences"]}
+
+    def read_others(self, log: str, events: Collection[Event]) -> dict[str, list[Entry]]:
+        """Read what other syncs of the schema say in a delivery's log, and in their own; see ``LedgerTable``.
+
+        :returns: by sync, the newest row of each of the events that it has.
+        :raises LedgerUnreadable: if it cannot be read, or not be understood.
+        """
+        try:
+            rows = self.rows.read_others(log, events)
+        except LedgerUnreadable:
+            raise
+        except AudienceError as error:
+            raise LedgerUnreadable(f"the ledger in schema {self.schema!r} cannot be read: {error}") from None
+        found: dict[str, list[Entry]] = {}
+        for row in rows:
+            found.setdefault(row.sync_id, []).append(self.of_sync(row.sync_id)._entry(row))
+        return found
+
+    def of_sync(self, sync_id: str) -> Ledger:
+        """Give the ledger of another sync of the schema, of which nothing is read yet."""
+        return Ledger(self.warehouse, self.schema, sync_id, self.rows.of_sync(sync_id))
 
     def _entry(self, row: Row) -> Entry:
         try:

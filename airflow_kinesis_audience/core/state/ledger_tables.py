@@ -17,9 +17,10 @@ from sqlglot import exp
 from airflow_kinesis_audience.core.exceptions import AudienceError, LedgerConflict
 from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.sql.statements import column, render, table
+from airflow_kinesis_audience.core.state.other_syncs import select_others
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from airflow_kinesis_audience.core.sql.warehouse import Warehouse
 
@@ -88,6 +89,15 @@ class LedgerTable(Protocol):
 
     def read_all(self, event: str) -> list[Row]:
         """Read the rows of an event of all syncs that are kept there, by the instants that they speak for."""
+
+    def read_others(self, log: str, events: Collection[str]) -> list[Row]:
+        """Read the newest row of each of some events, of the other syncs that have any row in a log.
+
+        :param log: of a delivery. Read are that log and the sync's own.
+        """
+
+    def of_sync(self, sync_id: str) -> LedgerTable:
+        """Give the rows of another sync."""
 
 
 class PrimaryKeyLedgerTable:
@@ -192,6 +202,14 @@ class PrimaryKeyLedgerTable:
         """Read rows of all syncs; see :class:`LedgerTable`."""
         query = exp.select(*map(column, Row._fields)).from_(self._table())
         return self._read(query.where(column("event").eq(event)).order_by(column("as_of")))
+
+    def read_others(self, log: str, events: Collection[str]) -> list[Row]:
+        """Read rows of other syncs, in one statement; see :class:`LedgerTable`."""
+        return self._read(select_others(self._table(), Row._fields, self._sync_id, log=log, events=events))
+
+    def of_sync(self, sync_id: str) -> LedgerTable:
+        """Give the rows of another sync; see :class:`LedgerTable`."""
+        return type(self)(self._warehouse, self._schema, sync_id)
 
     def _table(self) -> exp.Table:
         return table(self._schema, LEDGER_TABLE)

@@ -15,7 +15,7 @@ from airflow_kinesis_audience.core.sql.names import long_slug, slug
 from airflow_kinesis_audience.core.state.ledger_tables import CHECKPOINT, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from datetime import datetime
 
     from airflow_kinesis_audience.hooks.files.object_storage import ObjectStorage
@@ -93,6 +93,23 @@ class FileLedgerTable:
         marked = self._read_rows([f"{directory}/{name}" for name in self._files.find(directory)], own=False)
         return sorted((row for row in marked if self._is_there(row)), key=lambda row: row.as_of)
 
+    def read_others(self, log: str, events: Collection[str]) -> list[Row]:
+        """Read rows of other syncs, the logs of each that has that log; see ``LedgerTable``."""
+        newest: dict[tuple[str, str, str], Row] = {}
+        ledger = f"{self._schema}/ledger"
+        for directory in self._files.find(ledger):
+            sync = f"{ledger}/{directory}"
+            if directory in (_CLOSED, _FOLDED) or log not in self._files.find(sync):
+                continue
+            paths = [path for name in (_SYNC_LOG, log) for path in self._find_files(f"{sync}/{name}")]
+            rows = self._read_rows(paths, own=False)
+            newest |= {(row.sync_id, row.log, row.event): row for row in rows if row.event in events}
+        return [row for row in newest.values() if row.sync_id != self._sync_id]
+
+    def of_sync(self, sync_id: str) -> FileLedgerTable:
+        """Give the rows of another sync; see ``LedgerTable``."""
+        return FileLedgerTable(self._files, self._schema, sync_id)
+
     def _find_logs(self) -> list[str]:
         """List the directories of the logs; a sync of before may have them under a shorter name.
 
@@ -109,17 +126,21 @@ class FileLedgerTable:
         return []
 
     def _read_log(self, directory: str, after: int) -> list[Row]:
-        names = self._files.find(f"{self._sync}/{directory}")
+        return list(self._read_rows(self._find_files(f"{self._sync}/{directory}", after)))
+
+    def _find_files(self, log: str, after: int = 0) -> list[str]:
+        """List the files of a log's rows after a number, ascending."""
+        names = self._files.find(log)
         compacted = {int(name.removesuffix(".json")) for name in names if name.endswith(".json")}
         blocks = sorted(int(name) for name in names if name.isdigit())
         paths = []
         for block in (b for b in blocks if (b + 1) * BLOCK_ROWS > after):
-            whole = f"{self._sync}/{directory}/{block:08}"
+            whole = f"{log}/{block:08}"
             if block in compacted and block * BLOCK_ROWS >= after:
                 paths.append(f"{whole}.json")
             else:
                 paths += self._find_rows(whole, after)
-        return list(self._read_rows(paths))
+        return paths
 
     def _find_rows(self, block: str, after: int = 0) -> list[str]:
         numbers = (int(name.removesuffix(".json")) for name in self._files.find(block))
