@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from airflow_kinesis_audience.core.model.instants import instant, instant_text
 from airflow_kinesis_audience.operators.delivery_operator import SHARED_FIELDS, DeliveryOperator
 from airflow_kinesis_audience.operators.identity import Identity, map_identities
-from airflow_kinesis_audience.operators.run_context import parse_bool, run_as_of, select_all
+from airflow_kinesis_audience.operators.run_context import author_of, parse_bool, run_as_of, select_all
 from airflow_kinesis_audience.operators.state_arguments import StateArguments
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_kinesis_audience.core.changes.authors import Author
     from airflow_kinesis_audience.core.model.events import EventSource
     from airflow_kinesis_audience.core.outbox.delivery import Delivery
     from airflow_kinesis_audience.core.outbox.outbox import Outbox
@@ -122,6 +123,7 @@ class EventsToKinesisOperator(StateArguments, DeliveryOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(stream_name=stream_name, message_format=message_format, **kwargs)
+        self.author: Author | None = None
         self.sql = sql
         self.table = table
         self.event_id_column = event_id_column
@@ -145,8 +147,10 @@ class EventsToKinesisOperator(StateArguments, DeliveryOperator):
         end = run_as_of(context, self.end)
         given = self.start or context.get("data_interval_start")
         start = instant(given, name="start") if given else None
+        sync_id = self.own_sync_id(context)
+        self.author = author_of(context, adopts=self.adopt_state_of)
         return {
-            "sync_id": self.own_sync_id(context),
+            "sync_id": sync_id,
             "as_of": instant_text(end),
             # A cron trigger's interval is a moment, and has no beginning of its own.
             "start": instant_text(start) if start is not None and (self.start or start < end) else None,
@@ -177,6 +181,7 @@ class EventsToKinesisOperator(StateArguments, DeliveryOperator):
             on_invalid_rows=self.on_invalid_rows,
             resend=parse_bool(self.resend, "resend"),
             margin=self.arrival_margin,
+            author=self.author,
         )
         for gap in found["not_forwarded"]:
             self.log.warning("events that arrived in %s were never forwarded; backfill that interval", gap)

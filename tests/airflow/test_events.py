@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_kinesis_audience.consumer import AudienceConsumer
-from tests.airflow.running import DIFF, Airflow, Run, aws, day, deployed, one_task_dag
+from tests.airflow.running import DIFF, Airflow, Deployed, Run, aws, day, deployed, one_task_dag
 from tests.scripted_kinesis import TAKE, UNAVAILABLE, ScriptedKinesis
 
 if TYPE_CHECKING:
@@ -51,22 +52,28 @@ def put(warehouse: Warehouse, *events: tuple[str | None, str, str]) -> None:
     warehouse.execute("INSERT INTO clicks VALUES ($1, $2, $3, $4, $5)", rows)
 
 
-def run(
+@contextmanager
+def forwarding(
     airflow: Airflow,
     warehouse: Warehouse,
     kinesis: ScriptedKinesis,
-    when: datetime | None,
     *,
     schedule: str = DAILY,
     retries: int = 0,
     **more: Any,
-) -> Run:
+) -> Iterator[Deployed]:
+    """Put a DAG of the one task into the DAG folder."""
     dag_id, text = one_task_dag(
         "EventsToKinesisOperator", "forward", {**EVENTS, **more}, schedule=schedule, retries=retries
     )
     connections = {"warehouse": warehouse.connection, "aws": aws(kinesis.endpoint_url)}
     with airflow.dag_file(dag_id, text) as file:
-        return airflow.run(file, connections=connections, logical_date=when)
+        yield Deployed(airflow, file, connections)
+
+
+def run(airflow: Airflow, warehouse: Warehouse, kinesis: ScriptedKinesis, when: datetime, **more: Any) -> Run:
+    with forwarding(airflow, warehouse, kinesis, **more) as dag:
+        return dag.run(when)
 
 
 def pages(kinesis: ScriptedKinesis) -> Counter[str]:
@@ -83,10 +90,11 @@ def test_what_came_in_the_data_interval_arrives_once(
         ("b", "u1", "2026-03-01T11:00Z"),
         ("c", "u2", "2026-03-02T00:00Z"),
     )
-    first = run(airflow, clicks, kinesis, day(2))
-    assert first.state == "success", first.log
-    again = run(airflow, clicks, kinesis, day(2))
-    second = run(airflow, clicks, kinesis, day(3))
+    with forwarding(airflow, clicks, kinesis) as dag:
+        first = dag.run(day(2))
+        assert first.state == "success", first.log
+        again = dag.run(day(2))
+        second = dag.run(day(3))
     assert (again.state, second.state) == ("success", "success"), second.log
     assert pages(kinesis) == Counter(["page of a", "page of b", "page of c"])
     summary = first["forward"].summary
@@ -107,9 +115,14 @@ def test_without_a_data_interval_a_run_goes_on_where_the_last_one_ended(
     alone = run(airflow, clicks, kinesis, day(2), schedule="'@daily'", retries=2)
     assert (alone["forward"].state, alone["forward"].tries) == ("failed", 1)
     assert "give start" in alone.log
-    first = run(airflow, clicks, kinesis, day(2), schedule="'@daily'", start="2026-03-01T00:00:00Z")
+    with forwarding(airflow, clicks, kinesis, schedule="'@daily'", start="2026-03-01T00:00:00Z") as dag:
+        first = dag.run(day(2))
     assert first.state == "success", first.log
-    later = run(airflow, clicks, kinesis, day(5), schedule="'@daily'")
+    former = f"{dag.file.stem}.forward"
+    refused = run(airflow, clicks, kinesis, day(5), schedule="'@daily'", retries=2)
+    assert (refused["forward"].state, refused["forward"].tries) == ("failed", 1)
+    assert f"events of sync 'clicks' are forwarded by the task {former}" in refused.log
+    later = run(airflow, clicks, kinesis, day(5), schedule="'@daily'", adopt_state_of=former)
     assert later.state == "success", later.log
     assert pages(kinesis) == Counter(["page of a", "page of b"])
 
@@ -119,11 +132,12 @@ def test_a_run_that_failed_is_finished_by_the_next_and_a_gap_is_said(
 ) -> None:
     put(clicks, ("a", "u1", "2026-03-01T10:00Z"), ("b", "u1", "2026-03-05T11:00Z"))
     kinesis.script = lambda *_: UNAVAILABLE
-    failed = run(airflow, clicks, kinesis, day(2))
-    assert failed["forward"].state == "failed"
-    assert failed["forward"].xcom["delivery"]["delivered"] == 0
-    kinesis.script = lambda *_: TAKE
-    next_one = run(airflow, clicks, kinesis, day(6))
+    with forwarding(airflow, clicks, kinesis) as dag:
+        failed = dag.run(day(2))
+        assert failed["forward"].state == "failed"
+        assert failed["forward"].xcom["delivery"]["delivered"] == 0
+        kinesis.script = lambda *_: TAKE
+        next_one = dag.run(day(6))
     assert next_one.state == "success", next_one.log
     assert pages(kinesis) == Counter(["page of a", "page of b"])
     assert next_one["forward"].summary["not_forwarded"] == ["2026-03-02T00:00:00Z/2026-03-05T00:00:00Z"]

@@ -11,7 +11,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -19,7 +19,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from airflow_kinesis_audience.core.exceptions import DeliveryIncomplete, GuardTripped
+from airflow_kinesis_audience.core.changes.authors import Author
+from airflow_kinesis_audience.core.exceptions import DeliveryIncomplete, GuardTripped, StateTaken
 from airflow_kinesis_audience.core.model.events import EventSource, Interval, subtract_intervals
 from airflow_kinesis_audience.core.model.identity_rules import IdentityRule
 from airflow_kinesis_audience.core.outbox import event_forwarding as forwarding
@@ -490,3 +491,48 @@ def test_the_instant_of_an_event_is_exact_to_the_millisecond(warehouse: SqlWareh
     line.run((when - day(0)).days - 1, 1)
     [event] = json.loads(line.stream.messages[0])["events"]
     assert event["data"]["timestamp_unixtime_ms"] == "-750"
+
+
+def test_a_second_task_that_forwards_by_the_same_sync_id_stops_before_it_sends(warehouse: SqlWarehouse) -> None:
+    line, shop, outlet = Line(warehouse), Author(task="shop.forward"), Author(task="outlet.forward")
+    line.put(rows(0, 1, 2, 3))
+    assert line.told(0, 1, author=shop) == ["e0"]
+    for start in (0, 1):
+        with pytest.raises(StateTaken, match=r"task shop\.forward, last those up to .*this is outlet\.forward"):
+            line.run(start, start + 1, author=outlet)
+    assert line.told(1, 2, author=shop) == ["e1"]
+    adopting = replace(outlet, adopts="shop.forward")
+    assert line.told(2, 3, author=adopting) == ["e2"]
+    with pytest.raises(StateTaken, match=r"task outlet\.forward.*adopt_state_of='outlet\.forward'"):
+        line.run(3, 4, author=shop)
+    assert line.told(3, 4, author=outlet) == ["e3"]
+
+
+def test_a_task_with_another_destination_may_have_the_same_sync_id(warehouse: SqlWarehouse) -> None:
+    line = Line(warehouse)
+    line.put(rows(0, 1))
+    line.run(0, 1, author=Author(task="shop.forward"))
+    elsewhere = small_delivery("b", message_format="mparticle_events", options=line.options)
+    outbox = open_outbox(line.ledger(), line.stream, elsewhere)
+    found = forward(outbox, line.source(), day(0), day(1), author=Author(task="shop.forward_to_b"))
+    assert found["events"] == 1
+
+
+def test_instances_of_a_mapped_task_with_one_sync_id_are_found_by_their_queries(warehouse: SqlWarehouse) -> None:
+    line = Line(warehouse)
+    line.put(rows(0, 1, 2))
+    first, second = (Author(task="shop.forward", map_index=index) for index in (0, 1))
+    other = line.source(query=f"{line.source().query} WHERE 1 = 1")
+    line.run(0, 1, author=first)
+    with pytest.raises(StateTaken, match=r"instance 0 of the mapped task shop\.forward.*of instance 1"):
+        line.run(0, 1, source=other, author=second)
+    assert line.told(0, 1, author=second) == []
+    assert line.told(1, 2, author=second) == ["e1"], "mapped over intervals"
+
+
+def test_who_has_left_an_interval_for_the_next_run_has_signed_it(warehouse: SqlWarehouse) -> None:
+    line = Line(warehouse)
+    late = (datetime.now(UTC) - day(0)) / timedelta(days=1)
+    line.run(late + 1, late + 2, author=Author(task="shop.forward"))
+    with pytest.raises(StateTaken, match=r"task shop\.forward"):
+        line.run(late + 1, late + 2, author=Author(task="outlet.forward"))

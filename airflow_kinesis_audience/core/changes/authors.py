@@ -1,7 +1,7 @@
 """Which task computes a sync: two that share one state would each take the members of the other for its own.
 
-The ledger keeps the author of each change set. Another task stops before it computes anything, unless it says that
-it goes on with the state of the former one, as after a DAG was renamed.
+The ledger keeps the author of each change set and each interval of events. Another task stops before it computes
+or sends anything, unless it says that it goes on with the state of the former one, as after a DAG was renamed.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from airflow_kinesis_audience.core.state.sync_details import ChangeSetAuthor
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from airflow_kinesis_audience.core.state.cursors import DeliveryState
     from airflow_kinesis_audience.core.state.timeline import Timeline
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Author:
-    """The task that computes a sync.
+    """The task that computes a sync, or forwards its events.
 
     :param task: ``dag_id.task_id``.
     :param map_index: of an instance of a mapped task; -1 of one that is alone.
@@ -48,15 +49,46 @@ class Author:
         if newest is not None and known is not None and known.task not in (self.task, self.adopts):
             raise StateTaken(
                 f"sync {sync_id!r} is computed by the task {known.task}, last as of {instant_text(newest.as_of)}, "
-                f"and this is {self.task}: each would take the members of the other for its own. Give this task a "
-                f"sync_id of its own; or, if {known.task} was renamed and runs no more, "
-                f"adopt_state_of={known.task!r}. Nothing was computed or sent"
+                f"and this is {self.task}: each would take the members of the other for its own. "
+                f"{self._describe_choice(known)}. Nothing was computed or sent"
             )
         before = there.detail.author if there is not None else None
-        now = self.sign(query)
-        if before is not None and before.map_index != now.map_index and before.query != now.query:
+        if before is not None and self._is_another_instance(before, query):
             raise StateTaken(
                 f"sync {sync_id!r} as of {instant_text(as_of)} was computed by instance {before.map_index} of "
-                f"the mapped task {before.task}, from another query than that of instance {now.map_index}. "
+                f"the mapped task {before.task}, from another query than that of instance {self.map_index}. "
                 "Give each instance a sync_id of its own. Nothing was computed or sent"
             )
+
+    def check_events(self, forwarded: DeliveryState, sync_id: str, end: datetime, query: str) -> None:
+        """Check that a delivery of events is this author's.
+
+        :param end: of the interval that is to be forwarded.
+        :raises StateTaken: if another task, or another instance of the same task, forwards events by it.
+        """
+        known, until = forwarded.author, forwarded.signed_until
+        if known is None or until is None:
+            return
+        if known.task not in (self.task, self.adopts):
+            raise StateTaken(
+                f"events of sync {sync_id!r} are forwarded by the task {known.task}, last those up to "
+                f"{instant_text(until)}, and this is {self.task}: each would take the intervals of the other for "
+                f"forwarded, and leave out its own events. {self._describe_choice(known)}. Nothing was sent"
+            )
+        if until == end and self._is_another_instance(known, query):
+            raise StateTaken(
+                f"events of sync {sync_id!r} up to {instant_text(until)} were forwarded by instance "
+                f"{known.map_index} of the mapped task {known.task}, from another query than that of instance "
+                f"{self.map_index}. Give each instance a sync_id of its own. Nothing was sent"
+            )
+
+    def _is_another_instance(self, known: ChangeSetAuthor, query: str) -> bool:
+        now = self.sign(query)
+        return known.map_index != now.map_index and known.query != now.query
+
+    @staticmethod
+    def _describe_choice(known: ChangeSetAuthor) -> str:
+        return (
+            f"Give this task a sync_id of its own; or, if {known.task} was renamed and runs no more, "
+            f"adopt_state_of={known.task!r}"
+        )

@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from airflow_kinesis_audience.core.changes.authors import Author
     from airflow_kinesis_audience.core.outbox.outbox import Outbox
+    from airflow_kinesis_audience.core.state.sync_details import ChangeSetAuthor
 
 FORWARDED = "events"
 """``on_first_run`` of a delivery of events, which gets nothing but what arrives."""
@@ -58,6 +60,7 @@ def forward(
     on_invalid_rows: str = "fail",
     resend: bool = False,
     margin: timedelta = timedelta(0),
+    author: Author | None = None,
 ) -> dict[str, Any]:
     """Forward the events that arrived from one instant up to another and were not forwarded before.
 
@@ -65,11 +68,13 @@ def forward(
     :param on_invalid_rows: what rows that are no events do: ``fail``, or they are left out and counted (``drop``).
     :param resend: forward the whole interval again, read anew; ids are the same.
     :param margin: how long before the warehouse's own time an interval ends at the latest.
+    :param author: which task it is that forwards.
     :returns: ``sync_id``, ``as_of`` (the end), ``start``, ``events``, ``intervals`` that were forwarded now,
         ``not_forwarded``: gaps between the first interval and this one; ``left_for_next_run``, what the clock was
         too early for, and ``dropped_rows``, where there are any.
     :raises ValueError: if there is no start, the interval is empty, or an option of the format names what is not
         there.
+    :raises StateTaken: if another task forwards events of this sync to the same destination.
     :raises GuardTripped: if rows are no events; nothing of their interval was sent.
     :raises DeliveryIncomplete: if records were not acknowledged; the next attempt sends exactly those.
     """
@@ -77,15 +82,16 @@ def forward(
         raise ValueError(f"on_invalid_rows is {on_invalid_rows!r}; expected fail or drop")
     if not isinstance(margin, timedelta) or margin < timedelta(0):
         raise ValueError(f"arrival_margin is {margin!r}; expected a timedelta of zero or more")
-    forwarder = _Forwarder(outbox, source, drop=on_invalid_rows == "drop")
+    forwarder = _Forwarder(outbox, source, author, drop=on_invalid_rows == "drop")
     return outbox.in_turn(lambda: forwarder.run(start, end, resend=resend, margin=margin), prepare=True)
 
 
 class _Forwarder:
-    def __init__(self, outbox: Outbox, source: EventSource, *, drop: bool) -> None:
-        self.outbox, self._drop_invalid = outbox, drop
+    def __init__(self, outbox: Outbox, source: EventSource, author: Author | None, *, drop: bool) -> None:
+        self.outbox, self._drop_invalid, self._author = outbox, drop, author
         self.ledger, self.log = outbox.ledger, outbox.log
         warehouse = self.ledger.warehouse
+        self._given_query = source.query
         self._query = check_query(source.query, warehouse.origin.dialect)
         types = warehouse.origin.read_types(self._query)
         self.source = match_column_case(source, types, warehouse.origin.dialect)
@@ -94,13 +100,7 @@ class _Forwarder:
         self.forwarded: list[Interval] = []
 
     def run(self, start: datetime | None, end: datetime, *, resend: bool, margin: timedelta) -> dict[str, Any]:
-        self.outbox.delivery.renderer.check_options(mapped_of(self._layout.columns, events=True))
-        if self.log.whole.attached is None:
-            self.log.attach(end, FORWARDED)
-        elif replaced := self.log.find_replaced():
-            if self.log.delivery.on_new_stream == "fail":
-                self.log.refuse_replaced(replaced, of_events=True)
-            self.log.accept_stream()
+        self._begin(end)
         with self.log.unless_fenced():
             self._finish()
             covered, left = self.log.whole.forwarded, self.log.whole.left
@@ -136,6 +136,18 @@ class _Forwarder:
         if self.counts["dropped_rows"]:
             summary["dropped_rows"] = self.counts["dropped_rows"]
         return summary
+
+    def _begin(self, end: datetime) -> None:
+        """Check that this task may forward what it has, and attach the destination where that is to be done."""
+        if self._author is not None:
+            self._author.check_events(self.log.whole, self.ledger.sync_id, end, self._given_query)
+        self.outbox.delivery.renderer.check_options(mapped_of(self._layout.columns, events=True))
+        if self.log.whole.attached is None:
+            self.log.attach(end, FORWARDED)
+        elif replaced := self.log.find_replaced():
+            if self.log.delivery.on_new_stream == "fail":
+                self.log.refuse_replaced(replaced, of_events=True)
+            self.log.accept_stream()
 
     def _wanted(self, start: datetime | None, end: datetime, known: Sequence[Interval]) -> Interval:
         if start is None:
@@ -181,7 +193,7 @@ class _Forwarder:
     def _leave(self, interval: Interval) -> None:
         """Note that the whole of an interval is left for the next run."""
         known, (start, end) = self.log.whole.snapshot, interval
-        self.log.append(SnapshotTable(start=start, end=start, wanted_end=end), end)
+        self.log.append(SnapshotTable(start=start, end=start, wanted_end=end, author=self._sign()), end)
         if known is not None:
             drop_superseded(self.log, known, end)
 
@@ -232,7 +244,11 @@ class _Forwarder:
             slices=counted.slices,
             layout=self._layout,
             dropped_rows=sum(reasons.values()),
+            author=self._sign(),
         )
+
+    def _sign(self) -> ChangeSetAuthor | None:
+        return None if self._author is None else self._author.sign(self._given_query)
 
     def _send(self, known: SnapshotTable, *, resend: bool = False) -> None:
         assert known.layout is not None  # noqa: S101

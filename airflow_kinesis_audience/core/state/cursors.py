@@ -27,6 +27,7 @@ from airflow_kinesis_audience.core.state.delivery_details import (
     SnapshotTable,
 )
 from airflow_kinesis_audience.core.state.entries import corrupt_row, follow
+from airflow_kinesis_audience.core.state.sync_details import ChangeSetAuthor  # noqa: TC001 (read by a fold)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,6 +67,7 @@ class DeliveryState:
     :param sequence: number of the last row of the delivery's log.
     :param forwarded: of a delivery of events, the intervals that it has forwarded completely, and ``left`` those
         that runs have left for the next one; by now they may be forwarded.
+    :param author: which task has forwarded events last, and ``signed_until`` where its interval was to end.
     :param digest: of the last of its rows that is no checkpoint.
     :param owner: the task that is at work since that row, for as many seconds as ``lease_seconds``; empty if none.
     :param replayed: of a replay that is complete, the instant of its last change set.
@@ -86,6 +88,8 @@ class DeliveryState:
     sequence: int = 0
     forwarded: tuple[Interval, ...] = ()
     left: tuple[Interval, ...] = ()
+    author: ChangeSetAuthor | None = None
+    signed_until: datetime | None = None
     litter: tuple[str, ...] = ()
     digest: str = ""
     owner: str = ""
@@ -133,7 +137,8 @@ class DeliveryState:
         """
         if not isinstance(entry.detail, DeliveryDetail):
             raise corrupt_row(entry)
-        found, detail = self._note_intervals(entry.detail)._advance(entry, entry.detail), entry.detail
+        detail = entry.detail
+        found = self._note_author(detail)._note_intervals(detail)._advance(entry, detail)
         return replace(
             found,
             sequence=entry.sequence,
@@ -151,6 +156,11 @@ class DeliveryState:
             forwarded=(*unite_intervals(self.forwarded[:-_INTERVALS]), *self.forwarded[-_INTERVALS:]),
             left=(*unite_intervals(self.left[:-_INTERVALS]), *self.left[-_INTERVALS:]),
         )
+
+    def _note_author(self, detail: DeliveryDetail) -> DeliveryState:
+        if not isinstance(detail, SnapshotTable) or detail.author is None:
+            return self
+        return replace(self, author=detail.author, signed_until=detail.wanted_end or detail.end)
 
     def _note_intervals(self, detail: DeliveryDetail) -> DeliveryState:
         known = self.snapshot

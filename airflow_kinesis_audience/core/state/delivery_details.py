@@ -12,7 +12,7 @@ from msgspec import Struct, field
 from airflow_kinesis_audience.core.producer.acknowledged import AcknowledgedRanges
 from airflow_kinesis_audience.core.source.event_layout import EventLayout
 from airflow_kinesis_audience.core.source.layout import TableLayout
-from airflow_kinesis_audience.core.state.sync_details import Detail, Event
+from airflow_kinesis_audience.core.state.sync_details import ChangeSetAuthor, Detail, Event
 
 SENDING_SECONDS = 120.0
 """So long a task that sends may write no row until another one goes on in its place."""
@@ -87,6 +87,7 @@ class SnapshotTable(DeliveryDetail, frozen=True, kw_only=True, tag=Event.SNAPSHO
     :param start: of the interval, as the following are of events alone.
     :param wanted_end: where the interval should have ended, if the warehouse's clock was not there yet: what
         arrives from ``end`` on is of the next run. A row without a table may say that much alone.
+    :param author: which task forwards them; none of a time when it was not kept.
     """
 
     table: str = ""
@@ -98,6 +99,7 @@ class SnapshotTable(DeliveryDetail, frozen=True, kw_only=True, tag=Event.SNAPSHO
     slices: int = 0
     layout: EventLayout | None = None
     dropped_rows: int = 0
+    author: ChangeSetAuthor | None = None
 
     @property
     def lease_seconds(self) -> float:
