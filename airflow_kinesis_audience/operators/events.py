@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_kinesis_audience.core.model.instants import instant, instant_text
 from airflow_kinesis_audience.operators.delivery_operator import SHARED_FIELDS, DeliveryOperator
 from airflow_kinesis_audience.operators.identity import Identity, map_identities
+from airflow_kinesis_audience.operators.reporting.log_lines import log_placeholders
 from airflow_kinesis_audience.operators.run_context import author_of, parse_bool, run_as_of, select_all
 from airflow_kinesis_audience.operators.state_arguments import StateArguments
 
@@ -32,9 +33,9 @@ class EventsToKinesisOperator(StateArguments, DeliveryOperator):
     The interval is the data interval; where a run has none, as with a cron trigger, it begins where the last one
     ended. What failed half-way is finished first, by whichever run comes next. Returns ``sync_id``, ``as_of``,
     ``start``, ``events``, ``intervals``, ``not_forwarded`` (gaps that a backfill can fill), ``left_for_next_run``
-    and ``dropped_rows`` where there are any, and of the delivery ``messages``, ``records``, ``bytes``,
-    ``delivered``, ``omitted``, ``retried``, ``seconds``, ``destination``. The same is in XCom under ``delivery``
-    even where the task fails.
+    ``dropped_rows`` and, by identity, ``placeholders`` where there are any, and of the delivery ``messages``,
+    ``records``, ``bytes``, ``delivered``, ``omitted``, ``retried``, ``seconds``, ``destination``. The same is in
+    XCom under ``delivery`` even where the task fails.
 
     :param warehouse_conn_id: any Airflow connection whose hook is a ``DbApiHook``: DuckDB or PostgreSQL.
     :param sql: a SELECT with one row per event, or a ``.sql`` file; not limited to an interval. Or
@@ -185,6 +186,7 @@ class EventsToKinesisOperator(StateArguments, DeliveryOperator):
         )
         for gap in found["not_forwarded"]:
             self.log.warning("events that arrived in %s were never forwarded; backfill that interval", gap)
+        log_placeholders(found)
         return found
 
     def _source_query(self) -> str | None:

@@ -185,9 +185,15 @@ def test_rows_that_are_no_events_stop_the_run_or_are_left_out(
     stopped = run(airflow, clicks, kinesis, day(2), retries=2)
     assert (stopped["forward"].state, stopped["forward"].tries) == ("failed", 1)
     assert "1 rows have no event id" in stopped.log
-    found = run(airflow, clicks, kinesis, day(2), on_invalid_rows="drop")
+    clicks.execute("UPDATE clicks SET email = 'N/A' WHERE event_id = 'a'")
+    dropping = {"on_invalid_rows": "drop", "normalize_identities": {"email": "email"}}
+    found = run(airflow, clicks, kinesis, day(2), **dropping)
     assert found.state == "success", found.log
-    assert found["forward"].summary["dropped_rows"] == 1
+    assert (found["forward"].summary["dropped_rows"], found["forward"].summary["placeholders"]) == (
+        1,
+        {"Email": 1},
+    )
+    assert "1 rows have in 'Email' a placeholder such as N/A" in found.log
     assert pages(kinesis) == Counter(["page of a"])
 
 

@@ -493,6 +493,36 @@ def test_the_instant_of_an_event_is_exact_to_the_millisecond(warehouse: SqlWareh
     assert event["data"]["timestamp_unixtime_ms"] == "-750"
 
 
+@pytest.mark.parametrize("rule", [IdentityRule(normalize="email"), IdentityRule(hashed="sha256")], ids=str)
+def test_placeholders_are_counted_apart_from_what_is_wrong_and_from_what_is_empty(
+    warehouse: SqlWarehouse, rule: IdentityRule
+) -> None:
+    line, digest = Line(warehouse, rules={"email": rule}), "ab" * 32
+    emails = {"null": None, "empty": "", "none": "N/A", "blank": " \u00a0", "right": digest, "dash": "-"}
+    line.put([(event_id, "u", None, email, at(0)) for event_id, email in emails.items()])
+    found = line.run(0, 1, on_invalid_rows="drop")
+    assert (found["events"], found["placeholders"], found.get("dropped_rows")) == (6, {"Email": 3}, None)
+    # Of a row that is no event nothing is counted but that it is none.
+    line.put(
+        [(None, "u", None, "null", at(1)), ("e1", "u", None, "null", at(1)), ("e2", "u", None, digest, at(2))]
+    )
+    found = line.run(1, 2, on_invalid_rows="drop")
+    assert (found["events"], found["placeholders"], found["dropped_rows"]) == (1, {"Email": 1}, 1)
+    assert "placeholders" not in line.run(2, 3)
+
+
+def test_placeholders_of_what_an_earlier_attempt_has_read_are_counted_by_who_finishes_it(
+    warehouse: SqlWarehouse,
+) -> None:
+    line = Line(warehouse, rules={"email": IdentityRule(normalize="email")})
+    line.put([("e0", "u", None, "n/a", at(0))])
+    line.stream.script = lambda number, batch: [Fate.LOST] * len(batch)
+    with pytest.raises(DeliveryIncomplete):
+        line.run(0, 1)
+    line.stream.script = None
+    assert line.run(1, 2)["placeholders"] == {"Email": 1}
+
+
 def test_a_second_task_that_forwards_by_the_same_sync_id_stops_before_it_sends(warehouse: SqlWarehouse) -> None:
     line, shop, outlet = Line(warehouse), Author(task="shop.forward"), Author(task="outlet.forward")
     line.put(rows(0, 1, 2, 3))

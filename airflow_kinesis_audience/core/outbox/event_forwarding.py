@@ -7,6 +7,7 @@ nothing that the warehouse's clock has not left behind: that is of the next run.
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,8 @@ def forward(
     :param author: which task it is that forwards.
     :returns: ``sync_id``, ``as_of`` (the end), ``start``, ``events``, ``intervals`` that were forwarded now,
         ``not_forwarded``: gaps between the first interval and this one; ``left_for_next_run``, what the clock was
-        too early for, and ``dropped_rows``, where there are any.
+        too early for, ``dropped_rows``, and ``placeholders``, by identity the events whose value stands for none,
+        where there are any.
     :raises ValueError: if there is no start, the interval is empty, or an option of the format names what is not
         there.
     :raises StateTaken: if another task forwards events of this sync to the same destination.
@@ -97,6 +99,7 @@ class _Forwarder:
         self.source = match_column_case(source, types, warehouse.origin.dialect)
         self._layout = event_layout(self.source, types, warehouse.origin.dialect)
         self.counts = {"events": 0, "dropped_rows": 0}
+        self.placeholders: Counter[str] = Counter()
         self.forwarded: list[Interval] = []
 
     def run(self, start: datetime | None, end: datetime, *, resend: bool, margin: timedelta) -> dict[str, Any]:
@@ -135,6 +138,8 @@ class _Forwarder:
             summary["left_for_next_run"] = later
         if self.counts["dropped_rows"]:
             summary["dropped_rows"] = self.counts["dropped_rows"]
+        if self.placeholders:
+            summary["placeholders"] = dict(self.placeholders)
         return summary
 
     def _begin(self, end: datetime) -> None:
@@ -244,6 +249,7 @@ class _Forwarder:
             slices=counted.slices,
             layout=self._layout,
             dropped_rows=sum(reasons.values()),
+            placeholders=counted.placeholders,
             author=self._sign(),
         )
 
@@ -265,6 +271,7 @@ class _Forwarder:
         self.forwarded.append(events.interval)
         self.counts["events"] += events.rows
         self.counts["dropped_rows"] += known.dropped_rows
+        self.placeholders.update(known.placeholders)
 
     def _drop(self, known: SnapshotTable) -> None:
         """Drop the table; before it goes the log says that it cannot be relied on, and after that it is gone."""

@@ -6,7 +6,7 @@ events. The events of one user or device stand together in batches, and a slice 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -26,7 +26,7 @@ from airflow_kinesis_audience.core.readers.outline import count_chunks, slice_of
 from airflow_kinesis_audience.core.source.arrival import arrived_in
 from airflow_kinesis_audience.core.source.columns import key_text, value_of
 from airflow_kinesis_audience.core.source.flags import find_numbers, flags_of, has_numbers
-from airflow_kinesis_audience.core.source.identities import is_invalid
+from airflow_kinesis_audience.core.source.identities import is_filled, is_invalid
 from airflow_kinesis_audience.core.source.staging import SourceReading, stage_source_rows
 from airflow_kinesis_audience.core.sql.statements import (
     SOURCE_PLACEHOLDER,
@@ -118,11 +118,14 @@ def read_events(
             *(value_of(c, dialect).as_(c.new) for c in columns.columns),
             *(check.as_(c.invalid) for c, check in checks if check is not None),
         )
+        .select(*(is_filled(c, dialect).as_(c.filled) for c in columns.filtered), copy=False)
         .from_(table(None, SOURCE_PLACEHOLDER).as_("given"))
         .where(arrived_in(source, layout, interval, dialect))
     )
     kinds = {**dict.fromkeys(_KEYS, LogicalType.TEXT), "occurred_at": layout.occurred}
-    kinds |= {c.new: c.kind for c in columns.columns} | {c.invalid: LogicalType.BOOLEAN for c in columns.checked}
+    kinds |= {c.new: c.kind for c in columns.columns}
+    flags = [*(c.invalid for c in columns.checked), *(c.filled for c in columns.filtered)]
+    kinds |= dict.fromkeys(flags, LogicalType.BOOLEAN)
     return stage_source_rows(warehouse, given, query, kinds, columns)
 
 
@@ -131,12 +134,14 @@ def select_events(read: exp.Select, layout: EventLayout, *, slice_rows: int) -> 
 
     :param read: the reading of the interval's rows.
 
-    Columns: problem, slice, position, batch, bucket, event_id, user_id, device_id, occurred_at, and the new value
-    per mapped column.
+    Columns: problem, slice, position, batch, bucket, event_id, user_id, device_id, occurred_at, the new value
+    per mapped column, and per identity whether the source has a value there that stands for none: 1 or 0.
     """
     columns = layout.columns
-    names = ("problem", "slice", *_OWN, *(c.new for c in columns.columns))
-    found = padded({n: column(n, "cut") for n in names}, names).from_(table(None, "cut"))
+    filled = {c.filled: c for c in columns.filtered}
+    names = ("problem", "slice", *_OWN, *(c.new for c in columns.columns), *filled)
+    given = {n: _is_placeholder(filled[n]) if n in filled else column(n, "cut") for n in names}
+    found = padded(given, names).from_(table(None, "cut"))
     invalid = (
         padded({"problem": column("problem", "judged")}, names)
         .from_(table(None, "judged"))
@@ -150,6 +155,11 @@ def select_events(read: exp.Select, layout: EventLayout, *, slice_rows: int) -> 
         .with_("placed", as_=_placed(), copy=False)
         .with_("cut", as_=_cut(slice_rows), copy=False)
     )
+
+
+def _is_placeholder(c: Column) -> exp.Expr:
+    stands_for_none = exp.and_(column(c.filled, "cut"), column(c.new, "cut").is_(exp.null()))
+    return exp.case().when(stands_for_none, exp.Literal.number(1)).else_(exp.Literal.number(0))
 
 
 def _counted() -> exp.Select:
@@ -212,6 +222,7 @@ class EventCounts:
     """What a table of events has.
 
     :param invalid: by reason, the rows that are no event.
+    :param placeholders: events that have in an identity a value that stands for none, by its label.
     :param numbers: columns that are taken for booleans and have other numbers.
     """
 
@@ -219,24 +230,30 @@ class EventCounts:
     slices: int = 0
     invalid: Mapping[str, int]
     numbers: Sequence[Column]
+    placeholders: Mapping[str, int] = field(default_factory=dict)
 
 
 def count_events(warehouse: Warehouse, schema: str, name: str, layout: EventLayout) -> EventCounts:
     """Count a table of events."""
-    flags = map(has_numbers, flags_of(layout.columns))
+    filtered = layout.columns.filtered
+    measures = [
+        *(exp.Sum(this=column(c.filled)) for c in filtered),
+        *map(has_numbers, flags_of(layout.columns)),
+    ]
     query = (
-        exp.select(column("problem"), exp.Count(this=exp.Star()), exp.Max(this=column("slice")), *flags)
+        exp.select(column("problem"), exp.Count(this=exp.Star()), exp.Max(this=column("slice")), *measures)
         .from_(table(schema, name))
         .group_by(column("problem"))
     )
     found = warehouse.read_rows(render(query, warehouse.dialect))
     counted = EventCounts(
         invalid={str(reason): int(rows) for reason, rows, *_ in found if reason is not None},
-        numbers=find_numbers(layout.columns, (measured for _, _, _, *measured in found)),
+        numbers=find_numbers(layout.columns, (measured[len(filtered) :] for _, _, _, *measured in found)),
     )
-    for reason, rows, last, *_ in found:
+    for reason, rows, last, *measured in found:
         if reason is None:
-            counted = replace(counted, events=int(rows), slices=int(last) + 1)
+            none = {c.label: int(n) for c, n in zip(filtered, measured, strict=False) if n}
+            counted = replace(counted, events=int(rows), slices=int(last) + 1, placeholders=none)
     return counted
 
 

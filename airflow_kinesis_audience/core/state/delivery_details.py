@@ -5,6 +5,7 @@ A log begins with ``attached``; the last attempt's row is where a resume starts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from msgspec import Struct, field
@@ -87,6 +88,7 @@ class SnapshotTable(DeliveryDetail, frozen=True, kw_only=True, tag=Event.SNAPSHO
     :param start: of the interval, as the following are of events alone.
     :param wanted_end: where the interval should have ended, if the warehouse's clock was not there yet: what
         arrives from ``end`` on is of the next run. A row without a table may say that much alone.
+    :param placeholders: events whose value of an identity stands for none, by the identity's label.
     :param author: which task forwards them; none of a time when it was not kept.
     """
 
@@ -99,6 +101,7 @@ class SnapshotTable(DeliveryDetail, frozen=True, kw_only=True, tag=Event.SNAPSHO
     slices: int = 0
     layout: EventLayout | None = None
     dropped_rows: int = 0
+    placeholders: Mapping[str, int] = {}
     author: ChangeSetAuthor | None = None
 
     @property

@@ -27,12 +27,17 @@ def log_change_set(summary: Mapping[str, Any]) -> None:
         _log.info("It corrects the membership as of %s", summary["corrects"])
     if "dropped_rows" in summary:
         _log.warning("%s rows of the source were left out", summary["dropped_rows"])
-    for label, rows in summary.get("placeholders", {}).items():
-        _log.warning("%s rows have in %r a placeholder such as N/A, which is sent as no identity", rows, label)
+    log_placeholders(summary)
     for breach in summary.get("let_through", ()):
         _log.warning("let through: %s", breach)
     for breach in summary.get("held", ()):
         _log.warning("held until a person approves it, nothing is sent: %s", breach)
+
+
+def log_placeholders(summary: Mapping[str, Any]) -> None:
+    """Write to the log how many rows, or events, have in an identity what is none."""
+    for label, rows in summary.get("placeholders", {}).items():
+        _log.warning("%s rows have in %r a placeholder such as N/A, which is sent as no identity", rows, label)
 
 
 def log_delivery(summary: Mapping[str, Any], message_format: str) -> None:
