@@ -76,7 +76,7 @@ KINDS = (
     (r"^SELECT .* AS recency FROM \S*ledger", "read the ledger"),
     (r"^SELECT sync_id, .* FROM \S*ledger\S* WHERE event = ", "deleted audiences"),
     (r"^SELECT sync_id, .* FROM \S*ledger\S* WHERE sync_id = '[^']*' AND log = 'folded'", "read the fold"),
-    (r"^SELECT sync_id, .* FROM \S*ledger\S* WHERE sync_id = ", "look for a row of the ledger"),
+    (r"^SELECT sync_id, .* FROM \S*ledger\S* WHERE \(*sync_id = ", "look for a row of the ledger"),
     (r"^SELECT (name, folded FROM \S*ledger_at_|COUNT\(\*\) FROM \S*ledger)", "where the ledger is"),
     (r"^SELECT audience_id, audience_name, source_rows, invalid_rows", "names of audiences"),
     (r"^SELECT audience_id, action, COUNT", "count"),
