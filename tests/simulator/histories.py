@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import re
 import secrets
 import time
 from collections import Counter
@@ -28,14 +27,6 @@ MUST_BE_REACHED = (
 )
 """States that are rare, and that many histories have to reach: else they are about something else."""
 
-KNOWN: dict[str, str] = {
-    r"tables that no row of the ledger lists: \['snapshot_\w+'\]$": (
-        "a publisher that is killed after it announced another snapshot leaves the one before, which no row lists"
-    ),
-}
-"""What is known to be broken at present: a pattern of what is found, and the story."""
-
-
 @dataclass
 class Lived:
     """What came of many histories."""
@@ -45,7 +36,6 @@ class Lived:
     seconds: float = 0.0
     reached: Counter[str] = field(default_factory=Counter)
     broken: list[Ended] = field(default_factory=list)
-    known: Counter[str] = field(default_factory=Counter)
 
     @property
     def missed(self) -> list[str]:
@@ -58,14 +48,9 @@ class Lived:
             f"{60 / max(each, 1e-9):,.0f} a minute"
         ]
         lines += [f"{count:8,} × {what}" for what, count in sorted(self.reached.items())]
-        lines += [f"known, {count} ×: {what}" for what, count in self.known.items()]
         lines += [f"never reached: {state}" for state in self.missed]
         lines += [f"BROKEN, --seed {e.seed}: {e.broken}" for e in self.broken]
         return "\n".join(lines)
-
-
-def find_known(broken: str) -> str:
-    return next((story for pattern, story in KNOWN.items() if re.search(pattern, broken)), "")
 
 
 def live_many(
@@ -87,9 +72,7 @@ def live_many(
             ended = live(lived.first + lived.histories, inner)
             lived.histories += 1
             lived.reached += ended.reached
-            if story := find_known(ended.broken):
-                lived.known[story] += 1
-            elif ended.broken:
+            if ended.broken:
                 lived.broken.append(ended)
             lived.seconds = time.process_time() - began
     finally:
