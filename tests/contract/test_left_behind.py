@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 
+from airflow_kinesis_audience.core.exceptions import LedgerConflict
+from airflow_kinesis_audience.core.outbox.detachment import detach
 from airflow_kinesis_audience.hooks.files.temporary_home import TemporaryHome
 from tests.warehouses import (
     DiesAt,
     Killed,
     People,
     Stream,
+    Watched,
     day,
     open_duckdb,
     open_outbox,
@@ -75,6 +78,32 @@ def test_every_table_is_in_the_ledger_whenever_a_resend_is_killed_and_goes_with_
     else:
         pytest.fail("a resend has more statements than this looks at")
     assert people.tables() == before
+
+
+def test_a_task_whose_delivery_is_detached_while_it_announces_a_snapshot_makes_none(warehouse) -> None:
+    people, stream, delivery = People(warehouse), Stream(), small_delivery()
+    people.put("u1")
+    people.run(0)
+    killed, late = Watched(warehouse), Watched(warehouse)
+    killed.before = lambda sql: killed.kill() if sql.startswith("CREATE TABLE") and "snapshot" in sql else None
+    with pytest.raises(Killed):
+        open_outbox(people.ledger(killed), stream, delivery).drain(day(0))
+
+    def go_on_elsewhere(sql: str) -> None:
+        if sql.startswith("DROP TABLE") and "snapshot" in sql:
+            late.before = lambda _: None
+            people.run(1)
+            ledger = people.ledger()
+            ledger.read()
+            detach(ledger, [delivery.log])
+
+    late.before = go_on_elsewhere
+    with pytest.raises(LedgerConflict):
+        open_outbox(people.ledger(late), stream, delivery).drain(day(0))
+    assert not stream.taken
+    assert not [name for name in people.tables() if name.startswith("snapshot")]
+    open_outbox(people.ledger(), stream, delivery).drain(day(1))
+    assert people.tables() <= listed(people.ledger().read())
 
 
 def test_what_a_killed_process_has_spilled_beside_its_file_goes_when_that_is_opened(tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_kinesis_audience.core.exceptions import LedgerBehind, LedgerUnreadable
 from airflow_kinesis_audience.core.outbox.remembered import Remembered, find_news
 from airflow_kinesis_audience.core.outbox.resync import resync
+from airflow_kinesis_audience.core.state import delivery_details
 from airflow_kinesis_audience.core.state.ledger import Ledger
 from airflow_kinesis_audience.core.state.ledger_tables import PrimaryKeyLedgerTable, Row
 from tests.warehouses import Killed, People, Stream, Watched, day, members_of, open_outbox, small_delivery
@@ -165,6 +166,43 @@ def test_a_resync_that_is_killed_after_any_statement_is_gone_on_with(airflow: Ai
             continue
         break
     assert at > 3
+    airflow.check()
+    airflow.run(3)
+    airflow.check()
+
+
+def test_a_task_that_was_at_work_when_the_backup_was_made_does_not_stop_the_resync(
+    airflow: Airflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery_details, "SENDING_SECONDS", 0.3)
+    people = airflow.people
+    people.put("stays")
+    airflow.run(0)
+    people.put("in the gap")
+    people.run(1)
+
+    def publish(warehouse: Any) -> None:
+        outbox = open_outbox(people.ledger(warehouse), airflow.stream, small_delivery(owner="publish"))
+        outbox.drain(day(1), remembered=airflow.remembered)
+        airflow.remembered = find_news(outbox.log, airflow.remembered)
+
+    dying = Watched(people.warehouse)
+
+    def die_at_work(sql: str) -> None:
+        if people.ledger().read().delivery(small_delivery().log).owner:
+            dying.kill()
+
+    dying.after = die_at_work
+    with pytest.raises(Killed):
+        publish(dying)
+    backup = Backup(people)
+    publish(people.warehouse)
+    backup.restore()
+    people.take("in the gap")
+    people.run(2)
+    with pytest.raises(LedgerBehind):
+        airflow.publish(2)
+    airflow.resync()
     airflow.check()
     airflow.run(3)
     airflow.check()

@@ -254,14 +254,18 @@ class DeliveryLog:
                 self.ledger.read()
 
     def leave_behind(self, name: str, as_of: datetime) -> None:
-        """Let later runs drop a table once more that the server may still finish for a task that was killed."""
-        detail = TablesRetired(tables=(name,), unfinished=True)
+        """Let later runs drop a table once more that the server may still finish for a task that was killed.
+
+        :raises LedgerConflict: if the delivery went on meanwhile: what this task has announced does not hold.
+        """
+        detail, sequence = TablesRetired(tables=(name,), unfinished=True), self.whole.sequence
         while True:
-            try:
+            with contextlib.suppress(LedgerConflict):
                 self.ledger.append(SYNC_LOG, detail, as_of=as_of, lazy=True)
-                return
-            except LedgerConflict:
-                self.ledger.read()
+                break
+            self.ledger.read()
+        if self.whole.sequence != sequence:
+            raise LedgerConflict(f"the delivery to {self.delivery.destination} has gone on meanwhile; try again")
 
     def attach(
         self, as_of: datetime, on_first_run: str, *, snapshot: str = "", until: datetime | None = None

@@ -84,6 +84,8 @@ def resync(outbox: Outbox, delivery: Delivery, *, remembered: Remembered | None 
     drop_snapshot(outbox.log)
     drop_litter(outbox.log)
     if lost is not None:
+        # A task that was at work when the backup was made never says that it is not any more.
+        changes.turns.wait()
         changes.begin_after(as_of)
     outbox.log.append(DestinationDetached(), as_of)
     outbox.log.accept_stream(log=delivery.log)
