@@ -192,6 +192,8 @@ class Stream:
     scheduler: Scheduler
     taken: list[Taken] = field(default_factory=list)
     requests: int = 0
+    calm_from: int | None = None
+    """So many records were taken before the calm days, once they have begun."""
     unsteady: float = 0.0
     """How likely a record is throttled, or its answer lost."""
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.simulator import oracle
+from tests.simulator.persons import PERSONS, Backup
+from tests.simulator.plan import Plan
 from tests.simulator.scheduler import CALM, Killed, Scheduler, draw_weather
 from tests.simulator.seams import under
-from tests.simulator.world import AUDIENCES, Plan, World
+from tests.simulator.world import World
 
 _NAMED_BY = {"attached": ("snapshot",), "snapshot": ("table",)}
 
@@ -37,8 +39,7 @@ class Ended:
 
 def live(seed: int, inner: Any) -> Ended:
     """Live the history of a seed in an empty warehouse."""
-    chance = random.Random(f"plan {seed}")
-    plan, weather = Plan.draw(chance), draw_weather(chance)
+    plan, weather = Plan.of(seed), draw_weather(random.Random(f"weather {seed}"))
     scheduler = Scheduler(seed, weather)
     broken = ""
     with under(scheduler):
@@ -59,53 +60,32 @@ def live(seed: int, inner: Any) -> Ended:
 
 
 def _days(world: World) -> None:
-    scheduler, plan = world.scheduler, world.plan
+    scheduler, plan, backup = world.scheduler, world.plan, Backup(world)
     unsteady = world.chance.choice((0.0, 0.1, 0.3))
     for stream in world.streams.values():
         stream.unsteady = unsteady
-    for audience in AUDIENCES[: plan.audiences]:
-        world.source[audience, "always"] = "Bern"
-    world.edit()
+    world.people.begin()
 
     def one_day(number: int) -> None:
         scheduler.sleep(number * plan.apart_seconds)
-        world.edit()
+        world.people.edit()
         world.dag_run(number)
 
     for number in range(plan.days):
         scheduler.spawn(f"day {number}", lambda n=number: one_day(n))  # type: ignore[misc]
     for act in plan.acts:
-        if (person := _PEOPLE.get(act)) is not None:
+        if (person := PERSONS.get(act)) is not None:
             scheduler.spawn(act, lambda p=person: p(world))  # type: ignore[misc]
+    restores = "restore" in plan.acts and world.rows_in_memory
+    if restores:
+        scheduler.spawn("backup", backup.take)
     scheduler.run()
-
-
-def _resync(world: World) -> None:
-    world.scheduler.sleep(world.chance.choice((1.0, 30.0, 300.0)))
-    name = world.chance.choice("a" if world.plan.parts > 1 else "ab")
-    world.task(f"resync {name}", lambda: world.resync(name))
-
-
-def _mapping(world: World) -> None:
-    world.scheduler.sleep(world.chance.choice((0.5, 10.0, 100.0)))
-    world.label = "town"
-
-
-def _full(world: World) -> None:
-    world.scheduler.sleep(world.chance.choice((0.5, 2.0, 10.0)))
-    world.server.full = True
-    world.scheduler.sleep(world.chance.choice((1.0, 60.0)))
-    world.server.full = False
-
-
-def _revoke(world: World) -> None:
-    world.scheduler.sleep(world.chance.choice((0.5, 2.0, 10.0)))
-    world.server.revoked = True
-    world.scheduler.sleep(world.chance.choice((1.0, 60.0)))
-    world.server.revoked = False
-
-
-_PEOPLE = {"resync": _resync, "mapping": _mapping, "full": _full, "revoke": _revoke}
+    if restores and backup.is_noticed():
+        _judge(world)
+        backup.restore()
+        for number in world.chance.choice(((), (plan.days - 1,))):
+            scheduler.spawn(f"day {number} again", lambda n=number: one_day(n))  # type: ignore[misc]
+        scheduler.run()
 
 
 def _calm_days(world: World) -> None:
@@ -113,7 +93,7 @@ def _calm_days(world: World) -> None:
     scheduler.change_weather(CALM)
     world.calm = True
     for stream in world.streams.values():
-        stream.unsteady = 0.0
+        stream.unsteady, stream.calm_from = 0.0, len(stream.taken)
     world.outcomes["calm begins"] += 1
     well: list[bool] = []
 
@@ -136,20 +116,33 @@ def _calm_days(world: World) -> None:
         oracle.require(well[-1], f"still no success after {CALM_DAYS} calm days")
 
 
-def _check(world: World) -> None:
+def _judge(world: World) -> oracle.Ledger:
+    """Hold what was sent since the last time against the truth, and the truth against the bounds."""
     ledger = oracle.Ledger.of(world.ledger_rows())
     truth = {time: world.written[table] for time, table in ledger.counted.items()}
-    newest = max(truth)
-    deleted = "delete" in world.plan.acts
-    due = {} if deleted else world._members(world.label)
-    oracle.require(truth[newest] == due, "the newest change set leads to what the source is")
+    nameless = {time: world.nameless[table] for time, table in ledger.counted.items()}
+    bounds = oracle.Bounds(world.plan.max_exits, nameless, world.allowed)
     for name, stream in world.streams.items():
-        said = oracle.check_messages((t.data for t in stream.taken), truth)
+        wire, judged = world.wires[name], world.judged[name]
+        wire.check((t.data for t in stream.taken[judged:]), truth)
+        world.judged[name] = len(stream.taken)
+        guarded = wire.times_of(t.data for t in stream.taken[judged : stream.calm_from])
+        bounds.check_removals(wire, truth, guarded - ledger.snapshots.get(world.log_of(name), set()))
+    bounds.check(truth)
+    return ledger
+
+
+def _check(world: World) -> None:
+    ledger = _judge(world)
+    truth = {time: world.written[table] for time, table in ledger.counted.items()}
+    newest, deleted = max(truth), "delete" in world.plan.acts
+    due = {} if deleted else world.people.members(world.label)
+    oracle.require(truth[newest] == due, "the newest change set leads to what the source is")
+    for name, wire in world.wires.items():
+        log = world.log_of(name)
         if not deleted:
-            since = ledger.attached[world.log_of(name)]
-            oracle.require(ledger.cursors[world.log_of(name)] == newest, f"{name} has everything")
-            oracle.check_known(said, truth, since, newest)
-    oracle.check_guards(truth, world.allowed, world.plan.max_exits)
+            oracle.require(ledger.cursors[log] == newest, f"{name} has everything")
+            wire.check_known(truth, ledger.attached[log], newest, forgets=name in world.detached)
     unlisted = world.tables() - ledger.listed
     oracle.require(not unlisted, f"tables that no row of the ledger lists: {sorted(unlisted)}")
 

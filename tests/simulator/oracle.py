@@ -6,57 +6,18 @@ that the table counts. Every message is held against it, and what a consumer mak
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-Key = tuple[str, str]
-"""An audience and a user."""
-Members = Mapping[Key, Mapping[str, Any]]
-"""Who belongs, with the properties that have a value."""
+from tests.simulator.consumer import Heard, Members, Reader, Said, Void, message_id_of
 
 
 class Broken(AssertionError):
     """A promise is broken."""
-
-
-class Said(NamedTuple):
-    """What a message says of one user."""
-
-    message_id: str
-    time: int
-    key: Key
-    member: bool
-    properties: Mapping[str, Any]
-
-
-def read_message(data: bytes) -> list[Said]:
-    """Read a message; a notice about a whole audience says nothing of a user."""
-    found = json.loads(data)
-    time, member = int(found["computed_time"]), found["in_cohort"]
-    return [
-        Said(
-            found["message_id"],
-            time,
-            (found["cohort_id"], user["user_id"]),
-            member,
-            {n: v for n, v in user.get("user_properties", {}).items() if v is not None},
-        )
-        for user in found["users"]
-    ]
-
-
-def known_after(said: Iterable[Said]) -> dict[Key, Mapping[str, Any]]:
-    """Find who is a member for a consumer: per user the newest time wins, and of one time the membership."""
-    newest: dict[Key, Said] = {}
-    for s in said:
-        before = newest.get(s.key)
-        if before is None or (s.time, s.member) > (before.time, before.member):
-            newest[s.key] = s
-    return {key: s.properties for key, s in newest.items() if s.member}
 
 
 class LedgerRow(NamedTuple):
@@ -78,12 +39,14 @@ class Ledger:
     """What the ledger's rows say.
 
     :param counted: the table that leads to an instant, by the last row that says so.
+    :param snapshots: by log the instants of which a destination got all members.
     :param listed: tables that a row names and none says are gone.
     """
 
     counted: dict[int, str] = field(default_factory=dict)
     listed: set[str] = field(default_factory=set)
     attached: dict[str, int] = field(default_factory=dict)
+    snapshots: dict[str, set[int]] = field(default_factory=dict)
     cursors: dict[str, int] = field(default_factory=dict)
     closed: int | None = None
 
@@ -113,10 +76,12 @@ class Ledger:
                 self.listed -= set(row.detail["tables"])
             case "attached":
                 self.attached[row.log] = row.time
+                self.snapshots.setdefault(row.log, set()).add(row.time)
                 if row.detail.get("on_first_run") == "baseline":
                     self.cursors[row.log] = row.time
             case "detached":
                 self.attached.pop(row.log, None)
+                self.cursors.pop(row.log, None)
             case "delivered" if not row.detail.get("resend"):
                 self.cursors[row.log] = row.time
             case "closed":
@@ -128,42 +93,100 @@ def require(holds: object, promise: str) -> None:
         raise Broken(promise)
 
 
-def check_messages(taken: Iterable[bytes], truth: Mapping[int, Members]) -> list[Said]:
-    """Hold each message against the truth of its instant; gives what all of them say."""
-    contents: dict[str, bytes] = {}
-    said: list[Said] = []
-    for data in taken:
-        message_id = json.loads(data)["message_id"]
-        require(contents.setdefault(message_id, data) == data, "a message id has two contents")
-        said += read_message(data)
-    for s in said:
-        members = truth.get(s.time)
-        require(members is not None, f"a message speaks for {s.time}, of which no change set counts")
-        assert members is not None
-        if s.member:
-            require(s.key in members, f"{s.key} enters as of {s.time} and was no member then")
-            require(members[s.key] == s.properties, f"{s.key} has other properties as of {s.time}")
-        else:
-            require(s.key not in members, f"{s.key} exits as of {s.time} and was a member then")
-    return said
+@dataclass
+class Wire:
+    """What one destination was sent, held against the truth as far as that is known.
+
+    :param read: reads a message, and ``tell`` says what a consumer is to know of members.
+    :ivar heard: all that was read.
+    """
+
+    read: Reader
+    tell: Callable[[Members], Members]
+    heard: Heard = field(default_factory=Heard)
+    _contents: dict[str, bytes] = field(default_factory=dict)
+
+    def check(self, taken: Iterable[bytes], truth: Mapping[int, Members]) -> None:
+        """Hold further messages against the truth of their instants."""
+        told = {time: self.tell(members) for time, members in truth.items()}
+        for data in taken:
+            message_id = message_id_of(data)
+            require(self._contents.setdefault(message_id, data) == data, "a message id has two contents")
+            for found in self.read(data):
+                if isinstance(found, Void):
+                    self.heard.voids.append(found)
+                else:
+                    require(
+                        found.time in told, f"a message speaks for {found.time}, of which no change set counts"
+                    )
+                    _check_said(found, told[found.time])
+                    self.heard.said.append(found)
+
+    def times_of(self, taken: Iterable[bytes]) -> set[int]:
+        """List the instants that messages about users speak for."""
+        return {found.time for data in taken for found in self.read(data) if isinstance(found, Said)}
+
+    def check_known(self, truth: Mapping[int, Members], since: int, until: int, *, forgets: bool) -> None:
+        """Hold what a consumer knows as of each instant against the truth.
+
+        :param forgets: it forgets what it knew before.
+        """
+        for time in sorted(t for t in truth if since <= t <= until):
+            known = self.heard.known_at(time, since=since if forgets else 0)
+            due = self.tell(truth[time])
+            lost, invented = due.keys() - known.keys(), known.keys() - due.keys()
+            require(not lost and not invented, f"as of {time} lost: {sorted(lost)}, invented: {sorted(invented)}")
+            others = sorted(key for key in due if known[key] != due[key])
+            require(not others, f"as of {time} other properties: {others}")
 
 
-def check_known(said: Sequence[Said], truth: Mapping[int, Members], since: int, until: int) -> None:
-    """Hold what a consumer knows as of each instant against the truth."""
-    for time in sorted(t for t in truth if since <= t <= until):
-        known, due = known_after(s for s in said if s.time <= time), truth[time]
-        lost, invented = due.keys() - known.keys(), known.keys() - due.keys()
-        require(not lost and not invented, f"as of {time} lost: {sorted(lost)}, invented: {sorted(invented)}")
-        others = sorted(key for key in due if known[key] != due[key])
-        require(not others, f"as of {time} other properties: {others}")
+def _check_said(s: Said, members: Members) -> None:
+    if s.member:
+        require(s.key in members, f"{s.key} enters as of {s.time} and was no member then")
+        require(members[s.key] == s.properties, f"{s.key} has other properties as of {s.time}")
+    else:
+        require(s.key not in members, f"{s.key} exits as of {s.time} and was a member then")
 
 
-def check_guards(truth: Mapping[int, Members], let_through: Iterable[int], max_exits: int | None) -> None:
-    """Check that no audience lost more members than the bound, unless somebody let that through."""
-    times = sorted(truth)
-    for before, after in pairwise(times):
-        exits: dict[str, int] = {}
-        for audience, user in truth[before]:
-            exits[audience] = exits.get(audience, 0) + ((audience, user) not in truth[after])
-        beyond = max_exits is not None and max(exits.values(), default=0) > max_exits
-        require(not beyond or after in let_through, f"exits beyond the bound as of {after}, let through by nobody")
+@dataclass
+class Bounds:
+    """What is to be let through by somebody, before it is told.
+
+    :param max_exits: so many members of an audience may exit at once.
+    :param nameless: by instant the audiences of which the source had rows of nobody.
+    :param let_through: instants that somebody let through at the diff.
+    """
+
+    max_exits: int | None
+    nameless: Mapping[int, Collection[str]]
+    let_through: Collection[int]
+
+    def check(self, truth: Mapping[int, Members]) -> None:
+        """Check that no audience lost more members than it may, unless somebody let that through."""
+        for before, after in pairwise(sorted(truth)):
+            if after in self.let_through:
+                continue
+            for audience, exits in _count_exits(truth[before], truth[after]).items():
+                beyond = self.max_exits is not None and exits > self.max_exits
+                require(not beyond, f"exits beyond the bound as of {after}, let through by nobody")
+                unsure = audience in self.nameless.get(after, ())
+                require(not unsure, f"exits as of {after} that may be in rows of nobody, let through by nobody")
+
+    def check_removals(self, wire: Wire, truth: Mapping[int, Members], sent: Collection[int]) -> None:
+        """Check that no destination removed more of those who stay than it may.
+
+        :param sent: instants whose change sets were sent there, and let through by nobody.
+        """
+        if self.max_exits is None:
+            return
+        for before, after in pairwise(sorted(truth)):
+            stay = {key: truth[before][key] for key in truth[before] if key in truth[after]}
+            told_before, told_after = wire.tell(truth[before]), wire.tell(truth[after])
+            exits = {} if after in self.let_through else _count_exits(truth[before], truth[after])
+            removed = Counter(a for a, u in stay if (a, u) in told_before and (a, u) not in told_after)
+            beyond = [a for a, count in removed.items() if count + exits.get(a, 0) > self.max_exits]
+            require(not beyond or after not in sent, f"removals beyond the bound as of {after}")
+
+
+def _count_exits(before: Members, after: Members) -> Counter[str]:
+    return Counter(audience for audience, user in before if (audience, user) not in after)

@@ -49,10 +49,10 @@ class RememberingDuckDb(DuckDbWarehouse):
             self._answers, self._contents = {}, {}
 
     def fill_source(self, rows: Sequence[tuple[str | None, ...]]) -> None:
-        """Let the source hold rows of audience, title, user and city."""
+        """Let the source hold rows of audience, title, user and answer."""
 
         def make(content: str) -> None:
-            self._real.execute(f"CREATE TABLE {content} (audience TEXT, title TEXT, uid TEXT, city TEXT)")
+            self._real.execute(f"CREATE TABLE {content} (audience TEXT, title TEXT, uid TEXT, agrees TEXT)")
             for row in rows:
                 self._real.execute(f"INSERT INTO {content} VALUES (?, ?, ?, ?)", row)
 

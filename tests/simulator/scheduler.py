@@ -53,7 +53,7 @@ class Weather:
     stays: float
     rate: float
     faults: int
-    pauses: tuple[float, ...] = (2.0, 40.0, 700.0, 4000.0)
+    pauses: tuple[float, ...] = (2.0, 40.0, 1_200.0, 4_000.0)
 
 
 CALM = Weather(stays=0.7, rate=0.0, faults=0)

@@ -6,69 +6,47 @@ killed, or was not heard of for too long and may be alive all the same.
 
 from __future__ import annotations
 
+import contextlib
 import json
-import random
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.core.changes.approval import approve
 from airflow_kinesis_audience.core.changes.guards import NO_PERMISSION, Guards, Permission
 from airflow_kinesis_audience.core.changes.sync import Sync
-from airflow_kinesis_audience.core.exceptions import AudienceError
+from airflow_kinesis_audience.core.exceptions import AudienceError, LedgerBehind
 from airflow_kinesis_audience.core.model.audience import Source
 from airflow_kinesis_audience.core.outbox.deletion import announce_deletion, close
+from airflow_kinesis_audience.core.outbox.delivery_log import DeliveryLog
+from airflow_kinesis_audience.core.outbox.detachment import choose_pins, detach
 from airflow_kinesis_audience.core.outbox.outbox import Outbox
+from airflow_kinesis_audience.core.outbox.remembered import Remembered, find_news
 from airflow_kinesis_audience.core.outbox.resync import resync
 from airflow_kinesis_audience.core.readers.partitions import Part
 from airflow_kinesis_audience.core.state.ledger import Ledger
 from airflow_kinesis_audience.core.state.retention import Retention
 from tests.simulator import oracle
+from tests.simulator.consumer import Members, read_cohort, read_profile, tell_members, tell_profiles
 from tests.simulator.doubles import KeptRows, MemoryRows, Server, SimulatedWarehouse, Stream
 from tests.simulator.remembering import RememberingDuckDb
 from tests.simulator.scheduler import Killed, Process, Scheduler
-from tests.warehouses import QUICK, day, insert_rows, small_delivery
+from tests.simulator.source import SOURCE, People
+from tests.warehouses import QUICK, day, small_delivery
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.core.outbox.delivery import Delivery
+    from airflow_kinesis_audience.core.state.ledger_tables import Row
+    from tests.simulator.plan import Plan
 
-SCHEMA, SOURCE, SYNC = "state", "people", "dag.diff"
-AUDIENCES, USERS, CITIES = ("a", "b"), ("u0", "u1", "u2"), (None, "Bern")
-TRIES, RETRY_SECONDS, UNHEARD_SECONDS = 4, 30.0, 300.0
+SCHEMA, SYNC = "state", "dag.diff"
+LABEL, OTHER_LABEL = "agrees", "consents"
+TRIES, RETRY_SECONDS, UNHEARD_SECONDS = 4, 30.0, 1_000.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a history is about."""
-
-    days: int
-    audiences: int
-    users: int
-    apart_seconds: float
-    parts: int
-    max_exits: int | None
-    hold: bool
-    keep_days: int
-    compaction_share: float
-    acts: tuple[str, ...]
-
-    @classmethod
-    def draw(cls, chance: random.Random) -> Plan:
-        acts = [a for a in ("resync", "twice", "mapping", "full", "revoke", "clock") if chance.random() < 0.25]
-        acts += ["delete"] if chance.random() < 0.1 else []
-        return cls(
-            days=chance.choice((1, 2, 2, 3)),
-            audiences=chance.choice((1, 1, 1, 2)),
-            users=chance.choice((2, 3, 3)),
-            apart_seconds=chance.choice((0.0, 1.0, 60.0, 5_000.0)),
-            parts=1 if "delete" in acts else chance.choice((1, 2)),
-            max_exits=chance.choice((None, None, 0, 1)),
-            hold=chance.random() < 0.5,
-            keep_days=chance.choice((1, 90)),
-            compaction_share=chance.choice((0.01, 0.25, 10.0)),
-            acts=tuple(acts),
-        )
+_POLICIES: Any = {"on_schema_change": "update", "on_invalid_rows": "drop"}
 
 
 class World:
@@ -79,11 +57,17 @@ class World:
         self.chance = scheduler.chance
         self.server = Server(scheduler, on_write=self._note)
         self.kept = KeptRows()
-        self.source: dict[oracle.Key, str | None] = {}
-        self.label = "city"
+        self.label = LABEL
         self.labels: dict[Process, str] = {}
-        self.written: dict[str, oracle.Members] = {}
+        self.written: dict[str, Members] = {}
+        self.nameless: dict[str, frozenset[str]] = {}
         self.streams = {"a": Stream(scheduler), "b": Stream(scheduler)}
+        tell = partial(tell_profiles, consent=LABEL if plan.consent else None)
+        told = oracle.Wire(read_profile, tell) if plan.profiles else oracle.Wire(read_cohort, tell_members)
+        self.wires = {"a": oracle.Wire(read_cohort, tell_members), "b": told}
+        self.remembered: dict[str, Remembered] = {}
+        self.detached: set[str] = set()
+        self.judged = dict.fromkeys(self.streams, 0)
         self.outcomes: Counter[str] = Counter()
         self.reached: Counter[str] = Counter()
         self.unforeseen: list[BaseException] = []
@@ -97,30 +81,8 @@ class World:
             inner.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
             inner.execute(f"DROP TABLE IF EXISTS {SOURCE}")
             inner.execute(f"CREATE SCHEMA {SCHEMA}")
-            inner.execute(f"CREATE TABLE {SOURCE} (audience TEXT, title TEXT, uid TEXT, city TEXT)")
-
-    # -- the author
-
-    def edit(self) -> None:
-        """Let users enter, leave and change, all at once."""
-        for _ in range(self.chance.choice((1, 2, 3))):
-            key = (
-                self.chance.choice(AUDIENCES[: self.plan.audiences]),
-                self.chance.choice(USERS[: self.plan.users]),
-            )
-            if self.chance.random() < 0.4:
-                self.source.pop(key, None)
-            else:
-                self.source[key] = self.chance.choice(CITIES)
-        for audience in AUDIENCES[: self.plan.audiences]:
-            # An audience without a row is a guard's own story; there is always one.
-            self.source.setdefault((audience, "always"), "Bern")
-        rows = [(a, f"Audience {a}", u, city) for (a, u), city in sorted(self.source.items())]
-        if isinstance(self.inner, RememberingDuckDb):
-            self.inner.fill_source(rows)
-        else:
-            self.inner.execute(f"DELETE FROM {SOURCE}")
-            insert_rows(self.inner, SOURCE, rows)
+            inner.execute(f"CREATE TABLE {SOURCE} (audience TEXT, title TEXT, uid TEXT, agrees TEXT)")
+        self.people = People(inner, self.chance, plan)
 
     def _note(self, sql: str) -> None:
         """Remember what the source held when a table was written out of it."""
@@ -129,11 +91,8 @@ class World:
             current = self.scheduler.current
             label = self.labels.get(current.process, self.label) if current else self.label
             name = head.rpartition(".")[2].strip('" ')
-            of_source = SOURCE in query
-            self.written[name] = self._members(label) if of_source else {}
-
-    def _members(self, label: str) -> oracle.Members:
-        return {key: {label: city} if city is not None else {} for key, city in self.source.items()}
+            self.written[name] = self.people.members(label) if SOURCE in query else {}
+            self.nameless[name] = self.people.nameless()
 
     # -- one process's view
 
@@ -142,13 +101,17 @@ class World:
         rows = MemoryRows(self.kept, self.server, SYNC) if self.rows_in_memory else None
         return Ledger(warehouse, SCHEMA, SYNC, rows)
 
-    def delivery(self, name: str, part: int = 0, **changed: Any) -> Delivery:
-        parts = self.plan.parts if name == "b" else 1
-        options = {"max_users": 2, "user_properties": True}
-        return small_delivery(name, options=options, part=Part(part, parts), **changed)
+    def delivery(self, name: str, **changed: Any) -> Delivery:
+        options: dict[str, Any] = {"max_users": 2, "user_properties": True}
+        if name == "b" and self.plan.profiles:
+            options = {"message_ids": True, "consent": LABEL if self.plan.consent else None}
+            changed["message_format"] = "adobe_profile"
+        return small_delivery(name, options=options, **changed)
 
-    def outbox(self, name: str, part: int = 0, **changed: Any) -> Outbox:
-        return Outbox(self.ledger(), self.delivery(name, part, **changed), self.streams[name].put, policy=QUICK)
+    def outbox(self, delivery: Delivery, *, let_through: bool = False) -> Outbox:
+        put = self.streams[delivery.destination[-1]].put
+        permission = Permission(everything=True) if let_through else NO_PERMISSION
+        return Outbox(self.ledger(), delivery, put, policy=QUICK, permission=permission)
 
     # -- tasks
 
@@ -160,11 +123,11 @@ class World:
             query=f"SELECT * FROM {SOURCE}",
             user_id="uid",
             identities={},
-            properties={"city": self.label},
+            properties={"agrees": self.label},
             audience_id_column="audience",
             audience_name_column="title",
         )
-        guards = Guards(max_exit_ratio=None, max_exits=self.plan.max_exits, on_schema_change="update")
+        guards = Guards(max_exit_ratio=None, max_exits=self.plan.max_exits, **_POLICIES)
         retention = Retention(
             compaction_share=self.plan.compaction_share, keep_history=day(self.plan.keep_days) - day(0)
         )
@@ -173,16 +136,41 @@ class World:
         sync = Sync(self.ledger(), source, guards=guards, retention=retention)
         return sync.run(day(number), permission=permission, hold=self.plan.hold and not let_through)
 
-    def publish(self, name: str, part: int, number: int) -> None:
-        outbox = self.outbox(name, part)
-        outbox.drain(day(number))
+    def publish(self, delivery: Delivery, number: int) -> None:
+        outbox, name = self.outbox(delivery, let_through=self.calm), delivery.destination[-1]
+        known = self.remembered.get(name)
+        try:
+            outbox.drain(day(number), remembered=known)
+        except Exception:
+            self._remember(name, outbox.log, known)
+            raise
+        self._remember(name, outbox.log, known)
 
-    def resync(self, name: str) -> None:
-        outbox = self.outbox(name, resync="resync 1")
-        resync(outbox, self.delivery(name))
+    def _remember(self, name: str, log: DeliveryLog, known: Remembered | None) -> None:
+        """Keep how far a delivery is where Airflow keeps it, unless that fails, which is no error."""
+        if (news := find_news(log, known)) is not None:
+            with contextlib.suppress(AudienceError):
+                self.server.step("remember", lambda: self.remembered.__setitem__(name, news), writes=False)
+
+    def resync(self, name: str, title: str) -> None:
+        delivery = self.delivery(name, owner=f"resync {name}" if self.plan.named else "")
+        outbox, known = self.outbox(replace(delivery, resync=title)), self.remembered.get(name)
+        log = DeliveryLog(outbox.ledger, delivery)
+        resync(outbox, delivery, remembered=known)
+        self._remember(name, log, known)
+
+    def detach(self, name: str) -> None:
+        ledger = self.ledger()
+        ledger.read()
+        destination = self.delivery(name).destination
+        if any(
+            s.destination and s.destination.destination == destination for s in ledger.state.deliveries.values()
+        ):
+            detach(ledger, [pin.log for pin in choose_pins(ledger, destination)])
+            self.detached.add(name)
 
     def delete(self, name: str, number: int) -> None:
-        outbox = self.outbox(name)
+        outbox = self.outbox(self.delivery(name))
         self.labels[self.scheduler.current.process] = self.label  # type: ignore[union-attr]
         self.allowed.add(int(day(number).timestamp()))
         close(outbox.ledger, day(number), exits=True, delivery=outbox.delivery)
@@ -234,9 +222,9 @@ class World:
             for part in range(parts):
                 for copy in range(2 if "twice" in self.plan.acts and not self.calm else 1):
                     title = f"publish {name}{part} {number}{' again' * copy}"
-                    tasks[title] = lambda t=title, n=name, p=part: self.task(  # type: ignore[misc]
-                        t, lambda: self.publish(n, p, number)
-                    )
+                    owner = f"publish {name} {number}{' again' * copy}" if self.plan.named else ""
+                    delivery = self.delivery(name, part=Part(part, parts), owner=owner)
+                    tasks[title] = partial(self.task, title, partial(self.publish, delivery, number))
         return tasks
 
     def dag_run(self, number: int, *, let_through: bool = False) -> bool:
@@ -249,15 +237,26 @@ class World:
             done, _ = self.task(f"approve {number}", lambda: self.approve(summary, number))
         if not done:
             return False
-        ended = self.side_by_side({f"Airflow: {t}": act for t, act in self.publishing(number).items()})
-        return all(well for well, _ in ended)
+        ended = self._publish_all(number)
+        behind = sorted({title[8] for title, (_, found) in ended.items() if isinstance(found, LedgerBehind)})
+        for name in behind:
+            self.task(f"resync {name}", lambda n=name: self.resync(n, f"after {number}"))  # type: ignore[misc]
+        if behind:
+            ended = self._publish_all(number)
+        return all(well for well, _ in ended.values())
+
+    def _publish_all(self, number: int) -> dict[str, tuple[bool, Any]]:
+        tasks = self.publishing(number)
+        ended = self.side_by_side({f"Airflow: {title}": act for title, act in tasks.items()})
+        return dict(zip(tasks, ended, strict=True))
 
     # -- what the oracle reads
 
-    def ledger_rows(self) -> list[oracle.LedgerRow]:
-        """Read the ledger's rows, each log's in their order."""
+    def ledger_rows(self, kept: Iterable[Row] | None = None) -> list[oracle.LedgerRow]:
+        """Read the ledger's rows, or those of a backup, each log's in their order."""
         if self.rows_in_memory:
-            found = [(r.log, r.sequence, r.event, r.as_of, r.detail) for r in self.kept.rows.values()]
+            rows = self.kept.rows.values() if kept is None else kept
+            found = [(r.log, r.sequence, r.event, r.as_of, r.detail) for r in rows]
         elif "ledger" in self.tables(with_ledger=True):
             query = f'SELECT "log", "sequence", "event", "as_of", "detail" FROM {SCHEMA}."ledger"'
             found = [tuple(r) for r in self.inner.read_rows(query)]  # type: ignore[misc]
@@ -272,4 +271,4 @@ class World:
         return {n for (n,) in self.inner.read_rows(query)} - (set() if with_ledger else {"ledger"})
 
     def log_of(self, name: str) -> str:
-        return replace(self.delivery(name), part=Part(0, 1)).log
+        return self.delivery(name).log
