@@ -6,26 +6,34 @@ import gc
 import secrets
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from tests.simulator.history import Ended, live
+from tests.simulator.plan import Plan
 from tests.simulator.scheduler import Fault
 
 MUST_BE_REACHED = (
     *(fault.name for fault in Fault),
+    "a backup is restored",
     "a change set is held",
+    "a derived table is lost",
     "an attempt begins while one that was given up is alive",
     "approve done",
+    "detach done",
     "diff GuardTripped",
     "diff Killed",
     "diff LedgerConflict",
     "diff RunSuperseded",
+    "publish GuardTripped",
     "publish Killed",
+    "publish LedgerBehind",
     "publish LedgerConflict",
     "resync done",
 )
 """States that are rare, and that many histories have to reach: else they are about something else."""
+
 
 @dataclass
 class Lived:
@@ -54,12 +62,19 @@ class Lived:
 
 
 def live_many(
-    inner: Any, *, first: int | None = None, histories: int, seconds: float, stop: bool = False
+    inner: Any,
+    *,
+    first: int | None = None,
+    histories: int,
+    seconds: float,
+    stop: bool = False,
+    of: Callable[[Plan], bool] = lambda _: True,
 ) -> Lived:
     """Live so many histories, as far as the time is enough.
 
     :param seconds: of CPU, and four times as many of time where the machine has other work.
     :param stop: at the first one that breaks a promise.
+    :param of: leave out those of other plans, which count all the same.
     """
     lived = Lived(secrets.randbelow(2**31) if first is None else first)
     thresholds = gc.get_threshold()
@@ -69,8 +84,11 @@ def live_many(
         while lived.histories < histories and lived.seconds < seconds and time.monotonic() < until:
             if stop and lived.broken:
                 break
-            ended = live(lived.first + lived.histories, inner)
+            seed = lived.first + lived.histories
             lived.histories += 1
+            if not of(Plan.of(seed)):
+                continue
+            ended = live(seed, inner)
             lived.reached += ended.reached
             if ended.broken:
                 lived.broken.append(ended)

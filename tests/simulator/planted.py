@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from msgspec.structs import replace as replace_detail
 
+from airflow_kinesis_audience.core.changes import sync as sync_module
 from airflow_kinesis_audience.core.changes.guards import Guards
+from airflow_kinesis_audience.core.exceptions import LedgerConflict, RunSuperseded
+from airflow_kinesis_audience.core.outbox import outbox as outbox_module
+from airflow_kinesis_audience.core.outbox import tables as tables_module
 from airflow_kinesis_audience.core.outbox.attempt import DeliveryAttempt
+from airflow_kinesis_audience.core.outbox.delivery_log import DeliveryLog
 from airflow_kinesis_audience.core.outbox.outbox import Outbox
-from airflow_kinesis_audience.core.producer.acknowledged import AcknowledgedRanges
+from airflow_kinesis_audience.core.producer import producer as producer_module
+from airflow_kinesis_audience.core.producer.acknowledged import AcknowledgedOrdinals, AcknowledgedRanges
+from airflow_kinesis_audience.core.producer.records import Outcome, Status
+from airflow_kinesis_audience.core.sql.statements import drop_table, table, write_table
+from airflow_kinesis_audience.core.state.commits import TableCommitter
+from airflow_kinesis_audience.core.state.cursors import DeliveryState
 from airflow_kinesis_audience.core.state.delivery_details import (
     AttemptCheckpoint,
     AttemptStarted,
     ChangeSetDelivered,
 )
+from airflow_kinesis_audience.core.state.timeline import Timeline
 
-_write, _pending = DeliveryAttempt.write, Outbox._pending
+if TYPE_CHECKING:
+    from tests.simulator.plan import Plan
+
+_write, _pending, _commit = DeliveryAttempt.write, Outbox._pending, TableCommitter.commit
+_append, _find_final = DeliveryLog.append, Timeline.find_final
+_record_outcomes = producer_module._Scheduler._record_outcomes
 
 
 def _cursor_first(self: Any, kind: Any, **given: Any) -> None:
@@ -46,20 +65,134 @@ def _newest_alone(self: Any, *given: Any) -> Any:
     yield from list(_pending(self, *given))[-1:]
 
 
-def _never(*_: Any) -> list[Any]:
+def _never(*_: Any, **__: Any) -> list[Any]:
     return []
 
 
-MISTAKES: dict[str, tuple[Any, str, Any]] = {
-    "the cursor moves before the records are put": (DeliveryAttempt, "write", _cursor_first),
-    "a checkpoint counts two records too many": (DeliveryAttempt, "write", _too_far),
-    "only the newest change set is sent": (Outbox, "_pending", _newest_alone),
-    "no guard stops an update": (Guards, "find_breaches", _never),
+def _always(*_: Any, **__: Any) -> bool:
+    return True
+
+
+def _goes_on(self: Any, *given: Any, **named: Any) -> None:
+    try:
+        _append(self, *given, **named)
+    except LedgerConflict:
+        self.ledger.read()
+
+
+def _without_holes(cls: Any, ranges: Any) -> AcknowledgedOrdinals:
+    return AcknowledgedOrdinals(max((end for _, end in ranges.above), default=ranges.below))
+
+
+def _watermark_alone(cls: Any, ranges: Any) -> AcknowledgedOrdinals:
+    return AcknowledgedOrdinals(ranges.below)
+
+
+def _in_any_order(self: Any, *given: Any) -> Any:
+    try:
+        return _find_final(self, *given)
+    except RunSuperseded:
+        return None
+
+
+def _without_fence(self: Any, name: str, detail: Any, as_of: Any) -> Any:
+    while True:
+        try:
+            return self.append(detail, as_of)
+        except LedgerConflict:
+            self.ledger.read()
+
+
+def _remember_how(warehouse: Any, *given: Any, **how: Any) -> None:
+    write_table(warehouse, *given, **how)
+    warehouse.write_again = partial(write_table, warehouse, *given, **how)
+
+
+def _count_first(self: Any, name: str, *given: Any) -> Any:
+    warehouse = self.ledger.warehouse
+    if not hasattr(warehouse, "write_again"):
+        return _commit(self, name, *given)
+    drop_table(warehouse, table(self.ledger.schema, name))
+    found = _commit(self, name, *given)
+    warehouse.write_again()
+    return found
+
+
+def _believe(self: Any, future: Future[list[Outcome]]) -> None:
+    if not future.exception():
+        heard: Future[list[Outcome]] = Future()
+        delivered, unknown = Outcome(Status.DELIVERED), Status.UNKNOWN
+        heard.set_result([delivered if o.status is unknown else o for o in future.result()])
+        self._in_flight[heard] = self._in_flight.pop(future)
+        future = heard
+    _record_outcomes(self, future)
+
+
+Patch = tuple[Any, str, Any]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """What is built in.
+
+    :param patches: where, what, and what stands there instead.
+    :param matters: tells the plans by which it can do harm, so that a test need not live the others.
+    """
+
+    patches: Sequence[Patch]
+    matters: Callable[[Plan], bool] = lambda _: True
+
+
+_LATE = [(sync_module, "write_table", _remember_how), (TableCommitter, "commit", _count_first)]
+
+MISTAKES: dict[str, Mistake] = {
+    "the cursor moves before the records are put": Mistake([(DeliveryAttempt, "write", _cursor_first)]),
+    "a checkpoint counts two records too many": Mistake([(DeliveryAttempt, "write", _too_far)]),
+    "a resume takes what is between for acknowledged": Mistake(
+        [(AcknowledgedOrdinals, "of", classmethod(_without_holes))]
+    ),
+    "a resume forgets what is acknowledged above the first gap": Mistake(
+        [(AcknowledgedOrdinals, "of", classmethod(_watermark_alone))]
+    ),
+    "an answer that never came is taken for good": Mistake(
+        [(producer_module._Scheduler, "_record_outcomes", _believe)]
+    ),
+    "only the newest change set is sent": Mistake([(Outbox, "_pending", _newest_alone)]),
+    "no guard stops an update": Mistake(
+        [(Guards, "find_breaches", _never)], lambda p: p.max_exits is not None and p.days > 1
+    ),
+    "no guard looks at removals by updates": Mistake(
+        [(outbox_module, "check_removals", _never)], lambda p: p.consent and p.days > 1
+    ),
+    "a table that is gone is taken for there": Mistake(
+        [(tables_module, "_is_there", _always)], lambda p: "lost table" in p.acts
+    ),
+    "a publisher that lost its claim goes on": Mistake(
+        [(DeliveryLog, "append", _goes_on)], lambda p: "twice" in p.acts and not p.named
+    ),
+    "a run that is fenced commits all the same": Mistake(
+        [(TableCommitter, "commit", _without_fence)], lambda p: p.days > 1 and not p.apart_seconds
+    ),
+    "a change set counts before its table is written": Mistake(_LATE),
+    "an older run is taken for a newer one": Mistake(
+        [(Timeline, "find_final", _in_any_order)], lambda p: p.days > 1 and not p.apart_seconds
+    ),
+    "a change set that is being sent may be computed again": Mistake(
+        [(DeliveryLog, "seal", _never)], lambda p: "clear" in p.acts
+    ),
+    "what a cursor needs is dropped": Mistake(
+        [(DeliveryState, "needs_after", None)], lambda p: p.days > 1 and p.keep_days == 1
+    ),
+    "a backup that was restored is not noticed": Mistake(
+        [(outbox_module, "check_nothing_lost", _never)], lambda p: "restore" in p.acts
+    ),
 }
 
 
 @contextlib.contextmanager
 def planted(mistake: str) -> Iterator[None]:
     """Build one of :data:`MISTAKES` in."""
-    with mock.patch.object(*MISTAKES[mistake]):
+    with contextlib.ExitStack() as patched:
+        for patch in MISTAKES[mistake].patches:
+            patched.enter_context(mock.patch.object(*patch))
         yield

@@ -60,6 +60,8 @@ def test_histories_on_postgresql(postgres_database):
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_that_is_built_in_is_found(remembering, mistake):
     with planted(mistake):
-        lived = live_many(remembering, first=1, histories=200, seconds=90.0, stop=True)
+        lived = live_many(
+            remembering, first=1, histories=600, seconds=60.0, stop=True, of=MISTAKES[mistake].matters
+        )
     assert lived.broken, f"not found in {lived.histories} histories"
     assert not lived.broken[0].broken.startswith(UNFORESEEN), lived.broken[0].broken
