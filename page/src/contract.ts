@@ -37,6 +37,8 @@ export interface ChangeSet extends Counts {
   audiences: AudienceCounts[] | null;
   moreAudiences: number;
   letThrough: string[];
+  /** the instant whose published membership was computed once more; null for any other change set */
+  corrects: number | null;
   /** which delivery keeps what history, and since when; a sentence each */
   pinned: string[];
   source: Source;
@@ -146,6 +148,7 @@ export function readChangeSet(event: unknown): ChangeSet | null {
     audiences: readAudiences(told.audiences),
     moreAudiences: count(told.more_audiences) ?? 0,
     letThrough: texts(told.let_through),
+    corrects: instant(told.corrects),
     pinned: texts(told.pinned),
     source,
     toldAt,

@@ -142,6 +142,7 @@ function Runs({ runs }: { runs: Run[] }) {
               <th scope="row" class="text">{utc(run.asOf)}</th>
               <td class="text">
                 <span class={`state ${run.state.replaceAll(" ", "-")}`}>{run.state}</span>
+                {run.corrects !== null && <p class="sentence">corrects {utc(run.corrects)}</p>}
                 {[...run.sentences, ...run.letThrough.map((s) => `let through: ${s}`)].map((sentence) => <p class="sentence" key={sentence}>{sentence}</p>)}
               </td>
               <td class="number">{of(run.counts?.members)}</td>

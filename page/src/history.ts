@@ -12,6 +12,8 @@ export interface Run {
   exitLimit: number | null;
   minMembers: number | null;
   letThrough: string[];
+  /** the instant whose published membership it corrects; null for any other run */
+  corrects: number | null;
   /** the newest delivery of each destination at this instant */
   deliveries: Delivery[];
   state: "delivered" | "nothing to deliver" | "not delivered" | "held" | "failed";
@@ -48,6 +50,7 @@ export function runsOf(
       exitLimit: counts && changeSet.previousAsOf !== null ? exitLimit(changeSet.guards, counts) : null,
       minMembers: changeSet.guards.minMembers,
       letThrough: changeSet.letThrough,
+      corrects: changeSet.corrects,
       deliveries: own,
       state,
       sentences: [],
@@ -65,6 +68,7 @@ export function runsOf(
       exitLimit: null,
       minMembers: null,
       letThrough: [],
+      corrects: null,
       deliveries: [],
       state: stop!.state,
       sentences: stop!.sentences,

@@ -21,6 +21,7 @@ export function changeSet(asOf: number, more: Partial<ChangeSet> = {}): ChangeSe
     audiences: [{ id: "a", name: "A", ...counts, ...more }],
     moreAudiences: 0,
     letThrough: [],
+    corrects: null,
     pinned: [],
     source: source(),
     toldAt: asOf + 1_000,

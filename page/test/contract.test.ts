@@ -17,6 +17,7 @@ const extra = {
   audiences: { id: ["x", "y"], name: ["X", null], entered: [12, 0], exited: [3, 0], updated: [40, 0], members: [1204, 0] },
   more_audiences: 7,
   let_through: ["why", 5],
+  corrects: "1997-05-01T00:00:00Z",
   pinned: ["kinesis://a/b (amplitude_cohort) keeps 7 tables", null],
 };
 const event = (told: unknown, more: object = {}) => ({
@@ -35,6 +36,7 @@ test("a change set is read whole", () => {
   assert.deepEqual(read.guards, { maxExitRatio: 0.5, maxExits: null, minMembers: 10, ratioFromMembers: 100 });
   assert.deepEqual(read.audiences!.map((a) => [a.id, a.name, a.members]), [["x", "X", 1204], ["y", "y", 0]]);
   assert.deepEqual([read.moreAudiences, read.letThrough, read.previousAsOf], [7, ["why"], null]);
+  assert.deepEqual([read.corrects, readChangeSet(event({ ...extra, corrects: "then" }))!.corrects], [Date.UTC(1997, 4, 1), null]);
   assert.deepEqual(read.pinned, ["kinesis://a/b (amplitude_cohort) keeps 7 tables"]);
   assert.deepEqual(readChangeSet(event({ ...extra, pinned: "kept" }))!.pinned, []);
   assert.deepEqual(read.source, { dagId: "d", runId: "r", taskId: "t", mapIndex: 3 });

@@ -30,6 +30,11 @@ test("runs tell what was delivered, what was not, and what a guard held", () => 
   assert.equal(runsOf("other", sets, [], [], new Map())[0]!.counts, null);
 });
 
+test("a run that corrects another says which", () => {
+  const runs = runsOf("a", [changeSet(day(2) + 1_000, { corrects: day(2) }), changeSet(day(2))], [], [], new Map());
+  assert.deepEqual(runs.map((run) => run.corrects), [day(2), null]);
+});
+
 test("a delivery that was cleared counts once for each destination", () => {
   const told = [delivery(day(2)), delivery(day(2), { toldAt: day(9), delivered: 1 }), delivery(day(2), { destination: "firehose://x/y" })];
   const [run] = runsOf("a", [changeSet(day(2))], told, [], new Map());
