@@ -208,6 +208,23 @@ def test_a_task_that_was_at_work_when_the_backup_was_made_does_not_stop_the_resy
     airflow.check()
 
 
+def test_a_first_run_that_is_computed_again_after_its_members_were_sent_is_noticed(airflow: Airflow) -> None:
+    people = airflow.people
+    people.put("in the gap")
+    people.run(0)
+    backup = Backup(people)
+    airflow.publish(0)
+    backup.restore()
+    people.take("in the gap")
+    people.put("instead")
+    people.run(0)
+    with pytest.raises(LedgerBehind):
+        airflow.publish(0)
+    people.run(1)
+    airflow.resync()
+    airflow.check()
+
+
 def test_two_states_of_one_name_share_no_message_id(warehouse: SqlWarehouse) -> None:
     ids = []
     for _ in range(2):

@@ -26,7 +26,6 @@ MUST_BE_REACHED = (
     "diff Killed",
     "diff LedgerConflict",
     "diff RunSuperseded",
-    "publish GuardTripped",
     "publish Killed",
     "publish LedgerBehind",
     "publish LedgerConflict",

@@ -99,10 +99,10 @@ class Backup:
     def is_noticed(self) -> bool:
         """Tell whether Airflow remembers of each destination all that was sent since, as far as that is news.
 
-        What is half sent it does not remember, nor a state whose first run may still begin anew.
+        What is half sent it does not remember, nor a state whose timeline had not begun.
         """
         world = self.world
-        if not any(row.event in ("sealed", "change_set") for row in self.rows.values()):
+        if not any(row.event == "first" for row in self.rows.values()):
             return False
         ledger = oracle.Ledger.of(world.ledger_rows(self.rows.values()))
         for name, stream in world.streams.items():

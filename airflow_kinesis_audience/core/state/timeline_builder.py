@@ -75,8 +75,10 @@ class TimelineBuilder:
                 self.orphans.add(table)
                 self.unfinished[table] = entry.recorded_at
             case FirstBase() as detail:
+                # Computed again it is of the same time: a destination may have got the former one.
+                former = () if self.closed is not None else self.epochs
                 self._begin_anew()
-                self.epochs = (detail.epoch,)
+                self.epochs = (*former, detail.epoch)
                 self._commit(entry.as_of, detail)
                 self.bases.append(Base(as_of=entry.as_of, table=detail.table, layout=detail.layout))
             case ChangeSetCommitted() as detail:
