@@ -167,7 +167,9 @@ def write_runs(place: Place, runs: int) -> None:
 def copy_rows(known: list[Row], runs: int, timeline: Timeline) -> Iterator[Row]:
     """Copy the rows of the second day to each day after it, and let old change sets go."""
     numbers = {log: max(r.sequence for r in known if r.log == log) for log in {r.log for r in known}}
-    of_day = [r for r in known if r.as_of == instant_text(day(1))]
+    of_day = [unchained(r) for r in known if r.as_of == instant_text(day(1))]
+    started = next(r for r in of_day if not r.log)
+    first = json.loads(started.detail)["table"]
 
     def next_row(row: Row, at: int, **changed: str) -> Row:
         numbers[row.log] += 1
@@ -181,11 +183,17 @@ def copy_rows(known: list[Row], runs: int, timeline: Timeline) -> Iterator[Row]:
             detail = row.detail.replace(instant_text(day(0)), instant_text(day(at - 1)))
             yield next_row(row, at, detail=detail.replace("20260102", f"x{at:07}"))
         if at > KEPT + 2:
-            gone = json.loads(of_day[0].detail)["table"].replace("20260102", f"x{at - KEPT:07}")
-            first = json.loads(of_day[0].detail)["table"]
+            gone = first.replace("20260102", f"x{at - KEPT:07}")
             tables = (gone, first, first.replace("20260102", "x0000002"), timeline.bases[0].table)
             for event in (TablesRetired(tables=tables), TablesDropped(tables=tables)):
-                yield next_row(of_day[0], at, event=event_of(event).value, detail=encode_detail(event))
+                yield next_row(started, at, event=event_of(event).value, detail=encode_detail(event))
+
+
+def unchained(row: Row) -> Row:
+    """Leave out of a row the digest of the one before it, which a copy does not follow."""
+    detail = json.loads(row.detail)
+    detail.pop("before", None)
+    return row._replace(detail=json.dumps(detail))
 
 
 def write_rows(place: Place, warehouse: SqlWarehouse, rows: list[Row]) -> None:
