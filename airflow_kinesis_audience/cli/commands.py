@@ -16,7 +16,7 @@ from typing import Any
 
 from airflow_kinesis_audience import __version__
 from airflow_kinesis_audience.cli.masking import one_line
-from airflow_kinesis_audience.core.exceptions import AudienceError
+from airflow_kinesis_audience.core.exceptions import AudienceError, TaskEnded
 
 PROGRAM = "python -m airflow_kinesis_audience"
 COMMANDS = {
@@ -66,7 +66,7 @@ def run(name: str, given: argparse.Namespace, program: str) -> int:
     except BrokenPipeError:  # whoever read has had enough, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
         return 0
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, TaskEnded):
         return 130
 
 

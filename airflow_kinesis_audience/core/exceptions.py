@@ -150,6 +150,19 @@ class HistoryGone(AudienceError):
     retry_helps = False
 
 
+class TaskEnded(BaseException):
+    """Airflow, or whoever runs the process, ended the task; what was at work in the warehouse is cancelled.
+
+    Not an ``AudienceError``, nor an ``Exception``: whoever passes over those goes on, and this ends all of it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the task was ended from outside; what it had at work in the warehouse is cancelled, and its next try "
+            "goes on from what is recorded"
+        )
+
+
 class RunSuperseded(AudienceError):
     """The run speaks for an instant that a later run has covered already; there is nothing to compute."""
 

@@ -15,6 +15,7 @@ from airflow_kinesis_audience.core.state.ledger import Ledger
 from airflow_kinesis_audience.hooks.files.duckdb_parquet import SETTINGS, DuckDbParquetWarehouse
 from airflow_kinesis_audience.hooks.files.ledger import FileLedgerTable
 from airflow_kinesis_audience.hooks.files.object_storage import EXCLUSIVE, ObjectStorage
+from airflow_kinesis_audience.hooks.signals import ending_with_task
 from airflow_kinesis_audience.hooks.warehouse import open_warehouse
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def open_ledger(state: State, sync_id: str, *, reads_source: bool = False) -> It
     :raises ValueError: if an address or a connection is none that is supported; a retry does not help.
     """
     if state.state_path is None:
-        with open_warehouse(state.warehouse_conn_id) as warehouse:
+        with open_warehouse(state.warehouse_conn_id) as warehouse, ending_with_task(warehouse):
             yield Ledger(warehouse, state.state_schema, sync_id)
         return
     if not _IS_DIRECTORY.fullmatch(state.state_schema):
@@ -69,7 +70,7 @@ def open_ledger(state: State, sync_id: str, *, reads_source: bool = False) -> It
     files = open_files(state.state_path)
     settings = SETTINGS if state.state_memory is None else {**SETTINGS, "memory_limit": state.state_memory}
     origin = open_warehouse(state.warehouse_conn_id) if reads_source else None
-    with DuckDbParquetWarehouse(files, origin, settings) as warehouse:
+    with DuckDbParquetWarehouse(files, origin, settings) as warehouse, ending_with_task(warehouse):
         yield Ledger(warehouse, state.state_schema, sync_id, FileLedgerTable(files, state.state_schema, sync_id))
 
 

@@ -17,6 +17,7 @@ from airflow_kinesis_audience.core.exceptions import ReleaseRefused
 from airflow_kinesis_audience.core.model.audience import COUNTS
 from airflow_kinesis_audience.core.model.instants import instant, instant_text
 from airflow_kinesis_audience.operators.errors import airflow_outcome, emit_state
+from airflow_kinesis_audience.operators.killing import end_task
 from airflow_kinesis_audience.operators.reporting.assets import add_alias, emit_change_set
 from airflow_kinesis_audience.operators.reporting.metrics import count_changes
 from airflow_kinesis_audience.operators.run_context import read_change_set
@@ -97,6 +98,10 @@ class AudienceApprovalOperator(ApprovalOperator):
                     "Clear the publishing task, or correct the source, so that the next run corrects it"
                 )
         return answer
+
+    def on_kill(self) -> None:
+        """End the task where it is."""
+        end_task()
 
     def _report(self, context: Context, ledger: Ledger, summary: Mapping[str, Any]) -> None:
         """Report that the change set counts, as a diff reports one that no guard stopped."""

@@ -18,6 +18,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.operators.errors import airflow_outcome
+from airflow_kinesis_audience.operators.killing import end_task
 from airflow_kinesis_audience.operators.links import AudienceLink, StreamLink
 from airflow_kinesis_audience.operators.reporting.assets import add_alias, emit_delivery
 from airflow_kinesis_audience.operators.reporting.lineage import delivery_lineage
@@ -143,6 +144,10 @@ class DeliveryOperator(BaseOperator):
         emit_delivery(context, self.alias, summary, self.message_format)
         log_delivery(summary, self.message_format)
         return summary
+
+    def on_kill(self) -> None:
+        """End the task where it is."""
+        end_task()
 
     def get_openlineage_facets_on_complete(self, _task_instance: Any) -> OperatorLineage[Any, Any] | None:
         """Report to OpenLineage what was read, and how much was put on which stream."""

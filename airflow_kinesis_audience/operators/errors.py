@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
-from airflow_kinesis_audience.core.exceptions import AudienceError, RunSuperseded, describe_foreign_error
+from airflow_kinesis_audience.core.exceptions import (
+    AudienceError,
+    RunSuperseded,
+    TaskEnded,
+    describe_foreign_error,
+)
+from airflow_kinesis_audience.operators.killing import under_way
 from airflow_kinesis_audience.operators.reporting.metrics import count_stop
 
 if TYPE_CHECKING:
@@ -34,7 +40,8 @@ def airflow_outcome(context: Context | None = None, known: Mapping[str, Any] | N
     :param known: what is known by then of ``sync_id``, ``as_of`` and ``destination``.
     """
     try:
-        yield
+        with under_way():
+            yield
     except RunSuperseded as error:
         raise AirflowSkipException(str(error)) from None
     except ValueError as error:
@@ -53,9 +60,17 @@ def airflow_outcome(context: Context | None = None, known: Mapping[str, Any] | N
     except Exception as error:
         _emit_error(context, known, [f"{type(error).__name__}; the task's log has more"])
         raise
+    except TaskEnded as error:
+        _forget(error)
+        _emit_error(context, known, [str(error)])
+        raise
+    except BaseException as error:
+        # By a timeout, or an interruption: the driver's error that it came with may quote a value.
+        _forget(error)
+        raise
 
 
-def _forget(error: Exception) -> None:
+def _forget(error: BaseException) -> None:
     """Drop what an error was raised for: it is no part of a traceback, but at hand for whoever asks for it."""
     error.__cause__ = error.__context__ = None
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from airflow_kinesis_audience.operators.killing import end_task
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
@@ -49,6 +51,10 @@ class StateArguments(BaseOperator):
         self.adopt_state_of = adopt_state_of
         self.state_schema = state_schema
         self.state_path = state_path
+
+    def on_kill(self) -> None:
+        """End the task where it is."""
+        end_task()
 
     def own_sync_id(self, context: Context) -> str:
         """Return the sync's id, which is the task's own unless the author gave one.

@@ -49,6 +49,9 @@ class _Client:
     def query_arrow_stream(self, query: str, use_strings: bool) -> Iterator[Iterator[pa.Table]]:
         yield iter([self._run(query)])
 
+    def set_client_setting(self, *_: Any) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

@@ -8,6 +8,7 @@ Where the stream is stands in the environment, as an Airflow connection.
 from __future__ import annotations
 
 import math
+import signal
 import sys
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from airflow_kinesis_audience.core.sql.dialects import DIALECTS
 from airflow_kinesis_audience.core.state.ledger import Ledger
 from airflow_kinesis_audience.formats import load_renderer
 from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
+from airflow_kinesis_audience.hooks.signals import ending_with_task
 from airflow_kinesis_audience.hooks.warehouses.duckdb import DuckDbWarehouse
+from airflow_kinesis_audience.operators.killing import end_task, under_way
 
 BATCH = 5
 LIMITS = Limits(records_per_request=BATCH, record_bytes=100_000, request_bytes=1_000_000)
@@ -47,7 +50,13 @@ def main(file: str, schema: str, *instants: str) -> None:
     sending.CHECKPOINT_SHARE = math.inf
     stream = KinesisStreamHook("audience-changes")
     stream.check()
-    with DuckDbWarehouse(lambda: duckdb.connect(str(Path(file))), DIALECTS["duckdb"]) as warehouse:
+    # As Airflow does, and as its operators answer.
+    signal.signal(signal.SIGTERM, lambda *_: end_task())
+    with (
+        under_way(),
+        DuckDbWarehouse(lambda: duckdb.connect(str(Path(file))), DIALECTS["duckdb"]) as warehouse,
+        ending_with_task(warehouse),
+    ):
         outbox = Outbox(Ledger(warehouse, schema, "dag.diff"), delivery_to(stream.destination), stream.put)
         for as_of in instants:
             outbox.drain(instant(as_of))

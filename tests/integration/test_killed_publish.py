@@ -58,13 +58,18 @@ def start(file: Path, kinesis: ScriptedKinesis) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
-def kill_after(process: subprocess.Popen[str], kinesis: ScriptedKinesis, requests: int) -> None:
-    """Wait until the endpoint has had some requests, and end the process without notice."""
+def wait_for(process: subprocess.Popen[str], kinesis: ScriptedKinesis, requests: int) -> None:
+    """Wait until the endpoint has had some requests."""
     deadline = time.monotonic() + WAIT_SECONDS
     while len(kinesis.requests) < requests:
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline, "the process sent too little"
         time.sleep(0.001)
+
+
+def kill_after(process: subprocess.Popen[str], kinesis: ScriptedKinesis, requests: int) -> None:
+    """Wait until the endpoint has had some requests, and end the process without notice."""
+    wait_for(process, kinesis, requests)
     process.kill()
     process.wait()
     process.stderr.close()
@@ -136,6 +141,30 @@ def test_a_killed_process_is_followed_by_one_that_sends_what_is_missing(tmp_path
     read = Stream()
     read.taken = list(kinesis.taken)
     assert members_of(read.consume()) == members
+
+
+@pytest.mark.slow
+def test_a_process_that_is_asked_to_end_writes_down_what_it_has_sent(tmp_path, kinesis, monkeypatch):
+    monkeypatch.setattr(rows_module, "SLICE_ROWS", 50)
+    monkeypatch.setattr(commits, "draw_epoch", str)
+    destination = "kinesis://eu-west-1/audience-changes"
+    expected = Stream()
+    with open_duckdb(tmp_path / "undisturbed.duckdb") as warehouse:
+        write_history(People(warehouse, schema=SCHEMA), expected, destination)
+    file = tmp_path / "warehouse.duckdb"
+    with open_duckdb(file) as warehouse:
+        write_history(People(warehouse, schema=SCHEMA), Stream(), "kinesis://eu-west-1/another")
+    process = start(file, kinesis)
+    wait_for(process, kinesis, 3)
+    process.terminate()
+    _, said = process.communicate(timeout=WAIT_SECONDS)
+    assert "TaskEnded: the task was ended from outside" in said
+    first = len(kinesis.taken)
+    assert 0 < first < len(expected.taken), "it was ended too late"
+    assert acknowledged_ids(file, expected, destination) == ids(kinesis.taken)
+    finish(start(file, kinesis))
+    assert not ids(kinesis.taken[first:]) & ids(kinesis.taken[:first]), "nothing is put again"
+    assert len(kinesis.taken) == len(expected.taken)
 
 
 def acknowledged_ids(file: Path, expected: Stream, destination: str) -> set[str]:

@@ -55,6 +55,12 @@ class DuckDbParquetWarehouse(DuckDbWarehouse):
         """Where an author's query is run."""
         return self._given_origin or self
 
+    def cancel(self) -> None:
+        """Cancel what is at work here, and in the warehouse that rows are read from."""
+        super().cancel()
+        if self._given_origin is not None:
+            self._given_origin.cancel()
+
     def close(self) -> None:
         """Close the connections, and remove what was only for this task."""
         super().close()

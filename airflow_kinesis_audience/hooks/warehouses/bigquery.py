@@ -6,6 +6,7 @@ docs/warehouse-cloud.md.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -37,16 +38,15 @@ class BigQueryWarehouse(SqlWarehouse):
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int | None:
         """Run a statement that gives no rows, to its end."""
-        with self._translated():
-            job = self._query(sql, parameters)
+        with self._translated(), self._job(sql, parameters) as job:
             job.result()
             written: int | None = job.num_dml_affected_rows
             return written
 
     def read_rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Read a small result whole."""
-        with self._translated():
-            return [tuple(row.values()) for row in self._query(sql, parameters).result()]
+        with self._translated(), self._job(sql, parameters) as job:
+            return [tuple(row.values()) for row in job.result()]
 
     def read_types(self, query: str) -> dict[str, str]:
         """Read the query's column names and type names by a dry run."""
@@ -55,10 +55,19 @@ class BigQueryWarehouse(SqlWarehouse):
 
     def read_batches(self, sql: str, schema: pa.Schema, *, rows: int) -> Iterator[pa.RecordBatch]:
         """Read a large result page by page."""
-        with self._translated():
-            for page in self._query(sql, ()).result(page_size=rows).pages:
+        with self._translated(), self._job(sql, ()) as job:
+            for page in job.result(page_size=rows).pages:
                 if fetched := [row.values() for row in page]:
                     yield arrow_batch(fetched, schema)
+
+    @contextlib.contextmanager
+    def _job(self, sql: str, parameters: Sequence[Any]) -> Iterator[Any]:
+        job = self._query(sql, parameters)
+        with self._working(self._opened, job):
+            yield job
+
+    def _cancel(self, connection: Any, cursor: Any) -> None:
+        cursor.cancel()
 
     def _query(self, sql: str, parameters: Sequence[Any], *, dry_run: bool = False) -> Any:
         from google.cloud.bigquery import ConnectionProperty, QueryJobConfig, ScalarQueryParameter

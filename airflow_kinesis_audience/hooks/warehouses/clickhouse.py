@@ -6,7 +6,9 @@ exits would be lost in silence. A server was never run: see docs/warehouse-cloud
 
 from __future__ import annotations
 
+import contextlib
 import re
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -16,6 +18,8 @@ from airflow_kinesis_audience.hooks.warehouses.dbapi import NOT_SHOWN, SqlWareho
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from airflow_kinesis_audience.core.sql.dialects import Dialect
 
 
 SETTINGS: Mapping[str, Any] = {
@@ -58,6 +62,11 @@ class ClickHouseWarehouse(SqlWarehouse):
 
     loggers = ("clickhouse_connect", "urllib3")
 
+    def __init__(self, connect: Callable[[], Any], dialect: Dialect) -> None:
+        super().__init__(connect, dialect)
+        # By which the server's list of what is at work names it.
+        self._comment = f"airflow_kinesis_audience {uuid.uuid4()}"
+
     @staticmethod
     def connector(conn_id: str, hook: Any) -> Callable[[], Any]:
         """Give what opens a client with the settings that every statement relies on."""
@@ -86,7 +95,13 @@ class ClickHouseWarehouse(SqlWarehouse):
     def _open(self) -> Any:
         with self._translated():
             self._client = self._connect()
+            self._client.set_client_setting("log_comment", self._comment)
         return _Connection(self._client)
+
+    def _cancel(self, connection: Any, cursor: Any) -> None:
+        own = f"user = currentUser() AND Settings['log_comment'] = '{self._comment}'"
+        with contextlib.closing(self._connect()) as other:
+            other.command(f"KILL QUERY WHERE {own} ASYNC")
 
     @staticmethod
     def _run(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:

@@ -48,6 +48,9 @@ class DatabricksWarehouse(SparkWarehouse):
                 cursor.execute("SET TIME ZONE 'UTC'")
         return connection
 
+    def _cancel(self, connection: Any, cursor: Any) -> None:
+        cursor.cancel()
+
     def _translate(self, error: Exception, *, planned: bool) -> AudienceError:
         if isinstance(error, ValueError):
             return WarehouseRefused(

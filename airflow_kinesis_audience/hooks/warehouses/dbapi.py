@@ -3,16 +3,18 @@
 Statements go in, rows come out in bounded batches of fixed types. Nothing of Airflow is here, so tests open the
 same warehouses without it. Every statement is a transaction of its own. A driver's errors are raised as domain
 errors; what the server says is in them only if it read no row, since almost any function can quote a row's value.
+Who breaks a statement off has it cancelled on the server, which would go on with it by itself.
 """
 
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
-from airflow_kinesis_audience.core.exceptions import AudienceError
+from airflow_kinesis_audience.core.exceptions import AudienceError, TaskEnded
 from airflow_kinesis_audience.hooks.client_logs import keep_requests_out_of_logs
 
 if TYPE_CHECKING:
@@ -44,6 +46,12 @@ class SqlWarehouse:
         self._connect = connect
         self._opened: Any = None
         self._idle: list[Any] = []
+        self._at_work: list[tuple[Any, Any]] = []
+        # By the connection's own id, the number by which the server knows it, where it is asked for.
+        self._numbers: dict[int, int] = {}
+        self._is_ended = False
+        # Between two threads; who holds it may come upon a reader that is garbage, and want it once more.
+        self._lock = threading.RLock()
         self.dialect = dialect
         keep_requests_out_of_logs(*self.loggers)
 
@@ -61,8 +69,22 @@ class SqlWarehouse:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def cancel(self) -> None:
+        """Cancel on the server all that is at work, from whichever thread: the task was ended.
+
+        What is begun afterwards runs, so that it can still be written down how far the task got.
+        """
+        self._is_ended = True
+        with self._lock:
+            for connection, cursor in tuple(self._at_work):
+                with contextlib.suppress(Exception):
+                    self._cancel(connection, cursor)
+
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; what somebody is still reading from ends, too."""
+        with self._lock:
+            for connection, cursor in tuple(self._at_work):
+                self._break_off(connection, cursor)
         if self._opened is not None:
             self._opened.close()
             self._opened = None
@@ -133,6 +155,17 @@ class SqlWarehouse:
         """Open a connection that a large result is read from."""
         return self._open()
 
+    def _cancel(self, connection: Any, cursor: Any) -> None:
+        """Cancel a statement on the server while another thread waits for it.
+
+        :param cursor: of the statement; none of one that is read on a connection of its own.
+        """
+        raise NotImplementedError
+
+    def _is_interruption(self, error: Exception) -> bool:
+        """Whether a statement failed with this because the task was ended."""
+        return self._is_ended
+
     def _translate(self, error: Exception, *, planned: bool) -> AudienceError:
         """Make a domain error of a driver's.
 
@@ -156,19 +189,51 @@ class SqlWarehouse:
     def _reader_connection(self) -> Iterator[Any]:
         """Lend a connection that nothing else is read from meanwhile; who breaks off breaks it."""
         connection = self._idle.pop() if self._idle else self._open_reader()
-        try:
+        with self._working(connection):
             yield connection
-        except BaseException:
-            connection.close()
-            raise
         self._idle.append(connection)
+
+    @contextlib.contextmanager
+    def _working(self, connection: Any, cursor: Any = None) -> Iterator[None]:
+        """Count a statement as at work; who breaks off cancels it, and its connection is not used again."""
+        work = connection, cursor
+        with self._lock:
+            self._at_work.append(work)
+        try:
+            yield
+        except BaseException as error:
+            # Of a cursor that is not read to its end the driver makes something good.
+            if cursor is None or not isinstance(error, Exception | GeneratorExit):
+                self._break_off(connection, cursor, cancel=not isinstance(error, Exception))
+            raise
+        finally:
+            with self._lock, contextlib.suppress(ValueError):
+                self._at_work.remove(work)
+
+    def _break_off(self, connection: Any, cursor: Any, *, cancel: bool = True) -> None:
+        with self._lock:
+            if connection is self._opened:
+                self._opened = None
+            with contextlib.suppress(Exception):
+                if cancel:
+                    self._cancel(connection, cursor)
+            with contextlib.suppress(Exception):
+                connection.close()
 
     @contextlib.contextmanager
     def _cursor(self, *, planned: bool = False) -> Iterator[Any]:
         connection = self._connection()
         # A connection that the server has ended refuses the cursor itself.
-        with self._translated(planned=planned), contextlib.closing(connection.cursor()) as cursor:
-            yield cursor
+        with self._translated(planned=planned):
+            cursor = connection.cursor()
+            try:
+                with self._working(connection, cursor):
+                    yield cursor
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    cursor.close()
+                raise
+            cursor.close()
 
     @contextlib.contextmanager
     def _translated(self, *, planned: bool = False) -> Iterator[None]:
@@ -177,6 +242,8 @@ class SqlWarehouse:
         except AudienceError:
             raise
         except Exception as error:
+            if self._is_interruption(error):
+                raise TaskEnded from None
             # Not chained: the driver's own text may quote a row.
             raise self._translate(error, planned=planned) from None
 

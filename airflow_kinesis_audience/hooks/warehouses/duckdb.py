@@ -109,6 +109,18 @@ class DuckDbWarehouse(SqlWarehouse):
                     ) from None
         return connection
 
+    def _cancel(self, connection: Any, cursor: Any) -> None:
+        cursor.interrupt()
+
+    def _break_off(self, connection: Any, cursor: Any, *, cancel: bool = True) -> None:
+        # The connection is as good as before; and to open a file anew waits for all that is still open of it.
+        with contextlib.suppress(Exception):
+            self._cancel(connection, cursor)
+
+    def _is_interruption(self, error: Exception) -> bool:
+        # It raises what a signal's handler does as an error of its own.
+        return self._is_ended or str(error) == "Query interrupted"
+
     def _translate(self, error: Exception, *, planned: bool) -> AudienceError:
         name = type(error).__name__
         if planned and name in ("BinderException", "CatalogException", "ParserException", "SyntaxException"):

@@ -7,6 +7,7 @@ text, so that no number passes through a float and no date becomes NULL.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -185,7 +186,13 @@ class MySqlWarehouse(SqlWarehouse):
                     "boolean from a number; leave client out, and mysqlclient is used"
                 )
             self._collation = _prepare(connection)
+            # Later it could not be asked for: the driver lets one thread at a time have a connection.
+            self._numbers[id(connection)] = connection.thread_id()
         return connection
+
+    def _cancel(self, connection: Any, cursor: Any) -> None:
+        with contextlib.closing(self._connect()) as other:
+            other.query(f"KILL QUERY {self._numbers[id(connection)]}")
 
     def _translate(self, error: Exception, *, planned: bool) -> AudienceError:
         number = error.args[0] if error.args and isinstance(error.args[0], int) else None

@@ -149,6 +149,10 @@ class PostgresWarehouse(SqlWarehouse):
             self.dialect = replace(self.dialect, text_encoding=encoding)
         return connection
 
+    def _cancel(self, connection: Any, cursor: Any) -> None:
+        # Older drivers have but the one that speaks without TLS.
+        getattr(connection, "cancel_safe", connection.cancel)()
+
     @staticmethod
     def _run(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
         cursor.execute(SETTLED + bound(sql, parameters, cursor))

@@ -43,7 +43,10 @@ _TYPES: Mapping[int, str] = {
 SETTINGS: Mapping[str, str] = {"timezone": "UTC", "datestyle": "ISO", "extra_float_digits": "2"}
 """By which a value has one text, and a DOUBLE PRECISION all its digits."""
 
-_SETTLE = "SELECT " + ", ".join(f"SET_CONFIG('{name}', '{value}', FALSE)" for name, value in SETTINGS.items())
+_SETTLE = ", ".join(
+    ["SELECT PG_BACKEND_PID()", *(f"SET_CONFIG('{name}', '{value}', FALSE)" for name, value in SETTINGS.items())]
+)
+"""Gives the number by which the server knows the session, too."""
 
 _TEMPORARY = ("08", "40", "53", "55", "57", "58")
 _ABOUT_THE_STATEMENT = ("0A", "25", "3D", "3F", "42")
@@ -76,11 +79,14 @@ class RedshiftWarehouse(SqlWarehouse):
 
     @contextlib.contextmanager
     def _reader_connection(self) -> Iterator[Any]:
-        with (
-            contextlib.closing(self._open_reader()) as connection,
-            contextlib.closing(connection.cursor()) as cursor,
-        ):
-            yield cursor
+        connection = self._open_reader()
+        try:
+            with self._working(connection):
+                yield connection.cursor()
+        finally:
+            # It refuses to be closed twice.
+            with contextlib.suppress(Exception):
+                connection.close()
 
     def _open_reader(self) -> Any:
         # Without autocommit, since a cursor of the server's lives in a transaction.
@@ -95,7 +101,12 @@ class RedshiftWarehouse(SqlWarehouse):
     def _settled(self, connection: Any) -> Any:
         with contextlib.closing(connection.cursor()) as cursor:
             self._run(cursor, _SETTLE, ())
+            self._numbers[id(connection)] = cursor.fetchone()[0]
         return connection
+
+    def _cancel(self, connection: Any, cursor: Any) -> None:
+        with contextlib.closing(self._connect()) as other, contextlib.closing(other.cursor()) as cancelling:
+            cancelling.execute(f"SELECT PG_CANCEL_BACKEND({self._numbers[id(connection)]})")
 
     @staticmethod
     def _run(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:

@@ -6,6 +6,7 @@ statement, and keeps the letters of quoted names, whatever account or login have
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.core.exceptions import AudienceError, WarehouseRefused, WarehouseUnavailable
@@ -73,6 +74,10 @@ class SnowflakeWarehouse(SqlWarehouse):
                 # All at once: each statement is a round trip.
                 cursor.execute("ALTER SESSION SET " + " ".join(f"{n} = {v}" for n, v in _SESSION.items()))
         return connection
+
+    def _cancel(self, connection: Any, cursor: Any) -> None:
+        with contextlib.closing(self._connect()) as other, other.cursor() as cancelling:
+            cancelling.execute(f"SELECT SYSTEM$CANCEL_ALL_QUERIES({connection.session_id})")
 
     def _translate(self, error: Exception, *, planned: bool) -> AudienceError:
         if isinstance(error, ValueError | OverflowError):

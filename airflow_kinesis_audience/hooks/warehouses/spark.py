@@ -6,6 +6,7 @@ Spark binds no parameters, so values are written into statements here, and nowhe
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,10 @@ class SparkWarehouse(SqlWarehouse):
                     f"expected Spark SQL's Thrift server, with these settings free: {'; '.join(SETTINGS)}"
                 ) from None
         return connection
+
+    def _cancel(self, connection: Any, cursor: Any) -> None:
+        with contextlib.closing(ThriftConnection(self._connect())) as other:
+            other.cancel(cursor)
 
     @staticmethod
     def _run(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:

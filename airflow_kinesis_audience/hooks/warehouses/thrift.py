@@ -43,6 +43,13 @@ class ThriftConnection:
         """Return a cursor; each runs one statement at a time."""
         return ThriftCursor(self._opened.client, self._opened.sessionHandle)
 
+    def cancel(self, cursor: ThriftCursor) -> None:
+        """Cancel a statement that another connection waits for: one connection carries one request at a time."""
+        from TCLIService import ttypes
+
+        if cursor.operation is not None:
+            self._opened.client.CancelOperation(ttypes.TCancelOperationReq(cursor.operation))
+
     def close(self) -> None:
         """End the session."""
         self._opened.close()
@@ -58,7 +65,7 @@ class ThriftCursor:
     def __init__(self, client: Any, session: Any) -> None:
         self._client = client
         self._session = session
-        self._operation: Any = None
+        self.operation: Any = None
 
     def execute(self, statement: str) -> None:
         """Run a statement to its end.
@@ -73,10 +80,10 @@ class ThriftCursor:
         request = ttypes.TExecuteStatementReq(self._session, statement, runAsync=True)
         started = self._client.ExecuteStatement(request)
         _check(started.status)
-        self._operation = started.operationHandle
+        self.operation = started.operationHandle
         pause = _FIRST_PAUSE_SECONDS
         while True:
-            found = self._client.GetOperationStatus(ttypes.TGetOperationStatusReq(self._operation))
+            found = self._client.GetOperationStatus(ttypes.TGetOperationStatusReq(self.operation))
             _check(found.status)
             if found.operationState == ttypes.TOperationState.FINISHED_STATE:
                 return
@@ -97,9 +104,9 @@ class ThriftCursor:
         """Fetch the rows as columns, at most so many rows at a time."""
         from TCLIService import ttypes
 
-        if not self._operation.hasResultSet:
+        if not self.operation.hasResultSet:
             return
-        request = ttypes.TFetchResultsReq(self._operation, ttypes.TFetchOrientation.FETCH_NEXT, rows)
+        request = ttypes.TFetchResultsReq(self.operation, ttypes.TFetchOrientation.FETCH_NEXT, rows)
         while True:
             fetched = self._client.FetchResults(request)
             _check(fetched.status)
@@ -112,8 +119,8 @@ class ThriftCursor:
         """Let the server forget the statement."""
         from TCLIService import ttypes
 
-        if self._operation is not None:
-            operation, self._operation = self._operation, None
+        if self.operation is not None:
+            operation, self.operation = self.operation, None
             self._client.CloseOperation(ttypes.TCloseOperationReq(operation))
 
 

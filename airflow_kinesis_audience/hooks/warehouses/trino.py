@@ -53,6 +53,9 @@ class TrinoWarehouse(SqlWarehouse):
                 cursor.fetchall()
         return connection
 
+    def _cancel(self, connection: Any, cursor: Any) -> None:
+        cursor.cancel()
+
     def _translate(self, error: Exception, *, planned: bool) -> AudienceError:
         name, text = str(getattr(error, "error_name", "")), str(getattr(error, "message", ""))
         return self._refusal(
