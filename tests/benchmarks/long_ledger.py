@@ -94,8 +94,7 @@ def main() -> bool:
                 address = str(home / f"{engine}-{runs}.duckdb")
                 if engine == "PostgreSQL":
                     assert server is not None
-                    with open_postgres(server.dsn()) as opened:
-                        opened.execute(f"CREATE DATABASE runs_{runs}")
+                    server.execute(f"CREATE DATABASE runs_{runs}")
                     address = server.dsn(f"runs_{runs}")
                 place = Place(engine, address, str(home / f"files-{runs}") if engine == "files" else "")
                 write_runs(place, runs)

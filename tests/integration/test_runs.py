@@ -339,7 +339,6 @@ def believed(messages: Sequence[bytes]) -> set[str]:
     return set(consumer.members("gold_plan"))
 
 
-@pytest.mark.long_story
 def test_the_past_goes_out_day_by_day_as_the_page_says_and_the_newest_day_is_corrected(
     airflow: RunningAirflow, stream_of: Callable[[str], Stream]
 ) -> None:
@@ -373,7 +372,6 @@ def test_the_past_goes_out_day_by_day_as_the_page_says_and_the_newest_day_is_cor
     assert believed(stream.read()) == gold_at(DAYS[-1]) - set(left) | {"late"}
 
 
-@pytest.mark.long_story
 def test_a_backfill_of_what_a_live_sync_has_covered_fails_and_says_what_to_do(
     airflow: RunningAirflow, stream_of: Callable[[str], Stream]
 ) -> None:
