@@ -193,7 +193,7 @@ def test_a_key_that_loses_its_decimals_is_another_key(place):
     crowd.run(0)
     crowd.types = {**crowd.types, "uid": "BIGINT"}
     crowd.write(user("7"))
-    with pytest.raises(SchemaChanged, match="'uid' were of kind decimal and are of kind integer"):
+    with pytest.raises(SchemaChanged, match="(?i)'uid' were of kind decimal and are of kind integer"):
         crowd.run(1)
 
 
@@ -204,7 +204,7 @@ def test_a_float_as_a_key_or_an_identity_is_refused_with_the_cast_to_write(place
     crowd.types = {**crowd.types, role: kind}
     crowd.write(user("7", "1", email=4711))
     with pytest.raises(
-        ValueError, match=rf"'{role}' is a .*, whose values are not exact.*: CAST\({role} AS "
+        ValueError, match=rf"(?i)'{role}' is a .*, whose values are not exact.*: CAST\({role} AS "
     ) as refused:
         crowd.run(0)
     # What it says is right: the engine takes it.
