@@ -193,7 +193,7 @@ def test_a_key_that_loses_its_decimals_is_another_key(place):
     crowd.run(0)
     crowd.types = {**crowd.types, "uid": "BIGINT"}
     crowd.write(user("7"))
-    with pytest.raises(SchemaChanged, match="(?i)'uid' were of kind decimal and are of kind integer"):
+    with pytest.raises(SchemaChanged, match=r"(?i)'uid' were of kind decimal and are of kind integer"):
         crowd.run(1)
 
 
