@@ -96,7 +96,7 @@ class _ArrowCursor(ThriftCursor):
 
     def fetchmany_arrow(self, rows: int) -> pa.Table:
         self._fetched = self._fetched or self.fetch_columns(rows)
-        asked = ttypes.TGetResultSetMetadataReq(self._operation)
+        asked = ttypes.TGetResultSetMetadataReq(self.operation)
         described = self._client.GetResultSetMetadata(asked).schema.columns
         types = [_TYPES.get(c.typeDesc.types[0].primitiveEntry.type) for c in described]
         names = [c.columnName for c in described]
