@@ -95,6 +95,8 @@ class Actor:
     error: BaseException | None = None
 
     def may_go_on(self, now: float) -> bool:
+        if self.process.dead:
+            return True  # to its end
         if self.wake_at is not None and self.wake_at <= now:
             return True
         return self.ready() if self.ready is not None else self.wake_at is None
