@@ -39,14 +39,14 @@ def people(warehouse) -> People:
     return people
 
 
-def publish(people: People, stream: Stream, number: int) -> None:
-    open_outbox(people.ledger(), stream).drain(day(number))
+def publish(people: People, stream: Stream, number: int, delivery=None) -> None:
+    open_outbox(people.ledger(), stream, delivery or small_delivery()).drain(day(number))
 
 
-def tell_again(people: People, stream: Stream, name: str = "first", *, warehouse=None) -> Stream:
+def tell_again(people: People, stream: Stream, name: str = "first", *, warehouse=None, delivery=None) -> Stream:
     """Run a resync on the stream; gives a stream of what it put alone."""
     before = len(stream.taken)
-    delivery = small_delivery()
+    delivery = delivery or small_delivery()
     resync(open_outbox(people.ledger(warehouse), stream, replace(delivery, resync=name)), delivery)
     alone = Stream()
     alone.taken = stream.taken[before:]
@@ -249,6 +249,29 @@ def test_killed_after_any_statement_it_goes_on_and_leaves_no_table(people):
         if not dying.dead:
             break
     assert at > 8
+
+
+def test_killed_after_any_statement_a_resync_of_profiles_leaves_no_table_either(people):
+    delivery = small_delivery(message_format="adobe_profile", options={"message_ids": True})
+    publish(people, Stream(), 0, delivery)
+    before = people.tables()
+    for at in range(60):
+        dying, left = Watched(people.warehouse), [at]
+
+        def die(_: str, dying=dying, left=left) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                dying.kill()
+
+        dying.after = die
+        try:
+            tell_again(people, Stream(), f"statement {at}", warehouse=dying, delivery=delivery)
+        except Killed:
+            tell_again(people, Stream(), f"statement {at}", delivery=delivery)
+        assert people.tables() == before
+        if not dying.dead:
+            break
+    assert at > 12
 
 
 def test_a_destination_that_was_never_told_anything_has_nothing_to_be_told_again(people):

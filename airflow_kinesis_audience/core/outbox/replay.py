@@ -24,6 +24,7 @@ from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.outbox.delivery_log import DeliveryLog
 from airflow_kinesis_audience.core.outbox.option_check import check_options
 from airflow_kinesis_audience.core.outbox.remembered import check_nothing_lost
+from airflow_kinesis_audience.core.outbox.tables import drop_all
 from airflow_kinesis_audience.core.state.cursors import REPLAY
 from airflow_kinesis_audience.core.state.delivery_details import (
     DeadLettersTable,
@@ -176,6 +177,7 @@ class _Replay:
             changes.append(replace_detail(mine, begun=False, replaced=old or None), until)
         if mine != DeadLettersTable():
             log.append(DeadLettersTable(), until)
+        drop_all(log)
         log.append(DestinationDetached(replayed=True), until)
 
     def _published(self) -> list[DeliveryState]:

@@ -22,8 +22,7 @@ from airflow_kinesis_audience.core.outbox.option_check import check_options
 from airflow_kinesis_audience.core.outbox.remembered import check_later, find_lost
 from airflow_kinesis_audience.core.outbox.tables import (
     count_actions,
-    drop_litter,
-    drop_snapshot,
+    drop_all,
     find_or_write_full_snapshot,
 )
 from airflow_kinesis_audience.core.readers.outline import read_audience_names
@@ -81,8 +80,7 @@ def resync(outbox: Outbox, delivery: Delivery, *, remembered: Remembered | None 
     outbox.put_notices(_render(outbox, snapshot, Lifecycle.RESYNC_BEGIN))
     outbox.send(snapshot)
     outbox.put_notices(_render(outbox, snapshot, Lifecycle.RESYNC_COMPLETE))
-    drop_snapshot(outbox.log)
-    drop_litter(outbox.log)
+    drop_all(outbox.log)
     if lost is not None:
         # A task that was at work when the backup was made never says that it is not any more.
         changes.turns.wait()

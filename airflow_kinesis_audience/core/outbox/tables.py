@@ -142,6 +142,13 @@ def drop_snapshot(log: DeliveryLog) -> None:
         log.append(SnapshotTable(), as_of)
 
 
+def drop_all(log: DeliveryLog) -> None:
+    """Drop what the delivery alone needs, before it ends: afterwards nobody looks for it."""
+    drop_snapshot(log)
+    drop_profiles(log)
+    drop_litter(log)
+
+
 def announce_litter(log: DeliveryLog, what: str, as_of: datetime) -> str:
     """Announce a table that is read once and then dropped with the litter; gives its name."""
     name = name_table(log, what, as_of)
