@@ -14,6 +14,7 @@ import pytest
 
 from airflow_kinesis_audience.core.exceptions import LedgerConflict
 from airflow_kinesis_audience.core.outbox.detachment import detach
+from airflow_kinesis_audience.core.readers.partitions import Part
 from airflow_kinesis_audience.hooks.files.temporary_home import TemporaryHome
 from tests.warehouses import (
     DiesAt,
@@ -104,6 +105,27 @@ def test_a_task_whose_delivery_is_detached_while_it_announces_a_snapshot_makes_n
     assert not [name for name in people.tables() if name.startswith("snapshot")]
     open_outbox(people.ledger(), stream, delivery).drain(day(1))
     assert people.tables() <= listed(people.ledger().read())
+
+
+def test_a_part_whose_delivery_is_detached_while_it_writes_the_snapshot_writes_no_other(warehouse) -> None:
+    people, stream = People(warehouse), Stream()
+    delivery = small_delivery(part=Part(0, 2))
+    people.put("u1")
+    people.run(0)
+    late = Watched(warehouse)
+
+    def detach_elsewhere(sql: str) -> None:
+        if sql.startswith("CREATE TABLE") and "snapshot" in sql:
+            late.before = lambda _: None
+            ledger = people.ledger()
+            ledger.read()
+            detach(ledger, [delivery.log])
+
+    late.before = detach_elsewhere
+    with pytest.raises(LedgerConflict):
+        open_outbox(people.ledger(late), stream, delivery).drain(day(0))
+    assert not stream.taken
+    assert not [name for name in people.tables() if name.startswith("snapshot")]
 
 
 def test_what_a_killed_process_has_spilled_beside_its_file_goes_when_that_is_opened(tmp_path: Path) -> None:

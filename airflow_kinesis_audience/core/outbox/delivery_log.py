@@ -74,10 +74,7 @@ class DeliveryLog:
         return self.ledger.state.delivery(log).of_stream(self.whole.stream)
 
     def append(self, detail: DeliveryDetail, as_of: datetime, *, lazy: bool = False, last: bool = False) -> None:
-        """Append the next row of the delivery's own log.
-
-        :param last: this task stops here.
-        """
+        """Append the next row of the delivery's own log; after the ``last`` one this task stops."""
         self._append(self.delivery.log, detail, as_of, lazy=lazy, last=last)
 
     def _append(self, log: str, detail: DeliveryDetail, as_of: datetime, *, lazy: bool, last: bool) -> None:
@@ -199,13 +196,16 @@ class DeliveryLog:
 
     @contextlib.contextmanager
     def unless_another_part_was_faster(self) -> Iterator[None]:
-        """Let a part wait where another writes, or has written, what it was about to; a task alone stops."""
+        """Let a part wait where another was faster; a task alone stops, and so does a part that was detached."""
+        attached = self.whole.attached
         try:
             yield
         except LedgerConflict:
             if self.delivery.part == WHOLE:
                 raise
             self.turns.wait()
+            if attached and not self.whole.attached:
+                raise
 
     def unless_fenced(self) -> AbstractContextManager[None]:
         """Raise ``LedgerConflict`` for a failure over a table that another publisher, or a run, has dropped."""
