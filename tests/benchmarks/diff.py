@@ -26,7 +26,7 @@ import duckdb
 from airflow_kinesis_audience.core.changes.sync import Sync
 from airflow_kinesis_audience.core.model.audience import Source
 from airflow_kinesis_audience.core.state.ledger import Ledger
-from tests.benchmarks.diff_ways import VALUES
+from tests.benchmarks.diff_ways import VALUES, new_column
 from tests.benchmarks.peers import peers
 from tests.postgres import HOW_TO_INSTALL, find_programs, running_server
 from tests.warehouses import day, open_postgres
@@ -212,7 +212,7 @@ def export(path: Path, home: Path) -> tuple[Path, Path]:
 def published(database: duckdb.DuckDBPyConnection) -> str:
     """Select what was published, as the source has it."""
     [(base,)] = database.execute("SELECT table_name FROM duckdb_tables() WHERE table_name LIKE 'base%'").fetchall()
-    columns = ", ".join(f"new_{c} AS {c}" for c in VALUES)
+    columns = ", ".join(f"{new_column(c)} AS {c}" for c in VALUES)
     return f"SELECT user_id, {columns} FROM state.\"{base}\" WHERE action = 'member'"
 
 

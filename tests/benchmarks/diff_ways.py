@@ -18,8 +18,17 @@ from pathlib import Path
 from typing import Any
 
 VALUES = ("email", "city", "joined", "plan", "spend")
+
 RUNS = 30
 Way = Callable[..., int]
+
+
+def new_column(name: str) -> str:
+    """Name the column of the state that has a value as of the run."""
+    from airflow_kinesis_audience.core.sql.names import state_column
+
+    role, label = ("identity", "Email") if name == "email" else ("property", name)
+    return f"new_{state_column(role, label)}"
 
 
 def ours_duckdb(path: str, settings: str) -> int:
@@ -48,7 +57,7 @@ def bare_duckdb(path: str, settings: str) -> int:
         found = "SELECT table_name FROM information_schema.tables WHERE table_name LIKE 'base%'"
         [(base,)] = database.execute(found).fetchall()
         parts = (f"coalesce(length({c}::VARCHAR) || ':' || {c}::VARCHAR, '-')" for c in VALUES)
-        new, old = (", ".join(f"{side}.{n}{c} AS {name}_{c}" for c in VALUES) for side, n, name in _SIDES)
+        new, old = (", ".join(f"{side}.{n(c)} AS {name}_{c}" for c in VALUES) for side, n, name in _SIDES)
         database.execute(f"""
             CREATE TABLE bare AS
             WITH source AS (SELECT user_id, md5_number_lower({" || ".join(parts)}) AS fingerprint FROM members),
@@ -65,7 +74,7 @@ def bare_duckdb(path: str, settings: str) -> int:
         return int(database.execute("SELECT count(*) FROM bare").fetchall()[0][0])
 
 
-_SIDES = (("m", "", "new"), ("b", "new_", "old"))
+_SIDES = (("m", str, "new"), ("b", new_column, "old"))
 
 
 def ours_postgres(dsn: str) -> int:
@@ -85,8 +94,8 @@ def bare_postgres(dsn: str) -> int:
     with psycopg.connect(dsn, autocommit=True) as database:
         found = "SELECT table_name FROM information_schema.tables WHERE table_name LIKE 'base%'"
         [(base,)] = database.execute(found).fetchall()
-        new, old = (", ".join(f"{side}.{n}{c} AS {name}_{c}" for c in VALUES) for side, n, name in _SIDES)
-        differs = " OR ".join(f"m.{c} IS DISTINCT FROM b.new_{c}" for c in VALUES)
+        new, old = (", ".join(f"{side}.{n(c)} AS {name}_{c}" for c in VALUES) for side, n, name in _SIDES)
+        differs = " OR ".join(f"m.{c} IS DISTINCT FROM b.{new_column(c)}" for c in VALUES)
         statement = f"""
             CREATE TABLE bare AS
             SELECT coalesce(m.user_id, b.user_id) AS user_id,

@@ -25,7 +25,7 @@ from airflow_kinesis_audience.core.sql.dialects import DIALECTS
 from airflow_kinesis_audience.core.sql.statements import render
 from airflow_kinesis_audience.formats import load_renderer
 from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
-from tests.benchmarks.diff import UNBOUNDED, day, open_duckdb, sync
+from tests.benchmarks.diff import UNBOUNDED, day, new_column, open_duckdb, sync
 from tests.warehouses import open_postgres, read_timeline
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def orjson_per_user(where: str) -> int:
     """Make each user's JSON of columns that are lists; not packed into messages."""
     made = 0
     for rows in tables(where):
-        columns = [rows[n].to_pylist() for n in ("user_id", *(f"new_{p}" for p in PROPERTIES))]
+        columns = [rows[n].to_pylist() for n in ("user_id", *(new_column(p) for p in PROPERTIES))]
         for user_id, *values in zip(*columns, strict=True):
             document = {"user_id": user_id, "user_properties": dict(zip(PROPERTIES, values, strict=True))}
             orjson.dumps(document, default=str)
@@ -184,7 +184,7 @@ def pandas_to_dict(where: str) -> int:
     made = 0
     for rows in tables(where):
         for row in rows.to_pandas().to_dict("records"):
-            document = {"user_id": row["user_id"], "user_properties": {p: row[f"new_{p}"] for p in PROPERTIES}}
+            document = {"user_id": row["user_id"], "user_properties": {p: row[new_column(p)] for p in PROPERTIES}}
             json.dumps(document, default=str)
             made += 1
     return made
