@@ -11,7 +11,7 @@ import email.utils
 import json
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -166,8 +166,9 @@ def test_credentials_that_stay_no_good_end_the_delivery_with_what_to_do(
     assert 0 < result.delivered < 60
 
 
-@both
-def test_a_late_answer_to_earlier_credentials_does_not_begin_the_count_anew(service: str) -> None:
+@contextmanager
+def one_answer_is_late(service: str) -> Iterator[tuple[Aws, Any, Future[Any], threading.Event]]:
+    """Have one request wait for its answer, which the first credentials get; they get no other."""
     is_waiting, may_answer = threading.Event(), threading.Event()
 
     def accepts(key: str, _taken: int) -> bool:
@@ -181,6 +182,12 @@ def test_a_late_answer_to_earlier_credentials_does_not_begin_the_count_anew(serv
         hook = HOOK_CLASSES[service]("s")
         late = pool.submit(hook.put, records_of(1, 1))
         assert is_waiting.wait(30)
+        yield aws, hook, late, may_answer
+
+
+@both
+def test_a_late_answer_to_earlier_credentials_does_not_begin_the_count_anew(service: str) -> None:
+    with one_answer_is_late(service) as (aws, hook, late, may_answer):
         assert hook.put(records_of(1, 1))[0].status is Status.UNKNOWN
         may_answer.set()
         assert late.result()[0].status is Status.DELIVERED
@@ -195,19 +202,7 @@ def test_a_late_answer_to_earlier_credentials_does_not_begin_the_count_anew(serv
 def test_an_answer_to_earlier_credentials_in_the_middle_of_a_renewal_is_late_too(
     service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    is_waiting, may_answer = threading.Event(), threading.Event()
-
-    def accepts(key: str, _taken: int) -> bool:
-        if key != "ROLE0" or is_waiting.is_set():
-            return False
-        is_waiting.set()
-        return may_answer.wait(30)
-
-    aws = Aws(accepts, TOO_OLD[0])
-    with opened(aws), ThreadPoolExecutor() as pool:
-        hook = HOOK_CLASSES[service]("s")
-        late = pool.submit(hook.put, records_of(1, 1))
-        assert is_waiting.wait(30)
+    with one_answer_is_late(service) as (_, hook, late, may_answer):
 
         def say(*_: object) -> None:
             may_answer.set()

@@ -109,15 +109,21 @@ def write_history(people: People, stream: Stream, destination: str) -> None:
         open_outbox(people.ledger(), stream, delivery_to(destination)).drain(day(number))
 
 
+def undisturbed(folder, destination: str) -> Stream:
+    """Give what the destination gets where nothing is killed."""
+    stream = Stream()
+    with open_duckdb(folder / "undisturbed.duckdb") as warehouse:
+        write_history(People(warehouse, schema=SCHEMA), stream, destination)
+    return stream
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kills", [[3], [25], [5, 30]], ids=["in the first", "in the second", "in both"])
 def test_a_killed_process_is_followed_by_one_that_sends_what_is_missing(tmp_path, kinesis, monkeypatch, kills):
     monkeypatch.setattr(rows_module, "SLICE_ROWS", 50)
     monkeypatch.setattr(commits, "draw_epoch", str)  # so that two states of one history have the same ids
     destination = "kinesis://eu-west-1/audience-changes"
-    expected = Stream()
-    with open_duckdb(tmp_path / "undisturbed.duckdb") as warehouse:
-        write_history(People(warehouse, schema=SCHEMA), expected, destination)
+    expected = undisturbed(tmp_path, destination)
     file = tmp_path / "warehouse.duckdb"
     with open_duckdb(file) as warehouse:
         people = People(warehouse, schema=SCHEMA)
@@ -148,9 +154,7 @@ def test_a_process_that_is_asked_to_end_writes_down_what_it_has_sent(tmp_path, k
     monkeypatch.setattr(rows_module, "SLICE_ROWS", 50)
     monkeypatch.setattr(commits, "draw_epoch", str)
     destination = "kinesis://eu-west-1/audience-changes"
-    expected = Stream()
-    with open_duckdb(tmp_path / "undisturbed.duckdb") as warehouse:
-        write_history(People(warehouse, schema=SCHEMA), expected, destination)
+    expected = undisturbed(tmp_path, destination)
     file = tmp_path / "warehouse.duckdb"
     with open_duckdb(file) as warehouse:
         write_history(People(warehouse, schema=SCHEMA), Stream(), "kinesis://eu-west-1/another")
