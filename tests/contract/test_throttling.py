@@ -59,19 +59,36 @@ def share_used(found: dict[str, Any], shard: str, size: int) -> float:
     return float(found["taken"][shard] / (min(RECORDS, BYTES / size) * found["offered"][shard]))
 
 
+def is_used(found: dict[str, Any], size: int, *shards: str) -> bool:
+    return all(share_used(found, shard, size) > 0.8 for shard in shards or found["taken"])
+
+
+def in_one_of_three(keeps_pace: Callable[[dict[str, Any]], bool], attempt: Callable[[], dict[str, Any]]) -> bool:
+    """Return whether a delivery keeps its shards' pace: a busy machine slows one attempt, a fault slows all."""
+    for _ in range(3):
+        found = attempt()
+        if keeps_pace(found):
+            return True
+        print(f"slower than the shards: {found}")
+    return False
+
+
 @pytest.mark.parametrize(("shards", "size"), [(1, 100), (4, 100), (4, 50_000), (8, 1_000)])
 def test_each_shard_is_put_to_as_fast_as_it_takes(shards: int, size: int) -> None:
-    found = put(shards, size)
-    assert share_throttled(found) < 0.2, "nearly all of it in the first second, when nothing is known"
-    assert all(share_used(found, shard, size) > 0.8 for shard in found["taken"])
+    def keeps_pace(found: dict[str, Any]) -> bool:
+        few = share_throttled(found) < 0.2  # nearly all of it in the first second, when nothing is known
+        return few and is_used(found, size)
+
+    assert in_one_of_three(keeps_pace, lambda: put(shards, size))
 
 
 def test_a_shard_that_others_fill_is_put_to_less_and_no_other_is_slowed() -> None:
-    found = put(4, 1_000, lambda endpoint: endpoint.share(ONE, 0.7))
-    assert share_throttled(found) < 0.15
-    others = [shard for shard in found["taken"] if shard != ONE]
-    assert share_throttled(found, *others) < 0.1
-    assert all(share_used(found, shard, 1_000) > 0.8 for shard in found["taken"])
+    def keeps_pace(found: dict[str, Any]) -> bool:
+        others = [shard for shard in found["taken"] if shard != ONE]
+        few = share_throttled(found) < 0.15 and share_throttled(found, *others) < 0.1
+        return few and is_used(found, 1_000)
+
+    assert in_one_of_three(keeps_pace, lambda: put(4, 1_000, lambda endpoint: endpoint.share(ONE, 0.7)))
 
 
 @pytest.mark.parametrize(
@@ -83,9 +100,10 @@ def test_a_shard_that_others_fill_is_put_to_less_and_no_other_is_slowed() -> Non
     ids=["split", "merge"],
 )
 def test_a_stream_that_is_resharded_is_put_to_as_it_then_is(reshard: Callable[[Endpoint], Any]) -> None:
-    found = put(4, 1_000, reshard, after=SECONDS / 3)
-    assert len(found["taken"]) > 4
-    assert share_throttled(found) < 0.15
-    untouched = [f"shardId-00000000000{n}" for n in (2, 3)]
-    assert all(share_used(found, shard, 1_000) > 0.8 for shard in untouched)
-    assert all(found["taken"][shard] > RECORDS for shard in found["taken"] if shard > "shardId-000000000003")
+    def keeps_pace(found: dict[str, Any]) -> bool:
+        new = [shard for shard in found["taken"] if shard > "shardId-000000000003"]
+        untouched = [f"shardId-00000000000{n}" for n in (2, 3)]
+        are_put_to = bool(new) and all(found["taken"][shard] > RECORDS for shard in new)
+        return are_put_to and share_throttled(found) < 0.15 and is_used(found, 1_000, *untouched)
+
+    assert in_one_of_three(keeps_pace, lambda: put(4, 1_000, reshard, after=SECONDS / 3))
