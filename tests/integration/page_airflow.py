@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -111,11 +111,14 @@ class SlowKinesis(ScriptedKinesis):
 
 
 @contextlib.contextmanager
-def watched_airflow(server: Server, folder: Path, slow: SlowKinesis | None = None) -> Iterator[RunningAirflow]:
+def watched_airflow(
+    server: Server, folder: Path, slow: SlowKinesis | None = None, dags: Mapping[str, str] | None = None
+) -> Iterator[RunningAirflow]:
     """Start it, with nothing run yet.
 
     :param folder: where the DuckDB file is made.
     :param slow: where the DAG ``SLOW`` delivers to.
+    :param dags: texts of DAGs in the place of those of their name here.
     """
     names = ("watched_airflow", "watched_warehouse")
     for name in names:
@@ -127,7 +130,7 @@ def watched_airflow(server: Server, folder: Path, slow: SlowKinesis | None = Non
     assert _BEGINS in text
     # else there would be a run as of today
     ends = f"{_BEGINS}    end_date=datetime(1998, 7, 1, tzinfo=UTC),\n"
-    dags = {CDNOW: text.replace(_BEGINS, ends), HELD: _HELD, THOUSAND: _THOUSAND, SLOW: _SLOW}
+    dags = {CDNOW: text.replace(_BEGINS, ends), HELD: _HELD, THOUSAND: _THOUSAND, SLOW: _SLOW, **(dags or {})}
     with emulator() as endpoint_url:
         where = {"endpoint_url": endpoint_url, "region_name": REGION}
         keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
