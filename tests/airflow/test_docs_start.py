@@ -164,6 +164,11 @@ def test_looking_back_as_the_docs_do(
     exec(block.text, namespace)  # noqa: S102
     assert "gs72ns u-17 2026-03-01T00:00:00Z" in capsys.readouterr().out.splitlines()
     assert [c.action for c in namespace["found"].changes] == ["entered", "exited"]  # type: ignore[attr-defined]
+    [block] = [b for b in blocks("python", "docs/lookback.md") if "changes_frame" in b.text]
+    exec(block.text, namespace)  # noqa: S102
+    assert set(namespace["members"]["user_id"]) == {"u-16", "u-17"}  # type: ignore[index]
+    found = namespace["changes"].set_index("user_id")["action"].to_dict()  # type: ignore[attr-defined]
+    assert found == {"u-17": "exited", "u-18": "entered"}
     [query] = blocks("sql", "docs/lookback.md")
     listed = "SELECT table_name FROM information_schema.tables WHERE table_name LIKE 'history_lapsed_diff_%'"
     [[view]] = duckdb_warehouse.execute(listed)

@@ -13,7 +13,7 @@ from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.sql.names import view_name
 from airflow_kinesis_audience.formats import load_renderer
 from airflow_kinesis_audience.formats.own import OwnRenderer
-from airflow_kinesis_audience.history import find_user, read_members
+from airflow_kinesis_audience.history import changes_frame, find_user, members_frame, read_members
 from tests.warehouses import Killed, People, Stream, day, open_outbox, small_delivery
 
 PROPERTIES = {"max_users": 2, "user_properties": True}
@@ -210,3 +210,41 @@ def test_what_was_told_by_profiles_has_no_message_of_one_change(people):
     assert [(t.message_format, t.state, t.message_id) for t in gone.deliveries] == [
         ("adobe_profile", "delivered", None)
     ]
+
+
+def test_frames_hold_the_members_at_an_instant_and_what_a_run_has_found(people):
+    people.take("u", audience="b")
+    people.put("u", audience="b", title="B", city="Oslo")
+    people.take("m0", audience="a")
+    people.put("n", audience="b", title="B", city="Rome")
+    people.run(1)
+    ledger = people.ledger()
+    first, second = members_frame(ledger, day(0)), members_frame(ledger, instant_text(day(1)))
+    for number, frame in ((0, first), (1, second)):
+        expected = {(m.audience_id, m.user_id, m.member_since) for m in read_members(ledger, day(number))}
+        assert set(zip(frame["audience_id"], frame["user_id"], frame["member_since"], strict=True)) == expected
+        assert len(frame) == len(expected)
+    assert {(r.user_id, r.city) for r in second.itertuples() if r.audience_id == "b"} == {
+        ("u", "Oslo"),
+        ("n", "Rome"),
+    }
+    frame = changes_frame(ledger, day(1)).set_index("user_id").astype(object)
+    frame = frame.where(frame.notna(), None)
+    shown = frame[["audience_id", "action", "city", "old city"]].to_dict("index")
+    assert shown == {
+        "m0": {"audience_id": "a", "action": "exited", "city": None, "old city": "Bern"},
+        "n": {"audience_id": "b", "action": "entered", "city": "Rome", "old city": None},
+        "u": {"audience_id": "b", "action": "updated", "city": "Oslo", "old city": None},
+    }
+
+
+def test_a_frame_of_what_is_not_there_says_why(people):
+    people.run(1)
+    ledger = people.ledger()
+    with pytest.raises(HistoryGone, match="so there is no change set: all its members enter"):
+        changes_frame(ledger, day(0))
+    with pytest.raises(HistoryGone, match="as of 2026-01-10T00:00:00Z does not exist"):
+        changes_frame(ledger, day(9))
+    with pytest.raises(HistoryGone, match="had no membership"):
+        members_frame(ledger, day(-1))
+    assert changes_frame(ledger, day(1)).empty

@@ -31,6 +31,7 @@ ELSEWHERE = {
     "docs/consumers.md:sql:0": "tests/docs/test_kcl.py",
     "docs/consumers.md:sql:1": "tests/docs/test_consumers.py",
     "docs/lookback.md:python:1": "tests/airflow/test_docs_start.py",
+    "docs/lookback.md:python:2": "tests/airflow/test_docs_start.py",
     "docs/lookback.md:sql:0": "tests/airflow/test_docs_start.py",
     "docs/migration.md:python:0": "tests/airflow/test_docs_start.py",
     "docs/start.md:python:0": "tests/airflow/test_docs_start.py",

@@ -1,17 +1,15 @@
-"""Looks back: who was in an audience at an instant, and what became of one user, for support.
+"""What became of one user, for support: memberships, changes, and the messages that hold them.
 
-It only reads: the ledger, and whatever change sets the retention has kept. Ids of messages are not stored but
-computed again, by rendering the part of the change set that holds the user as it was rendered then. What it
-returns is about people; it is for a person to look at, and nothing of it goes to a log.
+Ids of messages are not stored but computed again, by rendering the part of the change set that holds the user as
+it was rendered then.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 from sqlglot import exp
 
 from airflow_kinesis_audience.consumer import read_message
@@ -28,30 +26,20 @@ from airflow_kinesis_audience.core.state.delivery_details import (
     ChangeSetDelivered,
     DestinationAttached,
 )
-from airflow_kinesis_audience.core.state.membership import Tables, select_membership
 from airflow_kinesis_audience.core.state.rows import AUDIENCE, MEMBER
 from airflow_kinesis_audience.formats.transform import render_again
-from airflow_kinesis_audience.hooks.state import State, open_ledger
+from airflow_kinesis_audience.history.members import Member, all_members, select_members
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from contextlib import AbstractContextManager
-    from datetime import datetime
 
     from airflow_kinesis_audience.core.state.cursors import DeliveryState
     from airflow_kinesis_audience.core.state.ledger import Ledger
+    from airflow_kinesis_audience.core.state.membership import Tables
     from airflow_kinesis_audience.core.state.recorded import RecordedChangeSet
 
-_BATCH_ROWS, _TABLES_AT_ONCE = 50_000, 100
+_TABLES_AT_ONCE = 100
 _Key = tuple[str, str]  # a member: ids of the audience and of the user
-
-
-class Member(NamedTuple):
-    """One member of one audience, and since when (RFC 3339 in UTC)."""
-
-    audience_id: str
-    user_id: str
-    member_since: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,36 +81,6 @@ class UserHistory:
     changes: Sequence[UserChange]
 
 
-def open_history(
-    conn_id: str, sync_id: str, *, state_schema: str = "airflow_audience", state_path: str | None = None
-) -> AbstractContextManager[Ledger]:
-    """Open a sync's ledger for :func:`read_members` and :func:`find_user`.
-
-    :param conn_id: Airflow connection to the warehouse that has the state.
-    :param state_schema: where the state is kept, and ``state_path``, as the diff task was given them.
-    :raises ValueError: if the connection or the address is not supported; a retry does not help.
-    """
-    return open_ledger(State(warehouse_conn_id=conn_id, state_schema=state_schema, state_path=state_path), sync_id)
-
-
-def read_members(ledger: Ledger, at: datetime) -> Iterator[Member]:
-    """Read who was a member of which audience at an instant, in bounded memory.
-
-    :param at: any instant; what holds is the newest membership at or before it.
-    :raises HistoryGone: if that is older than what is kept, or there was none.
-    """
-    timeline = ledger.read().timeline
-    found = next((c for c in reversed(timeline.change_sets) if c.as_of <= at), None)
-    if found is None:
-        raise HistoryGone(
-            f"sync {ledger.sync_id!r} had no membership at {instant_text(at)}, or it is not kept any more"
-        )
-    query = render(_select_members(timeline.tables(ledger.schema, found.as_of)), ledger.warehouse.dialect)
-    schema = pa.schema([(name, pa.string()) for name in Member._fields])
-    for batch in ledger.warehouse.read_batches(query, schema, rows=_BATCH_ROWS):
-        yield from map(Member._make, zip(*batch.to_pydict().values(), strict=True))
-
-
 def find_user(ledger: Ledger, user_id: str) -> UserHistory:
     """Find all that is kept of one user: which audiences, since when, and in which messages."""
     state = ledger.read()
@@ -153,17 +111,8 @@ def find_user(ledger: Ledger, user_id: str) -> UserHistory:
     )
 
 
-def _select_members(tables: Tables) -> exp.Select:
-    needed, members = select_membership(tables)
-    names = [column(n, "members") for n in Member._fields]
-    query = exp.select(*names).from_(table(None, "members"))
-    for name, expression in needed:
-        query = query.with_(name, as_=expression)
-    return query.with_("members", as_=members, materialized=False)
-
-
 def _read_memberships(ledger: Ledger, tables: Tables, user_id: str) -> list[Member]:
-    query = _select_members(tables).where(_is_user(ledger, "members"))
+    query = select_members(tables).where(_is_user(ledger, "members"))
     rows = ledger.warehouse.read_rows(render(query, ledger.warehouse.dialect), [user_id])
     return sorted(Member(*map(str, row)) for row in rows)
 
@@ -226,14 +175,7 @@ class _Log:
         assert recorded is not None  # noqa: S101
         entries = select_entries(tables)
         for audience_id, since, position in self._find_rows(entries, user_id):
-            change_set = replace(
-                change_set_of(self._ledger, self._timeline, recorded),
-                previous_as_of=None,
-                table=tables.newest,
-                rows=recorded.counts.members,
-                layout=tables.layout,
-                names_from=tables.base,
-            )
+            change_set = all_members(self._ledger, recorded, tables)
             yield UserChange(
                 as_of=instant_text(attached),
                 audience_id=audience_id,

@@ -1,0 +1,99 @@
+"""What history says, as pandas frames with Arrow-backed columns: one type per column, and NULL is no NaN.
+
+A frame is held in memory as a whole. Members that are too many for that are read by ``read_members``, in batches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from airflow_kinesis_audience.core.changes.replay import select_entries
+from airflow_kinesis_audience.core.exceptions import HistoryGone
+from airflow_kinesis_audience.core.model.arrow_columns import ArrowColumn
+from airflow_kinesis_audience.core.model.instants import instant, instant_text
+from airflow_kinesis_audience.core.readers.change_sets import change_set_of, read_slice
+from airflow_kinesis_audience.core.readers.outline import read_audience_names
+from airflow_kinesis_audience.history.members import all_members, find_membership
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    import pandas as pd
+
+    from airflow_kinesis_audience.core.model.audience import Changes
+    from airflow_kinesis_audience.core.state.ledger import Ledger
+
+_MEMBER = ("audience_id", "user_id", "member_since")
+_CHANGE = ("audience_id", "user_id", "action", "updated", "member_since")
+
+
+def members_frame(ledger: Ledger, at: datetime | str) -> pd.DataFrame:
+    """Return who was a member of which audience at an instant, with the values that were published.
+
+    :param at: any instant; what holds is the newest membership at or before it.
+    :returns: a row per member: ``audience_id``, ``user_id``, ``member_since`` (RFC 3339 in UTC), and a column for
+        each identity and property, by its label. Where an identity and a property share a label, each begins with
+        its role: ``identity plan``. Numbers that JSON cannot hold exactly are text.
+    :raises HistoryGone: if that is older than what is kept, or there was none.
+    """
+    found = find_membership(ledger, instant(at))
+    tables = ledger.state.timeline.tables(ledger.schema, found.as_of)
+    members = all_members(ledger, found, tables)
+    members = replace(members, slice_rows=max(1, members.rows))
+    names = read_audience_names(ledger.warehouse, members)
+    changes = read_slice(ledger.warehouse, members, 0, names, sent=select_entries(tables))
+    return _frame(_columns(changes, _MEMBER))
+
+
+def changes_frame(ledger: Ledger, as_of: datetime | str) -> pd.DataFrame:
+    """Return what a run has found: the change set that leads to an instant.
+
+    :param as_of: the ``as_of`` of a diff task's summary.
+    :returns: a row per change: ``audience_id``, ``user_id``, ``action``, ``updated``, ``member_since``, and two
+        columns for each identity and property: ``Email`` has the value of the run, ``old Email`` the one that was
+        published before. See :func:`members_frame`.
+    :raises HistoryGone: if there is no such change set, or it is not kept any more.
+    """
+    timeline, as_of = ledger.read().timeline, instant(as_of)
+    recorded = timeline.find(as_of)
+    if recorded is None or recorded.dropped:
+        why = "does not exist" if recorded is None else "is not kept any more"
+        raise HistoryGone(f"the change set of sync {ledger.sync_id!r} as of {instant_text(as_of)} {why}")
+    if recorded.previous_as_of is None:
+        raise HistoryGone(
+            f"the first run of sync {ledger.sync_id!r} was as of {instant_text(as_of)}, so there is no change "
+            "set: all its members enter. Read them with members_frame"
+        )
+    change_set = change_set_of(ledger, timeline, recorded)
+    change_set = replace(change_set, slice_rows=max(1, change_set.rows))
+    names = read_audience_names(ledger.warehouse, change_set)
+    changes = read_slice(ledger.warehouse, change_set, 0, names)
+    return _frame(_columns(changes, _CHANGE, with_old=True))
+
+
+def _columns(changes: Changes, keys: Sequence[str], *, with_old: bool = False) -> dict[str, Sequence[Any]]:
+    """Name the columns of a frame."""
+    found = {name: getattr(changes, name) for name in keys}
+    shared = set(changes.new_identities) & set(changes.new_properties)
+    for role, now, before in (
+        ("identity", changes.new_identities, changes.old_identities),
+        ("property", changes.new_properties, changes.old_properties),
+    ):
+        for label in now:
+            name = f"{role} {label}" if label in {*shared, *keys} else label
+            found[name] = now[label]
+            if with_old:
+                found[f"old {name}"] = before[label]
+    return found
+
+
+def _frame(columns: dict[str, Sequence[Any]]) -> pd.DataFrame:
+    import pandas as pd
+
+    arrays = {n: c.array if isinstance(c, ArrowColumn) else pa.array(c) for n, c in columns.items()}
+    frame: pd.DataFrame = pa.table(arrays).to_pandas(types_mapper=pd.ArrowDtype)
+    return frame
