@@ -122,7 +122,10 @@ WRONG_DIFFS: Mapping[str, tuple[Mapping[str, Any], str]] = {
     ),
     "no query": ({"sql": "DELETE FROM members"}, "sql begins with DELETE; expected a SELECT"),
     "an unclosed parenthesis": ({"sql": "SELECT * FROM (members"}, "sql has a parenthesis that is not closed"),
-    "no such table": ({"sql": "SELECT * FROM nobody"}, "cannot run the statement"),
+    "no such table": (
+        {"sql": "SELECT * FROM nobody"},
+        "This statement reads the source: correct the task's sql or table, or the database and schema of",
+    ),
     "no such function": (
         {"sql": "SELECT user_id, nothing(city) AS city, email FROM members"},
         "cannot run the statement",

@@ -645,3 +645,11 @@ def count_scans(warehouse: Any, people: People, source: Source, *, repeated: boo
 
 def plan_text(plan: Any) -> str:
     return plan if isinstance(plan, str) else json.dumps(plan)
+
+
+def test_a_source_that_cannot_be_read_says_what_to_correct(warehouse):
+    source = Source(
+        query="SELECT user_id FROM nowhere", user_id="user_id", identities={}, properties={}, audience_id="a"
+    )
+    with pytest.raises(WarehouseRefused, match="This statement reads the source: correct the task's sql or table"):
+        Sync(Ledger(warehouse, "state_of_nothing", "dag.diff"), source).run(day(0))

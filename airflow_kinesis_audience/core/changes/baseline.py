@@ -15,7 +15,7 @@ from airflow_kinesis_audience.core.exceptions import AudienceDeleted, SchemaChan
 from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.source.flags import as_numbers, describe_numbers, numbers_as_before
 from airflow_kinesis_audience.core.source.layout import describe_differences, describe_key_differences, layout_of
-from airflow_kinesis_audience.core.source.query import check_query, match_column_case
+from airflow_kinesis_audience.core.source.query import describe_query
 from airflow_kinesis_audience.core.sql.statements import column, render, table
 from airflow_kinesis_audience.core.sql.types import DECIMAL, LogicalType
 from airflow_kinesis_audience.core.state.cursors import find_attached
@@ -74,11 +74,10 @@ def describe_source(warehouse: Warehouse, source: Source) -> DescribedSource:
     """Have the warehouse describe the source.
 
     :raises ValueError: if query or mapping cannot be used; no retry helps.
+    :raises WarehouseRefused: if the warehouse cannot run the query; no retry helps.
     """
     origin = warehouse.origin
-    query = check_query(source.query, origin.dialect)
-    types = origin.read_types(query)
-    source = match_column_case(source, types, origin.dialect)
+    source, query, types = describe_query(origin, source)
     layout = layout_of(source, types, origin.dialect, kept_in=warehouse.dialect)
     return DescribedSource(
         source=source, query=query, types=types, layout=layout, elsewhere=origin is not warehouse

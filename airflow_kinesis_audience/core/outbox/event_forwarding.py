@@ -34,7 +34,7 @@ from airflow_kinesis_audience.core.readers.events import (
 from airflow_kinesis_audience.core.source.arrival import read_clock
 from airflow_kinesis_audience.core.source.event_layout import event_layout
 from airflow_kinesis_audience.core.source.flags import describe_numbers
-from airflow_kinesis_audience.core.source.query import check_query, match_column_case
+from airflow_kinesis_audience.core.source.query import describe_query
 from airflow_kinesis_audience.core.sql.statements import drop_table, has_table, table, write_table
 from airflow_kinesis_audience.core.state import rows as state_rows
 from airflow_kinesis_audience.core.state.commits import TableCommitter
@@ -94,9 +94,7 @@ class _Forwarder:
         self.ledger, self.log = outbox.ledger, outbox.log
         warehouse = self.ledger.warehouse
         self._given_query = source.query
-        self._query = check_query(source.query, warehouse.origin.dialect)
-        types = warehouse.origin.read_types(self._query)
-        self.source = match_column_case(source, types, warehouse.origin.dialect)
+        self.source, self._query, types = describe_query(warehouse.origin, source)
         self._layout = event_layout(self.source, types, warehouse.origin.dialect)
         self.counts = {"events": 0, "dropped_rows": 0}
         self.placeholders: Counter[str] = Counter()

@@ -13,6 +13,8 @@ import sqlglot
 from sqlglot import TokenType
 from sqlglot.errors import TokenError
 
+from airflow_kinesis_audience.core.exceptions import WarehouseRefused
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.core.model.audience import Source
     from airflow_kinesis_audience.core.model.events import EventSource
     from airflow_kinesis_audience.core.sql.dialects import Dialect
+    from airflow_kinesis_audience.core.sql.warehouse import Warehouse
 
 _Mapped = TypeVar("_Mapped", "Source", "EventSource")
 
@@ -55,6 +58,23 @@ def match_column_case(source: _Mapped, types: Mapping[str, str], dialect: Dialec
                     f"{', '.join(map(repr, value))}; the query gives it once. Name each column once"
                 )
     return replace(source, **named)
+
+
+def describe_query(origin: Warehouse, source: _Mapped) -> tuple[_Mapped, str, dict[str, str]]:
+    """Have the warehouse describe the author's query: the source as it names its columns, the query, and types.
+
+    :raises ValueError: if the query or the mapping cannot be used; a retry does not help.
+    :raises WarehouseRefused: if the warehouse cannot run the query; a retry does not help.
+    """
+    query = check_query(source.query, origin.dialect)
+    try:
+        types = origin.read_types(query)
+    except WarehouseRefused as error:
+        raise WarehouseRefused(
+            f"{error}. This statement reads the source: correct the task's sql or table, or the database and "
+            "schema of its connection, or let the connection's login read it"
+        ) from None
+    return match_column_case(source, types, origin.dialect), query, types
 
 
 def check_query(query: str, dialect: Dialect) -> str:
