@@ -489,6 +489,27 @@ def test_what_the_sdk_would_refuse_is_refused_and_not_sent(
     assert recorder.requests == []
 
 
+@pytest.mark.parametrize(
+    ("batch", "named"),
+    [
+        ([], "0 values (none)"),
+        ([b"jane.doe"], "1 values (bytes)"),
+        (["jane.doe", 5], "2 values (int, str)"),
+        ([*records_of(1), {"Data": b"jane.doe"}], "2 values (Record, dict)"),
+        (records_of(501), "501 values (Record)"),
+    ],
+    ids=["none", "bytes", "two types", "one of them", "too many"],
+)
+@both
+def test_what_is_no_batch_of_records_is_an_error_that_says_what_is_expected(
+    service: str, batch: list[Any], named: str, recorder: RecordingEndpoint, hooks: dict[str, StreamHook]
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"put was given {named}; expected 1 to 500 of")) as refused:
+        hooks[service].put(batch)
+    assert "jane" not in str(refused.value)
+    assert recorder.requests == []
+
+
 def test_the_caller_is_named_unless_the_connection_names_another(
     recorder: RecordingEndpoint, hooks: dict[str, StreamHook]
 ) -> None:

@@ -138,7 +138,9 @@ class StreamHook(StreamClient):
         :param batch: within :attr:`limits`.
         :returns: one outcome per record, in order; fewer if AWS has sent fewer.
         :raises DestinationRefused: if every record would have the same outcome; a retry does not help.
+        :raises ValueError: if it is no batch of records, or has more than a request takes.
         """
+        self._check_batch(batch)
         if self._puts_one_by_one:
             return put_one_by_one(batch, self._put_one)
         try:
@@ -147,6 +149,16 @@ class StreamHook(StreamClient):
             if self._puts_many:
                 raise
             return self._try_one_by_one(batch, denied)
+
+    def _check_batch(self, batch: Sequence[Record]) -> None:
+        most = self.limits.records_per_request
+        if 0 < len(batch) <= most and all(isinstance(record, Record) for record in batch):
+            return
+        kinds = ", ".join(sorted({type(record).__name__ for record in batch}))
+        raise ValueError(
+            f"put was given {len(batch):,} values ({kinds or 'none'}); expected 1 to {most} of class Record of "
+            "core.producer.records. Nothing was put"
+        )
 
     def _try_one_by_one(self, batch: Sequence[Record], denied: PutDenied) -> list[Outcome]:
         """Put in a request for each record, if the login may do that instead."""
