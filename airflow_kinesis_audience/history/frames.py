@@ -17,6 +17,7 @@ from airflow_kinesis_audience.core.model.instants import instant, instant_text
 from airflow_kinesis_audience.core.readers.change_sets import change_set_of, read_slice
 from airflow_kinesis_audience.core.readers.outline import read_audience_names
 from airflow_kinesis_audience.history.members import all_members, find_membership
+from airflow_kinesis_audience.hooks.warehouses.dbapi import as_frame
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,8 +93,5 @@ def _columns(changes: Changes, keys: Sequence[str], *, with_old: bool = False) -
 
 
 def _frame(columns: dict[str, Sequence[Any]]) -> pd.DataFrame:
-    import pandas as pd
-
     arrays = {n: c.array if isinstance(c, ArrowColumn) else pa.array(c) for n, c in columns.items()}
-    frame: pd.DataFrame = pa.table(arrays).to_pandas(types_mapper=pd.ArrowDtype)
-    return frame
+    return as_frame(pa.RecordBatch.from_pydict(arrays))

@@ -30,6 +30,8 @@ ELSEWHERE = {
     "docs/consumers.md:python:3": "tests/docs/test_kcl.py",
     "docs/consumers.md:sql:0": "tests/docs/test_kcl.py",
     "docs/consumers.md:sql:1": "tests/docs/test_consumers.py",
+    "docs/hooks.md:python:0": "tests/docs/test_hooks_page.py",
+    "docs/hooks.md:python:1": "tests/docs/test_hooks_page.py",
     "docs/lookback.md:python:1": "tests/airflow/test_docs_start.py",
     "docs/lookback.md:python:2": "tests/airflow/test_docs_start.py",
     "docs/lookback.md:sql:0": "tests/airflow/test_docs_start.py",
