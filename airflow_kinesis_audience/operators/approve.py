@@ -65,7 +65,7 @@ class AudienceApprovalOperator(ApprovalOperator):
         held: Sequence[str] = summary.get("held", ())
         with self._open(summary) as ledger:
             if held and is_approved(ledger, instant(summary["as_of"]), summary["held_table"]):
-                self.log.info("the change set was approved, and let through, before")
+                self.log.info("The change set was approved already")
                 self._report(context, ledger, summary)
                 held = ()
             stopped = find_stopped(ledger.read())

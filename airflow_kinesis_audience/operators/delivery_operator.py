@@ -230,7 +230,7 @@ class DeliveryOperator(BaseOperator):
                 reported = time.monotonic()
                 found = describe(progress)
                 self.log.info(
-                    "%s of %s changes as of %s, %.0f a second, %s to go, %s records put again, %s throttled",
+                    "Published %s of %s changes as of %s: %.0f/s, %s left, %s records retried, %s throttled",
                     f"{found['done']:,}",
                     f"{found['total']:,}",
                     found["as_of"],

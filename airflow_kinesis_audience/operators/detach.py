@@ -74,5 +74,5 @@ class AudienceDetachOperator(StateArguments):
             )
             detach(ledger, {pin.log for pin in chosen})
         for pin in chosen:
-            self.log.info("detached: %s", pin.sentence)
+            self.log.info("Detached: %s", pin.sentence)
         return {**known, **self.state_location(), "detached": [pin.sentence for pin in chosen]}

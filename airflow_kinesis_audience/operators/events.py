@@ -185,7 +185,7 @@ class EventsToKinesisOperator(StateArguments, DeliveryOperator):
             author=self.author,
         )
         for gap in found["not_forwarded"]:
-            self.log.warning("events that arrived in %s were never forwarded; backfill that interval", gap)
+            self.log.warning("Events that arrived in %s were never forwarded; backfill that interval", gap)
         log_placeholders(found)
         return found
 

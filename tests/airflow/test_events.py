@@ -193,7 +193,7 @@ def test_rows_that_are_no_events_stop_the_run_or_are_left_out(
         1,
         {"Email": 1},
     )
-    assert "1 rows have in 'Email' a placeholder such as N/A" in found.log
+    assert "1 rows have a placeholder such as N/A in 'Email'" in found.log
     assert pages(kinesis) == Counter(["page of a"])
 
 

@@ -210,8 +210,8 @@ def find_patch(client: Any) -> str:
 @lru_cache(maxsize=64)
 def _say_once(patch: str) -> None:
     log.info(
-        "The calls of the AWS SDK are patched in this process (%s), as tracers do to add their context to "
-        "records. What goes out are this package's own bytes, so that the patch adds nothing to any record",
+        "The AWS SDK is patched in this process (%s), as tracers do to add their context to records. This package "
+        "puts its own bytes, so the patch adds nothing to any record",
         patch,
     )
 

@@ -154,7 +154,7 @@ class StreamClient(AwsBaseHook):
                     ) from None
                 self.outcome_of(error)
             self.renewals += 1
-            self.log.info("AWS accepts the credentials no more (%s); they are asked for anew", code_of(error))
+            self.log.info("AWS no longer accepts the credentials (%s); requesting new ones", code_of(error))
             before = {name: own.pop(name) for name in _OF_CREDENTIALS if name in own}
             try:
                 meta, meta_before = self.conn.meta, before["conn"].meta
@@ -164,7 +164,7 @@ class StreamClient(AwsBaseHook):
                 )
             except Exception as failed:
                 # It is no reason to give up yet: the next put tries again.
-                self.log.info("New credentials could not be had (%s)", type(failed).__name__)
+                self.log.info("Requesting new credentials failed (%s)", type(failed).__name__)
                 is_same = False
             if not is_same:
                 own.update(before)

@@ -87,11 +87,16 @@ class StreamHook(StreamClient):
         except FAILED as error:
             if not (DENIED.fullmatch(code_of(error)) and operation_of(error).startswith("Describe")):
                 outcome = self.outcome_of(error)
-                self.log.info("The stream could not be looked at (%s); the first put will show", outcome.code)
+                self.log.info(
+                    "The check of the stream failed (%s); publishing goes on, and the first put shows any problem",
+                    outcome.code,
+                )
                 return
             self.log.info(
-                "The login may not look at the stream, which is fine if it may put records to it; that it was "
-                "deleted and created anew under its name would not be noticed"
+                "The login of connection %s is not allowed to describe the stream. Publishing needs %s only; a "
+                "stream that was deleted and created again under the same name cannot be noticed",
+                self.aws_conn_id,
+                self.put_action,
             )
             arn = self.arn or self._arn_by_name()
         else:
@@ -111,7 +116,7 @@ class StreamHook(StreamClient):
 
     def _refuse_without(self, missing: Grant) -> None:
         if not missing.denied and self.may_be_granted_by_stream(missing.resource):
-            self.log.info("The stream has a policy of its own, which may grant what the login's do not")
+            self.log.info("The stream has a resource policy, which may grant what the login's policies do not")
             return
         if find_missing_permission(self, self.single_action, missing.resource) is None:
             return  # the first put decides between the two
