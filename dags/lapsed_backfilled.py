@@ -47,8 +47,8 @@ with DAG(
         sql=LAPSED,
         user_id_column="customer_id",
         identities={"email": "Email"},
-        audience_id="lapsed_90_days",
-        audience_name="Lapsed 90 days",
+        audience_id="lapsed_90_days_history",
+        audience_name="Lapsed 90 days, with its past",
         # Long enough to answer who was a member on any of these days.
         keep_history=timedelta(days=400),
         history_view=True,

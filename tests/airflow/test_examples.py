@@ -164,7 +164,7 @@ def test_a_backfill_sends_the_past_day_by_day(
         runs = [succeeded(dag.run(midnight(day))) for day in days]
     assert [run["diff"].summary["as_of"] for run in runs] == [f"{day}T00:00:00Z" for day in days]
     members = [lapsed(purchases, day) for day in days]
-    assert heard(stream).members("lapsed_90_days") == members[-1]
+    assert heard(stream).members("lapsed_90_days_history") == members[-1]
     for before, now, run in zip(members, members[1:], runs[1:], strict=False):
         summary = run["diff"].summary
         assert (summary["entered"], summary["exited"]) == (len(now - before), len(before - now))
@@ -207,7 +207,7 @@ def test_what_no_guard_stops_needs_no_approval_and_what_one_stops_is_held(
             "approve": "skipped",
             "publish": "success",
         }
-    assert heard(stream).members("lapsed_90_days") == lapsed(purchases, FIRST)
+    assert heard(stream).members("lapsed_90_days_approved") == lapsed(purchases, FIRST)
 
 
 def test_every_example_says_what_it_is_for_and_how_it_runs() -> None:
@@ -219,3 +219,18 @@ def test_every_example_says_what_it_is_for_and_how_it_runs() -> None:
         assert dag.max_active_runs == 1
         named = {getattr(t, n, None) for t in dag.tasks for n in ("warehouse_conn_id", "aws_conn_id")}
         assert named <= {"warehouse", "aws_default", None}, path.name
+
+
+def test_the_examples_can_be_deployed_together() -> None:
+    """No two of them publish one audience in one format: the second one would stop."""
+    import runpy
+
+    published = [
+        (audience, task.message_format)
+        for path in sorted(DAGS.glob("*.py"))
+        for dag in [runpy.run_path(str(path))["dag"]]
+        for audience in [getattr(t, "audience_id", None) for t in dag.tasks]
+        for task in dag.tasks
+        if audience and getattr(task, "message_format", None)
+    ]
+    assert len(published) == len(set(published)) == 6
