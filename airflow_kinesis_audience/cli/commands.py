@@ -22,6 +22,7 @@ PROGRAM = "python -m airflow_kinesis_audience"
 COMMANDS = {
     "demo": "the whole way on this machine: real purchases, Airflow, a local Kinesis, a consumer that is checked",
     "plan": "what a DAG's diff task would find now: counts, guards and a masked sample; nothing is written",
+    "check": "whether the tasks of a DAG file could run: connections, source, state, streams and permissions",
     "status": "what the ledger holds: each sync's timeline, its destinations, and how far behind they are",
     "detach": "what a destination keeps that nobody uses any more; with --yes it is detached",
     "tail": "the messages of a Kinesis stream, readable, user ids masked",

@@ -27,7 +27,7 @@ def find_diff(path: Path, task: str | None) -> AudienceDiffOperator:
     from airflow_kinesis_audience.operators import AudienceDiffOperator
     from airflow_kinesis_audience.operators.state_arguments import check_not_shared
 
-    found = {f"{dag.dag_id}.{t.task_id}": t for dag in _load(path) for t in dag.tasks}
+    found = {f"{dag.dag_id}.{t.task_id}": t for dag in load(path) for t in dag.tasks}
     diffs = {name: t for name, t in found.items() if isinstance(t, AudienceDiffOperator)}
     others = {name: t for name, t in found.items() if name not in diffs}
     mapped = {n: t for n, t in others.items() if getattr(t, "operator_class", None) is AudienceDiffOperator}
@@ -52,7 +52,11 @@ def _unmap(mapped: Any) -> list[AudienceDiffOperator]:
     return [mapped.unmap(arguments) for arguments in given] if isinstance(given, list) else []
 
 
-def _load(path: Path) -> list[Any]:
+def load(path: Path) -> list[Any]:
+    """Import a DAG file; gives its DAGs.
+
+    :raises ValueError: if it cannot be imported.
+    """
     try:
         from airflow.dag_processing.dagbag import DagBag
     except ImportError:  # where it was until Airflow 3.1
@@ -69,10 +73,23 @@ def _load(path: Path) -> list[Any]:
 def render(task: AudienceDiffOperator, as_of: datetime | None) -> Any:
     """Render the task's templates in place; gives the context.
 
-    :param as_of: the run's logical date, and both ends of its data interval; by default now.
-    :raises ValueError: if a run could not speak for it.
+    :raises ValueError: if a run could not speak for the instant.
     """
     from airflow.providers.common.compat.sdk import AirflowFailException
+
+    context = make_context(task, as_of)
+    try:
+        task.render_template_fields(context)
+    except AirflowFailException as error:
+        raise ValueError(str(error)) from None
+    return context
+
+
+def make_context(task: Any, as_of: datetime | None) -> Any:
+    """Make the context of a run that somebody triggers.
+
+    :param as_of: the run's logical date, and both ends of its data interval; by default now.
+    """
     from airflow.sdk.execution_time.context import ConnectionAccessor, MacrosAccessor, VariableAccessor
 
     at = instant(as_of or datetime.now(UTC))
@@ -82,7 +99,7 @@ def render(task: AudienceDiffOperator, as_of: datetime | None) -> Any:
         conf={}, dag_id=dag.dag_id, run_id="plan", logical_date=at, run_after=at, run_type="manual",
         data_interval_start=at, data_interval_end=at,
     )  # fmt: skip
-    context: Any = {
+    return {
         "dag": dag,
         "task": task,
         "dag_run": run,
@@ -100,8 +117,3 @@ def render(task: AudienceDiffOperator, as_of: datetime | None) -> Any:
         "var": {n: VariableAccessor(deserialize_json=n == "json") for n in ("json", "value")},
         "conn": ConnectionAccessor(),
     }
-    try:
-        task.render_template_fields(context)
-    except AirflowFailException as error:
-        raise ValueError(str(error)) from None
-    return context

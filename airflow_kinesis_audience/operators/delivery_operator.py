@@ -121,9 +121,9 @@ class DeliveryOperator(BaseOperator):
         with airflow_outcome(context, known):
             summary = self._begin(context)
             known |= summary
-            stream = self._stream()
+            stream = self.build_stream()
             known |= {"destination": stream.destination, "console_url": stream.console_url}
-            delivery = self._delivery(stream)
+            delivery = self.build_delivery(stream)
             stream.check()
             delivery = replace(delivery, stream=stream.identity, owner=name_task(context))
             with open_ledger(
@@ -180,7 +180,8 @@ class DeliveryOperator(BaseOperator):
         """Send; returns what the summary holds besides."""
         raise NotImplementedError
 
-    def _stream(self) -> StreamHook:
+    def build_stream(self) -> StreamHook:
+        """Build the hook of the stream, once templates are rendered."""
         from airflow_kinesis_audience.hooks.firehose import FirehoseStreamHook
         from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
 
@@ -195,7 +196,8 @@ class DeliveryOperator(BaseOperator):
             return KinesisStreamHook(self.stream_name, **where)
         return FirehoseStreamHook(names[0], **where)
 
-    def _delivery(self, stream: StreamHook) -> Delivery:
+    def build_delivery(self, stream: StreamHook) -> Delivery:
+        """Build the value that says what goes where and how, once templates are rendered."""
         from airflow_kinesis_audience.core.outbox.delivery import Delivery
 
         options = dict(self.format_options or {})

@@ -158,8 +158,9 @@ class EventsToKinesisOperator(StateArguments, DeliveryOperator):
             **self.state_location(),
         }
 
-    def _delivery(self, stream: Any) -> Delivery:
-        delivery = super()._delivery(stream)
+    def build_delivery(self, stream: Any) -> Delivery:
+        """Build the value that says what goes where and how, once templates are rendered."""
+        delivery = super().build_delivery(stream)
         if delivery.on_new_stream == "enter_all":
             raise ValueError(
                 "on_new_stream is 'enter_all', and events have no members; expected fail or continue. A resend of "

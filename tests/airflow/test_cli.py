@@ -14,6 +14,7 @@ import boto3
 import pytest
 
 from airflow_kinesis_audience.cli.airflow_commands import get_audience_commands
+from airflow_kinesis_audience.cli.check import FAILED
 from airflow_kinesis_audience.cli.commands import COMMANDS, import_command, main
 from airflow_kinesis_audience.cli.masking import mask
 from airflow_kinesis_audience.cli.plan import STOPPED
@@ -137,6 +138,60 @@ def test_a_plan_ends_with_a_code_of_its_own_where_a_guard_would_stop_the_run(
     duckdb_warehouse.members([*PEOPLE, PEOPLE[0]])
     planned = command("plan", str(dag_file), code=STOPPED)
     assert "a guard would stop it: audience 'gs72ns': 1 of 4 rows repeat a user id" in planned
+
+
+def checked(printed: str) -> dict[str, str]:
+    """Give each line of a check by what was checked, beginning with its sign."""
+    found = {}
+    for line in printed.splitlines():
+        subject, _, text = line.partition(": ")
+        found[subject.rpartition(", ")[2]] = f"{line[0]} {text}"
+    return found
+
+
+def write_dag(tmp_path: Path, sql: str, stream_name: str) -> str:
+    _, text = audience_dag(
+        {**DIFF, "sql": sql}, {"stream_name": stream_name, "message_format": "amplitude_cohort"}
+    )
+    (tmp_path / "checked.py").write_text(text)
+    return str(tmp_path / "checked.py")
+
+
+def test_a_check_finds_what_tasks_lack_and_puts_and_writes_nothing(
+    command: Commands, warehouse: Warehouse, stream: Stream, tmp_path: Path
+) -> None:
+    warehouse.members(PEOPLE)
+    command.connect(warehouse=warehouse.connection, aws_default=stream.connection)
+    good = write_dag(tmp_path, "SELECT * FROM members", "{{ '" + stream.name + "' }}")
+    found = checked(command("check", good))
+    assert found["source"] == "✓ the query runs and gives user_id, email, city"
+    assert found["state"].startswith("✓ this sync has not run yet; --write proves")
+    assert found["stream"].startswith(
+        f"✓ kinesis://us-east-1/{stream.name} takes amplitude_cohort from this login"
+    )
+    assert "has no sync yet" in command("status")
+    proven = checked(command("check", good, "--write"))
+    assert proven["state"] == "✓ schema airflow_audience has a ledger, and a table was created there and dropped"
+
+    bad = write_dag(tmp_path, "SELECT * FROM membres", "nowhere")
+    printed = command("check", bad, code=FAILED)
+    found = checked(printed)
+    assert found["source"].startswith("✗ ")
+    assert "This statement reads the source: correct the task's sql or table" in found["source"]
+    assert found["stream"].startswith("✗ stream nowhere does not exist in us-east-1; correct stream_name")
+    assert stream.records() == []
+    assert [value for value in PRIVATE if value in printed] == []
+
+
+def test_a_check_of_a_mapped_task_and_of_a_file_without_tasks_says_so(
+    command: Commands, duckdb_warehouse: Warehouse, tmp_path: Path
+) -> None:
+    command.connect(warehouse=duckdb_warehouse.connection)
+    (tmp_path / "plans.py").write_text(MAPPED.format(task="", over="listed"))
+    assert command("check", str(tmp_path / "plans.py")).startswith("- plans.diff, mapped: its arguments are known")
+    (tmp_path / "none.py").write_text("from airflow.sdk import DAG\nwith DAG('nothing'): pass\n")
+    refused = command("check", str(tmp_path / "none.py"), code=1)
+    assert "has no task that computes or delivers changes" in refused
 
 
 @pytest.mark.parametrize(
