@@ -7,7 +7,7 @@ in the state's schema and dropped, else nothing is written.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -19,7 +19,7 @@ from airflow_kinesis_audience.core.model.instants import instant
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.core.state.ledger import Ledger
-    from airflow_kinesis_audience.operators import AudienceDiffOperator
+    from airflow_kinesis_audience.operators import AudienceDiffOperator, EventsToKinesisOperator
     from airflow_kinesis_audience.operators.delivery_operator import DeliveryOperator
 
 FAILED = 3
@@ -73,7 +73,7 @@ def check_file(path: Path, given: argparse.Namespace) -> Iterator[Finding]:
 
     :raises ValueError: if the file cannot be imported, or has no such task.
     """
-    from airflow_kinesis_audience.operators import AudienceDiffOperator
+    from airflow_kinesis_audience.operators import AudienceDiffOperator, EventsToKinesisOperator
     from airflow_kinesis_audience.operators.delivery_operator import DeliveryOperator
 
     kinds = AudienceDiffOperator, DeliveryOperator
@@ -85,7 +85,9 @@ def check_file(path: Path, given: argparse.Namespace) -> Iterator[Finding]:
         if isinstance(task, AudienceDiffOperator):
             yield from _check_diff(name, task, given)
         elif isinstance(task, DeliveryOperator):
-            yield from _check_delivery(name, task, given)
+            if isinstance(task, EventsToKinesisOperator):
+                yield _check_events(name, task, given)
+            yield _check_delivery(name, task, given)
         else:
             yield Finding(name, "mapped", None, "its arguments are known when it runs; it was not checked")
 
@@ -99,8 +101,7 @@ def _check_diff(name: str, task: AudienceDiffOperator, given: argparse.Namespace
         task.build_guards()
         with open_ledger(task.build_state(), _sync_id(task), reads_source=True) as ledger:
             asked = task.build_source(ledger.warehouse.origin.dialect)
-            columns = describe_source(ledger.warehouse, asked).source.columns
-        return f"the query runs and gives {', '.join(columns)}"
+            return _runs(describe_source(ledger.warehouse, asked).types)
 
     def state() -> str:
         with open_ledger(task.build_state(), _sync_id(task)) as ledger:
@@ -110,7 +111,22 @@ def _check_diff(name: str, task: AudienceDiffOperator, given: argparse.Namespace
     yield _find(name, "state", state)
 
 
-def _check_delivery(name: str, task: DeliveryOperator, given: argparse.Namespace) -> Iterator[Finding]:
+def _check_events(name: str, task: EventsToKinesisOperator, given: argparse.Namespace) -> Finding:
+    from airflow_kinesis_audience.core.source.event_layout import event_layout
+    from airflow_kinesis_audience.core.source.query import describe_query
+    from airflow_kinesis_audience.hooks.warehouse import open_warehouse
+
+    def source() -> str:
+        dag_task.render(task, given.as_of)
+        with open_warehouse(task.warehouse_conn_id) as warehouse:
+            asked, _, types = describe_query(warehouse, task.build_source(warehouse.dialect))
+            event_layout(asked, types, warehouse.dialect)
+        return _runs(types)
+
+    return _find(name, "source", source)
+
+
+def _check_delivery(name: str, task: DeliveryOperator, given: argparse.Namespace) -> Finding:
     def stream() -> str:
         context = dag_task.make_context(task, given.as_of)
         for field in _OF_A_DELIVERY:
@@ -120,7 +136,7 @@ def _check_delivery(name: str, task: DeliveryOperator, given: argparse.Namespace
         hook.check()
         return f"{hook.destination} takes {task.message_format} from this login, as far as it may look"
 
-    yield _find(name, "stream", stream)
+    return _find(name, "stream", stream)
 
 
 def _find(task: str, what: str, check: Callable[[], str]) -> Finding:
@@ -128,6 +144,10 @@ def _find(task: str, what: str, check: Callable[[], str]) -> Finding:
         return Finding(task, what, True, check())
     except (AudienceError, ValueError) as error:
         return Finding(task, what, False, str(error))
+
+
+def _runs(types: Mapping[str, str]) -> str:
+    return f"the query runs and gives {', '.join(types)}"
 
 
 def _sync_id(task: Any) -> str:

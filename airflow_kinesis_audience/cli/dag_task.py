@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_kinesis_audience.core.model.instants import instant
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.operators import AudienceDiffOperator
+    from airflow_kinesis_audience.operators import AudienceDiffOperator, EventsToKinesisOperator
 
 
 def find_diff(path: Path, task: str | None) -> AudienceDiffOperator:
@@ -70,7 +70,7 @@ def load(path: Path) -> list[Any]:
     return list(bag.dags.values())
 
 
-def render(task: AudienceDiffOperator, as_of: datetime | None) -> Any:
+def render(task: AudienceDiffOperator | EventsToKinesisOperator, as_of: datetime | None) -> Any:
     """Render the task's templates in place; gives the context.
 
     :raises ValueError: if a run could not speak for the instant.

@@ -177,7 +177,7 @@ class EventsToKinesisOperator(StateArguments, DeliveryOperator):
 
         found = forward(
             outbox,
-            self._source(outbox.warehouse.origin.dialect),
+            self.build_source(outbox.warehouse.origin.dialect),
             instant(summary["start"]) if summary["start"] else None,
             instant(summary["as_of"]),
             on_invalid_rows=self.on_invalid_rows,
@@ -193,7 +193,8 @@ class EventsToKinesisOperator(StateArguments, DeliveryOperator):
     def _source_query(self) -> str | None:
         return select_all(self.sql, self.table, "the events are")
 
-    def _source(self, dialect: Dialect) -> EventSource:
+    def build_source(self, dialect: Dialect) -> EventSource:
+        """Build the value that says what the events are and what is mapped, once templates are rendered."""
         from airflow_kinesis_audience.core.model.events import EventSource
 
         identities, rules = map_identities(

@@ -60,7 +60,7 @@ def events(**arguments: Any) -> EventsToKinesisOperator:
 def test_identities_as_values_are_the_same_source_as_flat_arguments() -> None:
     assert diff(**VALUES).build_source() == diff(**FLAT).build_source()
     assert diff(**VALUES).build_source() != diff(identities=FLAT["identities"]).build_source()
-    assert events(**VALUES)._source(None) == events(**FLAT)._source(None)  # type: ignore[arg-type]
+    assert events(**VALUES).build_source(None) == events(**FLAT)._source(None)  # type: ignore[arg-type]
 
 
 def test_a_hash_brings_its_normalization_in_both_forms() -> None:
@@ -92,7 +92,7 @@ def test_a_rule_that_is_given_in_both_forms_is_an_error(rule: str, argument: str
     with pytest.raises(ValueError, match=sentence):
         diff(**both).build_source()
     with pytest.raises(ValueError, match=sentence):
-        events(**both)._source(None)  # type: ignore[arg-type]
+        events(**both).build_source(None)  # type: ignore[arg-type]
 
 
 def test_a_rule_of_a_value_that_does_not_exist_is_an_error() -> None:

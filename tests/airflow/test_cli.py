@@ -183,6 +183,21 @@ def test_a_check_finds_what_tasks_lack_and_puts_and_writes_nothing(
     assert [value for value in PRIVATE if value in printed] == []
 
 
+def test_a_check_reads_the_columns_of_events(
+    command: Commands, duckdb_warehouse: Warehouse, stream: Stream, tmp_path: Path
+) -> None:
+    duckdb_warehouse.members(PEOPLE)
+    command.connect(warehouse=duckdb_warehouse.connection, aws_default=stream.connection)
+    file = tmp_path / "events.py"
+    text = EVENTS.replace("STREAM", stream.name)
+    file.write_text(text)
+    found = checked(command("check", str(file)))
+    assert found["source"] == "✓ the query runs and gives user_id, email, city, arrived_at, event_id"
+    assert found["stream"].startswith("✓ ")
+    file.write_text(text.replace("AS event_id", "AS id_of_event"))
+    assert "the query gives no column 'event_id'" in checked(command("check", str(file), code=FAILED))["source"]
+
+
 def test_a_check_of_a_mapped_task_and_of_a_file_without_tasks_says_so(
     command: Commands, duckdb_warehouse: Warehouse, tmp_path: Path
 ) -> None:
@@ -208,6 +223,19 @@ def test_a_plan_that_cannot_be_made_says_why_in_a_sentence(
     assert said in command("plan", *given, code=1)
 
 
+EVENTS = """
+from airflow.sdk import DAG
+from airflow_kinesis_audience.operators import EventsToKinesisOperator
+
+with DAG("clicks", schedule=None):
+    EventsToKinesisOperator(
+        task_id="publish",
+        warehouse_conn_id="warehouse",
+        sql="SELECT *, TIMESTAMPTZ '2026-03-01 00:00:00+00' AS arrived_at, user_id AS event_id FROM members",
+        stream_name="STREAM",
+        identities={"email": "email"},
+    )
+"""
 MAPPED = """
 from airflow.sdk import DAG, task
 from airflow_kinesis_audience.operators import AudienceDiffOperator
