@@ -60,7 +60,7 @@ def events(**arguments: Any) -> EventsToKinesisOperator:
 def test_identities_as_values_are_the_same_source_as_flat_arguments() -> None:
     assert diff(**VALUES).build_source() == diff(**FLAT).build_source()
     assert diff(**VALUES).build_source() != diff(identities=FLAT["identities"]).build_source()
-    assert events(**VALUES).build_source(None) == events(**FLAT)._source(None)  # type: ignore[arg-type]
+    assert events(**VALUES).build_source(None) == events(**FLAT).build_source(None)  # type: ignore[arg-type]
 
 
 def test_a_hash_brings_its_normalization_in_both_forms() -> None:
@@ -279,10 +279,10 @@ def publish(**arguments: Any) -> AudienceToKinesisOperator:
 
 def test_what_an_audience_means_that_comes_later_reaches_the_delivery() -> None:
     stream: Any = SimpleNamespace(destination="kinesis://eu-west-1/s", limits=KINESIS_LIMITS, record_end=b"")
-    assert publish()._delivery(stream).on_unknown_audience == "fail"
-    assert publish(on_unknown_audience="wait")._delivery(stream).on_unknown_audience == "wait"
+    assert publish().build_delivery(stream).on_unknown_audience == "fail"
+    assert publish(on_unknown_audience="wait").build_delivery(stream).on_unknown_audience == "wait"
     with pytest.raises(ValueError, match="on_unknown_audience is 'skip'; expected fail or wait"):
-        publish(on_unknown_audience="skip")._delivery(stream)
+        publish(on_unknown_audience="skip").build_delivery(stream)
 
 
 def test_what_another_sync_of_the_audience_means_is_one_of_two_words() -> None:
@@ -298,4 +298,4 @@ def test_a_part_that_is_no_whole_number_is_refused_and_not_cut_off() -> None:
     for part, parts in ((1.5, 4), (1, 4.5), ("one", 4), (True, 4)):
         task = publish(message_format="amplitude_cohort", part=part, parts=parts)
         with pytest.raises(ValueError, match="expected whole numbers"):
-            task._deliver_as(task._delivery(stream), {})  # type: ignore[typeddict-item]
+            task._deliver_as(task.build_delivery(stream), {})  # type: ignore[typeddict-item]
