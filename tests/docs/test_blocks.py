@@ -26,10 +26,10 @@ from airflow_kinesis_audience.operators import AudienceDiffOperator
 from tests.docs.pages import PAGES, ROOT, Block, blocks
 
 ELSEWHERE = {
-    "docs/consumers.md:python:2": "tests/docs/test_lambda.py",
-    "docs/consumers.md:python:3": "tests/docs/test_kcl.py",
-    "docs/consumers.md:sql:0": "tests/docs/test_kcl.py",
-    "docs/consumers.md:sql:1": "tests/docs/test_consumers.py",
+    "docs/consumer-lambda.md:python:0": "tests/docs/test_lambda.py",
+    "docs/consumer-kcl.md:python:0": "tests/docs/test_kcl.py",
+    "docs/consumer-kcl.md:sql:0": "tests/docs/test_kcl.py",
+    "docs/consumer-files.md:sql:0": "tests/docs/test_consumers.py",
     "docs/hooks.md:python:0": "tests/docs/test_hooks_page.py",
     "docs/hooks.md:python:1": "tests/docs/test_hooks_page.py",
     "docs/lookback.md:python:1": "tests/airflow/test_docs_start.py",

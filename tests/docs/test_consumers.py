@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def query(folder: Path) -> set[tuple[str, str]]:
-    text = blocks("sql", "docs/consumers.md")[1].text
+    text = blocks("sql", "docs/consumer-files.md")[0].text
     assert "'audience-changes/" in text
     with duckdb.connect() as database:
         return set(database.execute(text.replace("'audience-changes/", f"'{folder}/")).fetchall())

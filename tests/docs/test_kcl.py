@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.postgres import Server
 
-PAGE = "docs/consumers.md"
+PAGE = "docs/consumer-kcl.md"
 SHORT = {"persist(lambda: apply(records))": "persist(lambda: apply(records), seconds=1)"}
 
 Started = Callable[..., Daemon]
@@ -32,14 +32,14 @@ Started = Callable[..., Daemon]
 def members(postgres_database: str) -> psycopg.Connection[Any]:
     """Return a session of the database that has the tables of the page."""
     database = psycopg.connect(postgres_database, autocommit=True)
-    database.execute(blocks("sql", "docs/consumers.md")[0].text.encode())
+    database.execute(blocks("sql", "docs/consumer-kcl.md")[0].text.encode())
     return database
 
 
 @pytest.fixture
 def start(postgres_database: str, tmp_path: Path) -> Started:
     def started(records: list[bytes], options: str = "", changed: Mapping[str, str] | None = None) -> Daemon:
-        script = blocks("python", "docs/consumers.md")[3].text
+        script = blocks("python", "docs/consumer-kcl.md")[0].text
         for old, new in (changed or {}).items():
             assert old in script
             script = script.replace(old, new)

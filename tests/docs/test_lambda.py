@@ -35,7 +35,7 @@ def function(monkeypatch: pytest.MonkeyPatch) -> Iterator[Namespace]:
             monkeypatch.setenv(f"{name.replace('-', '_').upper()}_TABLE", name)
             make_table(name, dict.fromkeys(keys, "S"))
         namespace: Namespace = {}
-        exec(blocks("python", "docs/consumers.md")[2].text, namespace)  # noqa: S102
+        exec(blocks("python", "docs/consumer-lambda.md")[0].text, namespace)  # noqa: S102
         yield namespace
 
 
@@ -78,10 +78,10 @@ def run(function: Namespace, messages: list[bytes], *, at_once: int = 10, tries:
 
 
 def found(function: Namespace) -> dict[str, dict[str, Any]]:
-    deleted = {i["audience_id"]: i["told_at"] for i in function["deletions"].scan()["Items"]}
+    deleted = {i["audience_id"]: i["changed_at"] for i in function["deletions"].scan()["Items"]}
     state: dict[str, dict[str, Any]] = {}
     for item in function["members"].scan()["Items"]:
-        if item["is_member"] and item["told_at"] > deleted.get(item["audience_id"], -1):
+        if item["is_member"] and item["changed_at"] > deleted.get(item["audience_id"], -1):
             values = [item["properties"], item["identities"]]
             state.setdefault(item["audience_id"], {})[item["user_id"]] = json.loads(
                 json.dumps(values, default=float)

@@ -62,6 +62,18 @@ def test_a_warning_of_the_site_is_an_error(tmp_path: Path) -> None:
     assert "nowhere.md" in ended.stderr
 
 
+def test_a_page_stands_once_in_the_navigation() -> None:
+    names = re.findall(r": (\w[\w-]*\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(names) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
+
+
+def test_a_page_has_200_lines_at_most_and_the_index_leads_to_it() -> None:
+    index = (ROOT / "docs" / "index.md").read_text()
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page == build_docs.PAGE or len(page.read_text().splitlines()) <= 200, page.name
+        assert page.name == "index.md" or f"({page.name})" in index, page.name
+
+
 def test_the_reference_of_operators_is_what_the_docstrings_say() -> None:
     assert build_docs.PAGE.read_text() == build_docs.render()
     from airflow_kinesis_audience import operators
