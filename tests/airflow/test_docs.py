@@ -192,4 +192,4 @@ def test_the_dag_of_the_docs_that_waits_for_changes_can_be_built() -> None:
 
 def test_the_notifier_of_the_docs_can_be_built() -> None:
     text = next(text for text in blocks("docs/monitoring.md", "python") if "AudienceNotifier" in text)
-    assert run("docs/monitoring.md", text)["tell"].late_after is not None
+    assert run("docs/monitoring.md", text)["notifier"].late_after is not None

@@ -237,7 +237,7 @@ def three_rows_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows_module, "SLICE_ROWS", 3)
 
 
-@feature("who entered, left or changed, with old and new values")
+@feature("who entered, exited or changed, with old and new values")
 def test_what_differs_is_found(place):
     crowd = Crowd(place)
     crowd.write(user("stays", city="Bern"), user("moves", city="Bern"), user("leaves", email="l@example.com"))
@@ -300,7 +300,7 @@ def test_values_come_out_as_they_are(place):
     assert crowd.run(2)["updated"] == 0
 
 
-@feature("users told apart byte by byte, whatever the collation")
+@feature("users distinguished byte by byte, whatever the collation")
 def test_users_are_told_apart_by_their_bytes(place):
     names = ["bob", "Bob", "böb", "bob ", " bob", "bo\tb", "o'b\\", "日本", "😀", "1", "01"]
     crowd = Crowd(place)
@@ -318,7 +318,7 @@ def test_users_are_told_apart_by_their_bytes(place):
     assert list(changes.bucket) == digests, "a user's partition is the same on every engine"
 
 
-@feature("guards: nothing is sent of an empty source, a mass exit, or rows that name nobody or repeat a user")
+@feature("guards: an empty source, a mass exit, and rows without a user or with a repeated one send nothing")
 def test_guards_stop_what_is_not_to_be_believed(place):
     crowd = Crowd(place, guards=Guards())
     people = [user(f"u{n}", city="x") for n in range(120)]
@@ -374,7 +374,7 @@ def test_guards_stop_what_is_not_to_be_believed(place):
     assert len(held.members(1)) == 10
 
 
-@feature("another mapping is told as updates, never as exits and entries")
+@feature("a changed mapping gives updates, never exits and entries")
 def test_another_mapping_is_told_as_updates(place):
     crowd = Crowd(place, properties=("city",))
     crowd.write(user("a", city="Bern", visits=7), user("b"))
@@ -389,7 +389,7 @@ def test_another_mapping_is_told_as_updates(place):
     assert crowd.run(2)["updated"] == 0
 
 
-@feature("state stays small: new bases, and old tables that go")
+@feature("state stays small: new bases, and old tables are dropped")
 def test_state_is_folded_up_and_dropped(place):
     crowd = Crowd(place, upkeep=Retention(compaction_share=0.3, keep_history=timedelta(days=2)))
     true = {}
@@ -405,7 +405,7 @@ def test_state_is_folded_up_and_dropped(place):
         assert crowd.members(number) == true[number]
 
 
-@feature("two runs at once: one goes on, the other tries again")
+@feature("two runs at once: one continues, the other retries")
 def test_of_two_writers_one_is_refused(place):
     crowd = Crowd(place)
     crowd.write(user("a"))
@@ -481,7 +481,7 @@ def test_a_delivery_goes_on_where_it_stopped(place, three_rows_a_slice):
     assert len(ids) == len(set(ids)), "nothing that was acknowledged went out twice"
 
 
-@feature("a resync, and the end of an audience")
+@feature("a resync, and the deletion of an audience")
 def test_all_is_told_again_and_the_end(place, three_rows_a_slice):
     crowd = Crowd(place, many=True)
     crowd.write(*(user(f"u{n}", "a") for n in range(7)), user("x", "b"))
@@ -505,7 +505,7 @@ def test_all_is_told_again_and_the_end(place, three_rows_a_slice):
     assert members_of(crowd.stream.consume()) == {}
 
 
-@feature("looking back: who was a member, what one user was told")
+@feature("looking back: who was a member, what was published of one user")
 def test_one_user_is_found_again(place):
     crowd = Crowd(place)
     crowd.write(user("u"), user("v"))

@@ -44,6 +44,7 @@ class Daemon:
         self._file = folder / "consumer.py"
         self._file.write_text(script)
         self._log = folder / "stderr.txt"
+        self._log.touch()
         path = f"{ROOT}:{packages('kcl')}"
         self._environment = {**environment, "PYTHONPATH": path, "PATH": "/usr/bin:/bin"}
         self.records = list(records)

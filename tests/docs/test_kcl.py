@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,17 @@ def found(members: psycopg.Connection[Any]) -> dict[str, dict[str, Any]]:
     return state
 
 
+def after_first_error(daemon: Daemon, then: Callable[[], object]) -> None:
+    """Do something as soon as the application has logged an error, however slow the machine is."""
+
+    def wait() -> None:
+        while not daemon.errors:
+            time.sleep(0.05)
+        then()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def aside(members: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
     return members.execute(
         "SELECT place, message_id, parts, reason FROM audience_set_aside ORDER BY place"
@@ -83,8 +95,8 @@ def test_a_batch_that_waited_too_long_for_a_lock_is_applied_later(members: Any, 
     records = arriving("amplitude_cohort")
     members.autocommit = False
     members.execute("LOCK TABLE audience_members")
-    threading.Timer(1.5, members.commit).start()
     daemon = start(records, "-c%20lock_timeout%3D100")
+    after_first_error(daemon, members.commit)
     daemon.run()
     assert "LockNotAvailable" in daemon.errors
     assert found(members) == reference(records)
@@ -156,9 +168,9 @@ def test_a_database_that_is_not_there_at_the_start_is_waited_for(
     name = postgres_database.rpartition("/")[2]
     postgres_server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
     allowed = f"ALTER DATABASE {name} ALLOW_CONNECTIONS true"
-    threading.Timer(2, postgres_server.execute, [allowed]).start()
     records = arriving("mparticle_audience")
     daemon = start(records)
+    after_first_error(daemon, lambda: postgres_server.execute(allowed))
     daemon.run()
     assert "OperationalError" in daemon.errors
     assert found(members) == reference(records)
