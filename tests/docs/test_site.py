@@ -74,6 +74,31 @@ def test_a_page_has_200_lines_at_most_and_the_index_leads_to_it() -> None:
         assert page.name == "index.md" or f"({page.name})" in index, page.name
 
 
+AVOIDED = re.compile(
+    r"\b(?:(?:un|re)?told|tells?|telling|doors?|mend(?:s|ed)?|whom|whoever|houses?|is none of|anew|goes on)\b",
+    re.IGNORECASE,
+)
+"""Words that a reader has to translate: verbs of speech for the movement of data, and words out of use."""
+
+
+def prose(text: str) -> str:
+    """Return a page without its code."""
+    return re.sub(r"`[^`\n]*`", "", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
+
+
+WRITTEN = sorted(set((ROOT / "docs").glob("*.md")) - {build_docs.PAGE})
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
+def test_a_page_speaks_plainly(page: Path) -> None:
+    assert [line for line in prose(page.read_text()).splitlines() if AVOIDED.search(line)] == []
+
+
+def test_a_word_to_avoid_is_found_in_prose_alone() -> None:
+    found = AVOIDED.findall(prose("A consumer is told.\n`who was told`\n\n```text\ntell\n```\nTold anew.\n"))
+    assert found == ["told", "Told", "anew"]
+
+
 def test_the_reference_of_operators_is_what_the_docstrings_say() -> None:
     assert build_docs.PAGE.read_text() == build_docs.render()
     from airflow_kinesis_audience import operators
