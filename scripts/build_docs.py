@@ -1,10 +1,10 @@
-"""Builds the documentation's site, strictly and without a network: whatever mkdocs warns of is an error.
+"""Builds the documentation's site, strictly and without a network: a warning of mkdocs is an error.
 
-    python scripts/build_docs.py write   write docs/operators.md anew, from docstrings and signatures
-    python scripts/build_docs.py build   build the site into build/site; fails if docs/operators.md is old
-    python scripts/build_docs.py serve   show it on 127.0.0.1, and again on every change
+    python scripts/build_docs.py write   generate docs/operators.md from docstrings and signatures
+    python scripts/build_docs.py build   build the site into build/site; fails if docs/operators.md is outdated
+    python scripts/build_docs.py serve   serve it on 127.0.0.1, and rebuild it on every change
 
-The reference is read out of the sources and imports nothing, so that it needs no Airflow and no order of imports.
+The reference is parsed from the sources and imports nothing, so that it needs no Airflow and no order of imports.
 """
 
 from __future__ import annotations
@@ -49,8 +49,10 @@ _FIELDS = {
 """Names of template fields that several classes share, and the file that has each."""
 _HEAD = """# Operators
 
-All arguments are keyword-only, but for the type of an `Identity`. Those marked *templated* are rendered by Jinja
-before the task runs. This page is made of the docstrings, by `python scripts/build_docs.py write`.
+This page lists every argument of every operator.
+
+All arguments are keyword-only, except the type of an `Identity`. Jinja renders those marked *templated* before the
+task runs. `python scripts/build_docs.py write` generates this page from the docstrings.
 """
 
 
@@ -100,13 +102,20 @@ def read(path: Path, name: str) -> Documented:
 
 
 def split(docstring: str) -> tuple[str, dict[str, str]]:
-    """Split a docstring into its text, in Markdown, and a sentence on each argument."""
-    text, *fields = re.split(r"^:", docstring, flags=re.MULTILINE)
+    """Split a docstring into its text, in Markdown, and a sentence on each argument.
+
+    A field that is neither an argument nor an error is part of the text.
+    """
+    text, *fields = re.split(r"^:(?=param |raises )", docstring, flags=re.MULTILINE)
+    paragraphs = [markdown(" ".join(part.split())) for part in text.strip().split("\n\n")]
     sentences = {}
     for field in fields:
-        if found := re.match(r"param (\w+): (.*)", " ".join(field.split())):
-            sentences[found[1]] = markdown(found[2])
-    paragraphs = [markdown(" ".join(part.split())) for part in text.strip().split("\n\n")]
+        kind, name, sentence = re.split(r" |: ", " ".join(field.split()), maxsplit=2)
+        if kind == "raises":
+            paragraphs.append(f"Raises `{name}` {markdown(sentence)}")
+        else:
+            # Some sentences lead over to the next argument's, which has a row of its own here.
+            sentences[name] = re.sub(r"[;,]? (?:and|or)$", "", markdown(sentence))
     return "\n\n".join(paragraphs), sentences
 
 
@@ -228,7 +237,7 @@ def main(arguments: Sequence[str]) -> str | int:
         return 0
     if arguments == ["build"]:
         if PAGE.read_text() != render():
-            return "docs/operators.md is not what the docstrings say; run: python scripts/build_docs.py write"
+            return "docs/operators.md differs from the docstrings; run: python scripts/build_docs.py write"
         return mkdocs("build", "--clean")
     if arguments == ["serve"]:
         return mkdocs("serve", "--dev-addr", "127.0.0.1:8000")

@@ -51,6 +51,7 @@ def test_a_page_of_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
 
 def test_a_warning_of_the_site_is_an_error(tmp_path: Path) -> None:
     settings = (ROOT / "mkdocs.yml").read_text().replace("docs_dir: docs", f"docs_dir: {tmp_path / 'docs'}")
+    settings = settings.replace("hooks: [", f"hooks: [{ROOT}/")
     (tmp_path / "docs").mkdir()
     for name in re.findall(r": (\w[\w-]*\.md)", settings):
         (tmp_path / "docs" / name).write_text("# A page\n")
@@ -105,6 +106,26 @@ def test_the_reference_of_operators_is_what_the_docstrings_say() -> None:
 
     for name in operators.__all__:
         assert f"\n## {name}\n" in build_docs.PAGE.read_text()
+
+
+def test_a_docstring_is_shown_whole() -> None:
+    docstring = """Do it.
+
+:class:`Thing` begins a line.
+
+:param one: the first; or
+:param two: the second,
+    on two lines.
+:raises ValueError: if neither is given.
+"""
+    text, sentences = build_docs.split(docstring)
+    assert text == "Do it.\n\n`Thing` begins a line.\n\nRaises `ValueError` if neither is given."
+    assert sentences == {"one": "the first", "two": "the second, on two lines."}
+
+
+def test_a_pipe_in_a_cell_is_shown_without_a_backslash(site: Path) -> None:
+    assert "<code>str | None</code>" in (site / "operators.html").read_text()
+    assert "{{ as_of | ds }}" in (site / "backfill.html").read_text()
 
 
 def test_every_argument_of_the_reference_has_a_sentence() -> None:
