@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ from tests.warehouses import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from airflow_kinesis_audience.core.state.sync_state import SyncState
@@ -182,6 +183,35 @@ def test_of_two_who_fold_at_once_either_is_right(story: Story) -> None:
         other.rows.write_fold(fold_state(other.state))
     assert story.ledger().read() == known
     story.run()
+
+
+def test_of_rows_that_are_known_duckdb_reads_nothing_but_what_it_compares(duckdb_in_memory) -> None:
+    story = Story(duckdb_in_memory, None)
+    for _ in range(3):
+        story.run()
+    ledger = story.ledger()
+    known = {log: last - 1 for log, last in ledger.read().last_rows.items()}
+    asked: list[str] = []
+    read, duckdb_in_memory.read_rows = duckdb_in_memory.read_rows, lambda sql: asked.append(sql) or []
+    try:
+        ledger.rows.read(known)
+    finally:
+        duckdb_in_memory.read_rows = read
+    [(_, plan)] = read(f"EXPLAIN (FORMAT json) {asked[0]}")
+    steps = list(walk(json.loads(plan)))
+    assert any(map(is_scan, steps))
+    # A filter above a scan gets whole rows, with their details.
+    assert not [s for s in steps if s["name"].strip() == "FILTER" and any(map(is_scan, s["children"]))]
+
+
+def walk(steps: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for step in steps:
+        yield step
+        yield from walk(step["children"])
+
+
+def is_scan(step: dict[str, Any]) -> bool:
+    return step["name"].strip() == "SEQ_SCAN"
 
 
 def test_what_is_dropped_is_forgotten_but_for_the_newest_numbers(duckdb_in_memory) -> None:

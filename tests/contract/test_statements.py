@@ -73,7 +73,7 @@ KINDS = (
     (r"^SHOW", "list the tables"),
     (r"^INSERT INTO \S*ledger", "append to the ledger"),
     (r"^SELECT .* AS recency FROM \S*ledger\S* WHERE sync_id <> ", "other syncs of the destination"),
-    (r"^SELECT .* AS recency FROM \S*ledger", "read the ledger"),
+    (r"^SELECT .* AS recency FROM \(SELECT \* FROM \S*ledger", "read the ledger"),
     (r"^SELECT sync_id, .* FROM \S*ledger\S* WHERE event = ", "deleted audiences"),
     (r"^SELECT sync_id, .* FROM \S*ledger\S* WHERE sync_id = '[^']*' AND log = 'folded'", "read the fold"),
     (r"^SELECT sync_id, .* FROM \S*ledger\S* WHERE \(*sync_id = ", "look for a row of the ledger"),

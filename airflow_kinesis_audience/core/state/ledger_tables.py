@@ -6,6 +6,7 @@ Where the engine enforces a primary key, that decides. Where none does, see :mod
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import time
 import uuid
@@ -20,7 +21,7 @@ from airflow_kinesis_audience.core.sql.statements import column, render, table
 from airflow_kinesis_audience.core.state.other_syncs import select_others
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from airflow_kinesis_audience.core.sql.warehouse import Warehouse
 
@@ -128,11 +129,8 @@ class PrimaryKeyLedgerTable:
             partition_by=[column("log")],
             order=exp.Order(expressions=[exp.Ordered(this=column("sequence"), desc=True)]),
         )
-        rows = (
-            exp.select(*map(column, Row._fields), newest.as_("recency"))
-            .from_(self._table())
-            .where(column("sync_id").eq(self._sync_id), _after(known))
-        )
+        found = self._select(_after(known)).subquery("found", copy=False)
+        rows = exp.select(*map(column, Row._fields), newest.as_("recency")).from_(found)
         if since is not None:
             rows = rows.where(exp.GTE(this=column("as_of"), expression=exp.Literal.string(instant_text(since))))
         query = (
@@ -214,6 +212,13 @@ class PrimaryKeyLedgerTable:
     def _table(self) -> exp.Table:
         return table(self._schema, LEDGER_TABLE)
 
+    def _select(self, conditions: Sequence[exp.Expr]) -> exp.Query:
+        """Select rows that meet one of some conditions, of which none meets two."""
+        # Each by itself is a range of the index, or few blocks. For an OR, DuckDB reads whole rows of the table.
+        own = column("sync_id").eq(self._sync_id)
+        found: list[exp.Query] = [exp.select("*").from_(self._table()).where(own.copy(), c) for c in conditions]
+        return functools.reduce(lambda one, other: exp.union(one, other, distinct=False, copy=False), found)
+
     def _read(self, query: exp.Query) -> list[Row]:
         return [Row(*found) for found in self._warehouse.read_rows(render(query, self._warehouse.dialect))]
 
@@ -276,8 +281,8 @@ class PrimaryKeyLedgerTable:
         return f", PRIMARY KEY ({', '.join(self._names()[: len(KEY)])})"
 
 
-def _after(known: Mapping[str, int]) -> exp.Expr:
-    """Build the condition of rows after those that are known, but for folds.
+def _after(known: Mapping[str, int]) -> list[exp.Expr]:
+    """Build the conditions of rows after those that are known, but for folds; no row meets two.
 
     Logs that nobody knows lie between those that are known: an index finds them so, and NOT IN reads all. In
     whatever order the engine has texts, no log is in none of these ranges.
@@ -291,4 +296,4 @@ def _after(known: Mapping[str, int]) -> exp.Expr:
     below = [exp.LT(this=column("log"), expression=exp.Literal.string(log)) for log in logs]
     above = [exp.GT(this=column("log"), expression=exp.Literal.string(log)) for log in logs]
     between = [exp.and_(low, high) for low, high in zip(above, below[1:], strict=False)]
-    return exp.or_(below[0], *between, above[-1], *after)
+    return [exp.or_(below[0], *between, above[-1]), *after]
