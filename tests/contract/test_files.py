@@ -15,11 +15,13 @@ from typing import Any
 
 import boto3
 import fsspec
+import pyarrow as pa
 import pytest
 
 from airflow_kinesis_audience.core.exceptions import (
     LedgerConflict,
     LedgerUnreadable,
+    TaskEnded,
     WarehouseRefused,
     WarehouseUnavailable,
 )
@@ -27,6 +29,7 @@ from airflow_kinesis_audience.core.state.ledger import Ledger
 from airflow_kinesis_audience.core.state.ledger_tables import Row
 from airflow_kinesis_audience.core.state.sync_details import TableStarted
 from airflow_kinesis_audience.demo.local_kinesis import emulator
+from airflow_kinesis_audience.hooks.files.duckdb_parquet import DuckDbParquetWarehouse
 from airflow_kinesis_audience.hooks.files.ledger import BLOCK_ROWS, FileLedgerTable
 from airflow_kinesis_audience.hooks.files.object_storage import ObjectStorage
 from airflow_kinesis_audience.hooks.files.temporary_home import TemporaryHome
@@ -304,3 +307,25 @@ def test_rows_of_a_killed_task_go_with_the_next_one_and_those_of_a_living_one_st
     assert (living / "rows").exists()
     home.remove()
     tasks[0].communicate()
+
+
+@pytest.mark.parametrize(
+    "error", [WarehouseUnavailable("the server ended the connection"), WarehouseRefused("no text"), TaskEnded()]
+)
+@pytest.mark.parametrize("first", [0, 1])
+def test_an_error_of_the_warehouse_whose_rows_are_brought_is_its_own(
+    tmp_path: Path, error: BaseException, first: int
+) -> None:
+    schema = pa.schema([("uid", pa.string())])
+
+    def broken() -> Iterator[pa.RecordBatch]:
+        for _ in range(first):
+            yield pa.record_batch([["u"]], schema=schema)
+        raise error
+
+    with DuckDbParquetWarehouse(open_files(str(tmp_path))) as state:
+        with pytest.raises(type(error)) as found:
+            state.keep_rows(schema, broken())
+        assert found.value is error
+        kept = state.keep_rows(schema, iter([pa.record_batch([["u"]], schema=schema)]))
+        assert state.read_rows(f"SELECT * FROM {kept}") == [("u",)]

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from airflow_kinesis_audience.core.exceptions import WarehouseRefused, WarehouseUnavailable
+from airflow_kinesis_audience.core.exceptions import (
+    AudienceError,
+    TaskEnded,
+    WarehouseRefused,
+    WarehouseUnavailable,
+)
 from airflow_kinesis_audience.core.sql.dialects import DIALECTS
 from airflow_kinesis_audience.hooks.files.temporary_home import TemporaryHome
 from airflow_kinesis_audience.hooks.warehouses.duckdb import DuckDbWarehouse
@@ -88,14 +93,31 @@ class DuckDbParquetWarehouse(DuckDbWarehouse):
         self._files.remove(self._path(name))
 
     def keep_rows(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> str:
-        """Keep rows of the warehouse in the database of this task; gives their table's name."""
+        """Keep rows of the warehouse in the database of this task; gives their table's name.
+
+        :raises AudienceError: what the warehouse raised, if reading it failed.
+        """
         self._kept += 1
         name = f"brought_{self._kept}"
-        with self._cursor() as cursor:
-            reader = pa.RecordBatchReader.from_batches(schema, batches)
-            cursor.register("arriving", reader)
-            cursor.execute(f"CREATE TABLE {name} AS SELECT * FROM arriving")  # noqa: S608
-            cursor.unregister("arriving")
+        failed: list[BaseException] = []
+
+        def read() -> Iterator[pa.RecordBatch]:
+            try:
+                yield from batches
+            except (Exception, TaskEnded) as error:
+                failed.append(error)
+                raise
+
+        try:
+            with self._cursor() as cursor:
+                cursor.register("arriving", pa.RecordBatchReader.from_batches(schema, read()))
+                cursor.execute(f"CREATE TABLE {name} AS SELECT * FROM arriving")  # noqa: S608
+                cursor.unregister("arriving")
+        except (AudienceError, TaskEnded):
+            # DuckDB has an error of its own in the place of one that only the warehouse can name.
+            if failed:
+                raise failed[0] from None
+            raise
         return name
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int | None:
