@@ -41,6 +41,9 @@ _SORT_BYTES = 32 * 2**20
 _WHOLE = "sql_select_limit = 18446744073709551615, max_sort_length = 1024, div_precision_increment = 4"
 """So that no row is left out of a result, no two long keys count as one, and a quotient has the same digits."""
 
+_MOST_WARNINGS = 65535
+"""As many as a server keeps, so that none is hidden by others."""
+
 _SLOW_READER_SECONDS = 3600
 """How long the server waits for a reader that is busy with what it has read."""
 
@@ -71,31 +74,18 @@ _ABOUT_THE_STATEMENT = {
     *(1007, 1008, 1046, 1049, 1050, 1051, 1052, 1054, 1055, 1056, 1059, 1060, 1063, 1064, 1066, 1068, 1069, 1071),
     *(1072, 1075, 1101, 1102, 1103, 1109, 1111, 1112, 1113, 1115, 1117, 1118, 1128, 1140, 1146, 1149, 1166, 1170),
     *(1176, 1178, 1191, 1193, 1221, 1222, 1231, 1235, 1241, 1247, 1248, 1253, 1267, 1270, 1271, 1273, 1286, 1305),
-    *(
-        1347,
-        1349,
-        1351,
-        1356,
-        1406,
-        1426,
-        1427,
-        1439,
-        1445,
-        1462,
-        1582,
-        1583,
-        1584,
-        1630,
-        1665,
-        1785,
-        1786,
-        3065,
-        3593,
-    ),
-    *(3750, 4002, 4107, 4161),
+    *(1347, 1349, 1351, 1356, 1406, 1426, 1427, 1439, 1445, 1462, 1582, 1583, 1584, 1630, 1665, 1785, 1786),
+    *(3065, 3593, 3750, 4002, 4107, 4161),
 }
 """Numbers of errors that a statement has without a row; others are a function's own."""
 
+
+_NO_CHARACTERS = {1300, 3854}
+_NOT_UTF8 = (
+    "a column of bytes, such as BINARY, BLOB or BIT, has some that are no text in UTF-8; say in the query what "
+    "text they are, for example: HEX(column) AS column"
+)
+"""What a server says of bytes, and what becomes of it: when it only reads, it warns and gives question marks."""
 
 _KEY_CHARACTERS = {"audience_id": 60, "user_id": 180}
 """Longest ids. Both together fit into the 1,000 bytes of MariaDB's index in memory; with one character more than
@@ -164,6 +154,8 @@ class MySqlWarehouse(SqlWarehouse):
                 arrays = [_read_array(c, f.type) for c, f in zip(columns, schema, strict=True)]
                 yield pa.RecordBatch.from_arrays(arrays, schema=schema)
             cursor.close()
+            if connection.warning_count() and _NO_CHARACTERS & {int(w[1]) for w in connection.show_warnings()}:
+                raise WarehouseRefused(_NOT_UTF8)
 
     def _open_reader(self) -> Any:
         from MySQLdb.cursors import SSCursor
@@ -173,7 +165,9 @@ class MySqlWarehouse(SqlWarehouse):
         # Bytes as the server sends them.
         connection.converter = {}
         with connection.cursor() as cursor:
-            cursor.execute(f"SET SESSION net_write_timeout = {_SLOW_READER_SECONDS}")
+            cursor.execute(
+                f"SET SESSION net_write_timeout = {_SLOW_READER_SECONDS}, max_error_count = {_MOST_WARNINGS}"
+            )
         return connection
 
     def _open(self) -> Any:
@@ -208,6 +202,8 @@ class MySqlWarehouse(SqlWarehouse):
             return WarehouseUnavailable(
                 f"MySQL is not available ({type(error).__name__} {number}); check host, port, login and load"
             )
+        if number in _NO_CHARACTERS:
+            return WarehouseRefused(_NOT_UTF8)
         if planned and number in _ABOUT_THE_STATEMENT:
             return WarehouseRefused(f"MySQL cannot run the statement ({number}): {_sentence(error)}")
         if isinstance(error, ValueError):

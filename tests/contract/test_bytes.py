@@ -1,0 +1,71 @@
+"""Bytes as a key or an identity: two are never taken for one, and none goes out as a question mark.
+
+An engine has a text for any bytes, or says which text to make of them. The state is in the engine itself, or in
+files that its rows are brought to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from airflow_kinesis_audience.core.exceptions import WarehouseRefused
+from airflow_kinesis_audience.core.state.ledger import Ledger
+from airflow_kinesis_audience.hooks.files.duckdb_parquet import DuckDbParquetWarehouse
+from airflow_kinesis_audience.hooks.files.ledger import FileLedgerTable
+from airflow_kinesis_audience.hooks.state import open_files
+from tests.contract.test_state_model import Crowd
+from tests.engines import ENGINES, Place
+
+WRITTEN = {"duckdb": r"CAST('\xFF\x{}' AS BLOB)", "postgres": r"CAST('\xff{}' AS bytea)", "mysql": "x'ff{}'"}
+"""How each engine writes bytes that are no text in UTF-8."""
+
+HAS_A_TEXT = ("duckdb", "postgres")
+
+
+@pytest.fixture(params=[(engine, way) for engine in WRITTEN for way in ("there", "in files")], ids=" ".join)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """An engine, with the state there or in files."""
+    engine, way = request.param
+    with ENGINES[engine].open_place(request, tmp_path) as place:
+        if way == "there":
+            yield place
+            return
+        files = open_files(str(tmp_path / "state"))
+        state = DuckDbParquetWarehouse(files, place.source)
+
+        def open_ledger(schema: str, sync_id: str) -> Ledger:
+            return Ledger(state, schema, sync_id, FileLedgerTable(files, schema, sync_id))
+
+        yield Place(warehouse=state, source=place.source, open_ledger=open_ledger)
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest) -> str:
+    return str(request.node.callspec.params["place"][0])
+
+
+@pytest.mark.parametrize("role", ["uid", "email"])
+def test_bytes_that_are_no_text_are_kept_apart_or_refused_with_what_to_write(
+    place: Place, engine: str, role: str
+) -> None:
+    crowd = Crowd(place)
+    one, other = (WRITTEN[engine].format(last) for last in ("fe", "fd"))
+    rest = {"uid": "'x' AS email", "email": "{n} AS uid"}[role]
+    rows = [f"SELECT {v} AS {role}, {rest.format(n=n)}, 'x' AS city" for n, v in enumerate((one, other))]
+    query = f"SELECT * FROM ({' UNION ALL '.join(rows)}) AS given"
+    nobody = " WHERE 1 = 0"
+    crowd.run(0, source=crowd.source(query=query + nobody))
+    if engine not in HAS_A_TEXT:
+        with pytest.raises(WarehouseRefused, match=r"no text in UTF-8.*HEX\(column\)"):
+            crowd.run(1, source=crowd.source(query=query))
+        # What it says is right: the engine takes it.
+        crowd = Crowd(place)
+        query = query.replace("*", f"HEX({role}) AS {role}, {'email' if role == 'uid' else 'uid'}, city", 1)
+        crowd.run(0, source=crowd.source(query=query + nobody))
+    assert crowd.run(1, source=crowd.source(query=query))["entered"] == 2
+    found = {key[1] if role == "uid" else new["Email"] for key, (_, new, _) in crowd.changes(1).items()}
+    assert len(found) == 2
+    assert all("fe" in text.lower() or "fd" in text.lower() for text in found)
