@@ -481,3 +481,46 @@ def test_citext_is_a_text_in_every_role(place):
     crowd.run(0, source=source)
     crowd.write(user("bob", email="B@x", city="bonn"), user("eve", email="e@x", city="Bonn"))
     assert counts(crowd.run(1, source=source)) == [1, 1, 1, 2]
+
+
+@pytest.fixture
+def own_types(place) -> Any:
+    for statement in (
+        "CREATE EXTENSION citext",
+        "CREATE TYPE mood AS ENUM ('glad', 'sad')",
+        "CREATE TYPE pair AS (a INT, b TEXT)",
+        "CREATE DOMAIN address AS text",
+        "CREATE DOMAIN price AS numeric(9, 2)",
+        "CREATE DOMAIN share AS double precision",
+    ):
+        place.source.execute(statement)
+    return place
+
+
+@pytest.mark.parametrize("place", ["postgres"], indirect=True)
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        ("CAST(ARRAY['A@x', 'b@x'] AS citext[])", ["A@x", "b@x"]),
+        ("CAST(ARRAY['sad', 'glad'] AS mood[])", ["glad", "sad"]),
+        ("CAST(ARRAY['a@x', 'a@x', NULL, ''] AS address[])", ["a@x"]),
+        ("CAST(ARRAY[7.10, 7] AS price[])", ["7", "7.1"]),
+    ],
+)
+def test_a_list_of_a_type_that_only_the_database_has_is_a_list(own_types, listed, expected):
+    crowd = Crowd(own_types)
+    query = f"SELECT 'u' AS uid, {listed} AS email, 'x' AS city"
+    crowd.run(0, source=crowd.source(query=f"SELECT * FROM ({query}) AS given WHERE 1 = 0"))
+    crowd.run(1, source=crowd.source(query=query))
+    assert [sorted(c[1]["Email"]) for c in crowd.changes(1).values()] == [expected]
+
+
+@pytest.mark.parametrize("place", ["postgres"], indirect=True)
+@pytest.mark.parametrize(
+    "listed", ["ARRAY[CAST(ROW(1, 'x') AS pair)]", "CAST(ARRAY[7] AS oid[])", "CAST(ARRAY[7] AS share[])"]
+)
+def test_a_list_of_what_has_no_one_text_is_no_identity(own_types, listed):
+    crowd = Crowd(own_types)
+    query = f"SELECT 'u' AS uid, {listed} AS email, 'x' AS city"
+    with pytest.raises(ValueError, match=r"'email' is (of type|a) .*, with no one text"):
+        crowd.run(0, source=crowd.source(query=query))

@@ -327,6 +327,12 @@ def test_who_may_not_create_a_table_is_refused_with_what_to_grant(driver):
         driver.execute("DROP ROLE nobody_at_all")
 
 
+_LISTS = (
+    "SELECT typarray::bigint, CASE typtype WHEN 'c' THEN 'record' ELSE format_type(typbasetype, NULL) END || '[]' "
+    "FROM pg_type WHERE"
+)
+
+
 @both_psycopgs
 def test_postgres_types_are_named_as_the_server_names_them(driver):
     driver.execute("CREATE SCHEMA other")
@@ -341,7 +347,12 @@ def test_postgres_types_are_named_as_the_server_names_them(driver):
     columns = ", ".join(f'CAST(NULL AS {name}) AS "{oid}"' for oid, name in {**names, **rows}.items())
     found = driver.read_types(f"SELECT {columns}, CAST(NULL AS other.code) AS code")
     assert found.pop("code") == "character varying"
-    assert {int(oid): name for oid, name in found.items()} == {**names, **dict.fromkeys(rows, "record")}
+    # A list of rows has no name either, and one of a domain is as of the type under it.
+    lists = dict(driver.read_rows(f"{_LISTS} typtype = 'c' AND typarray <> 0"))
+    assert {*lists.values()} == {"record[]"}
+    lists |= dict(driver.read_rows(f"{_LISTS} typtype = 'd' AND typarray <> 0"))
+    assert "character varying[]" in lists.values()
+    assert {int(oid): name for oid, name in found.items()} == {**names, **lists, **dict.fromkeys(rows, "record")}
 
 
 HOLD = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.readline()"

@@ -70,12 +70,14 @@ _NUMBERS = (LogicalType.INTEGER, LogicalType.FLOAT, LogicalType.EXACT)
 
 _NESTED = ("STRUCT", "NESTED", "MAP", "OBJECT", "UNION", "RECORD")
 _NO_TEXT = (*_NESTED, "OID")
+_LIST = "[]"
 _NAIVE = ("TIMESTAMP", "TIMESTAMPNTZ", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "DATETIME")
 
 
 def is_list(type_name: str, dialect: Dialect) -> bool:
-    """Whether an engine's type holds several values."""
-    return bool(data_type(type_name, dialect).is_type(exp.DataType.Type.ARRAY, exp.DataType.Type.LIST))
+    """Whether an engine's type holds several values; they may be of a type that only its database knows."""
+    known = data_type(type_name, dialect).is_type(exp.DataType.Type.ARRAY, exp.DataType.Type.LIST)
+    return bool(known) or type_name.endswith(_LIST)
 
 
 def data_type(type_name: str, dialect: Dialect) -> exp.DataType:
@@ -124,10 +126,12 @@ def text_kind(type_name: str, column_name: str, dialect: Dialect, *, role: str) 
 
     :raises ValueError: if no one text stands for a value of it; the sentence says what to cast to.
     """
-    found, parameters, each = _name_of(type_name, dialect), [], False
+    each = role == "identity" and is_list(type_name, dialect)
+    found = _name_of(type_name.removesuffix(_LIST) if each else type_name, dialect)
+    parameters: list[exp.Expr] = []
     if found not in (*_NO_TEXT, "UNKNOWN"):
         built = data_type(type_name, dialect)
-        if each := role == "identity" and is_list(type_name, dialect) and bool(built.expressions):
+        if each and built.expressions:
             built = built.expressions[0]
             found = str(getattr(built.this, "value", "UNKNOWN"))
         parameters = built.expressions

@@ -88,6 +88,14 @@ BUILT_IN_TYPES: Mapping[int, str] = {
 Source: https://github.com/postgres/postgres/blob/master/src/include/catalog/pg_type.dat
 """
 
+_NAMES_OF_TYPES = """SELECT t.oid::bigint,
+    CASE WHEN t.typtype = 'c' THEN 'record'
+        WHEN e.typtype = 'c' THEN 'record[]'
+        WHEN e.typtype = 'd' THEN format_type(e.typbasetype, NULL) || '[]'
+        ELSE format_type(t.oid, NULL) END
+    FROM pg_type AS t LEFT JOIN pg_type AS e ON e.oid = t.typelem"""
+"""Names what a database has types of its own for; a list of a domain's values is one of what they are."""
+
 _COMPARED_TYPES = {*BUILT_IN_TYPES.values(), "bpchar"}
 
 
@@ -116,8 +124,7 @@ class PostgresWarehouse(SqlWarehouse):
         names = dict(BUILT_IN_TYPES)
         if unknown := {oid for _, oid in found} - names.keys():
             oids = ", ".join(map(str, sorted(unknown)))
-            name = "CASE typtype WHEN 'c' THEN 'record' ELSE format_type(oid, NULL) END"
-            named = f"SELECT oid::bigint, {name} FROM pg_type WHERE oid IN ({oids})"  # noqa: S608
+            named = f"{_NAMES_OF_TYPES} WHERE t.oid IN ({oids})"
             names |= dict(self.read_rows(named))
         return {name: names[oid] for name, oid in found}
 
