@@ -24,6 +24,7 @@ from airflow_kinesis_audience.core.exceptions import DeliveryIncomplete, GuardTr
 from airflow_kinesis_audience.core.model.events import EventSource, Interval, subtract_intervals
 from airflow_kinesis_audience.core.model.identity_rules import IdentityRule
 from airflow_kinesis_audience.core.outbox import event_forwarding as forwarding
+from airflow_kinesis_audience.core.outbox.detachment import detach
 from airflow_kinesis_audience.core.outbox.event_forwarding import forward
 from airflow_kinesis_audience.core.readers import events as event_rows_module
 from airflow_kinesis_audience.core.state import rows as rows_module
@@ -32,6 +33,7 @@ from tests.warehouses import (
     DiesAt,
     Fate,
     Killed,
+    People,
     Stream,
     day,
     fresh_schema,
@@ -536,6 +538,23 @@ def test_a_second_task_that_forwards_by_the_same_sync_id_stops_before_it_sends(w
     with pytest.raises(StateTaken, match=r"task outlet\.forward.*adopt_state_of='outlet\.forward'"):
         line.run(3, 4, author=shop)
     assert line.told(3, 4, author=outlet) == ["e3"]
+
+
+def test_change_sets_and_events_of_one_sync_id_are_refused_whichever_came_first(warehouse: SqlWarehouse) -> None:
+    line, people = Line(warehouse), People(warehouse)
+    line.put(rows(0, 1, 2))
+    people.put("ann", email="ann@example.org")
+    forwards = Author(task="shop.forward")
+    sync = people.sync(ledger=line.ledger())
+    sync.author = Author(task="shop.diff")
+    assert line.told(0, 1, author=forwards) == ["e0"]
+    with pytest.raises(StateTaken, match=r"events of sync 'events' are forwarded by the task shop\.forward"):
+        sync.run(day(1))
+    assert line.told(1, 2, author=forwards) == ["e1"]
+    detach(line.ledger(), [line.delivery().log])
+    assert sync.run(day(1))["members"] == 1
+    with pytest.raises(StateTaken, match=r"change sets of sync 'events' are computed by the task shop\.diff"):
+        line.run(2, 3, author=forwards)
 
 
 def test_a_task_with_another_destination_may_have_the_same_sync_id(warehouse: SqlWarehouse) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_kinesis_audience.core.state.cursors import DeliveryState
-    from airflow_kinesis_audience.core.state.timeline import Timeline
+    from airflow_kinesis_audience.core.state.sync_state import SyncState
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,11 +39,13 @@ class Author:
         digest = hashlib.blake2b(query.encode(), digest_size=8).hexdigest()
         return ChangeSetAuthor(task=self.task, map_index=self.map_index, query=digest)
 
-    def check(self, timeline: Timeline, sync_id: str, as_of: datetime, query: str) -> None:
+    def check(self, state: SyncState, sync_id: str, as_of: datetime, query: str) -> None:
         """Check that the state is this author's.
 
         :raises StateTaken: if another task, or another instance of the same task, keeps its state there.
         """
+        self.check_kind(state, sync_id, events=False)
+        timeline = state.timeline
         newest, there = timeline.newest, timeline.find(as_of)
         known = newest.detail.author if newest is not None else None
         if newest is not None and known is not None and known.task not in (self.task, self.adopts):
@@ -80,6 +82,30 @@ class Author:
                 f"events of sync {sync_id!r} up to {instant_text(until)} were forwarded by instance "
                 f"{known.map_index} of the mapped task {known.task}, from another query than that of instance "
                 f"{self.map_index}. Give each instance a sync_id of its own. Nothing was sent"
+            )
+
+    @staticmethod
+    def check_kind(state: SyncState, sync_id: str, *, events: bool) -> None:
+        """Check that a sync has change sets or events, not both: the tables of one are litter to the other.
+
+        :param events: whether events are to be forwarded.
+        :raises StateTaken: if the other kind of task keeps its state there.
+        """
+        forwarding = [
+            d.author for d in state.deliveries.values() if d.author is not None and d.attached is not None
+        ]
+        newest = state.timeline.newest if state.timeline.closed is None else None
+        if events and newest is not None:
+            by = f" by the task {newest.detail.author.task}" if newest.detail.author is not None else ""
+            raise StateTaken(
+                f"change sets of sync {sync_id!r} are computed{by}, and this task forwards events: each would "
+                "drop tables of the other. Give this task a sync_id of its own. Nothing was sent"
+            )
+        if forwarding and not events:
+            raise StateTaken(
+                f"events of sync {sync_id!r} are forwarded by the task {forwarding[0].task}, and this one "
+                "computes change sets: each would drop tables of the other. Give this task a sync_id of its own; "
+                "or the other one, and detach its destinations from this sync. Nothing was computed or sent"
             )
 
     def _is_another_instance(self, known: ChangeSetAuthor, query: str) -> bool:

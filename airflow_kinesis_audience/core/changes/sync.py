@@ -164,7 +164,7 @@ class Sync:
         timeline = self.ledger.prepare().timeline
         for left in reversed(range(_TRIES)):
             if self.author is not None:
-                self.author.check(timeline, self.ledger.sync_id, as_of, self.source.query)
+                self.author.check(self.ledger.state, self.ledger.sync_id, as_of, self.source.query)
             if timeline.closed is None and (there := timeline.find_final(as_of)) is not None:
                 if not correct:
                     return {**there.summary(self.ledger.sync_id), "recorded": True}

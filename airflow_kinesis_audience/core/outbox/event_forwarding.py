@@ -143,6 +143,7 @@ class _Forwarder:
     def _begin(self, end: datetime) -> None:
         """Check that this task may forward what it has, and attach the destination where that is to be done."""
         if self._author is not None:
+            self._author.check_kind(self.ledger.state, self.ledger.sync_id, events=True)
             self._author.check_events(self.log.whole, self.ledger.sync_id, end, self._given_query)
         self.outbox.delivery.renderer.check_options(mapped_of(self._layout.columns, events=True))
         if self.log.whole.attached is None:
