@@ -99,6 +99,7 @@ def main(engine: str, place: str, what: str) -> None:
     signal.signal(signal.SIGTERM, on_term)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     with under_way(), open_engine(engine, place) as warehouse, ending_with_task(warehouse):
+        print("begins", flush=True)
         try:
             (write if what == "write" else read)(warehouse, engine)
         except BaseException:

@@ -52,6 +52,7 @@ class Place:
             [sys.executable, "-m", "tests.contract.ended_process", self.engine, self.address, what],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": path},
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -116,12 +117,18 @@ def wait_until(holds: Callable[[], bool], seconds: float, process: subprocess.Po
         time.sleep(0.05)
 
 
-def burns(process: subprocess.Popen[str]) -> bool:
-    """Tell whether a process has computed for much longer than its beginning takes."""
-    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-    ticks = os.sysconf("SC_CLK_TCK")
-    threads = len(list(Path(f"/proc/{process.pid}/task").iterdir()))
-    return threads > 2 and int(fields[11]) / ticks > 6
+def computes(process: subprocess.Popen[str]) -> Callable[[], bool]:
+    """Wait until a process begins its work; gives whether it has computed for long since then."""
+
+    def seconds() -> float:
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) / os.sysconf("SC_CLK_TCK")
+
+    assert process.stdout is not None
+    if process.stdout.readline() != "begins\n":
+        return lambda: False  # it ended, which whoever waits sees
+    began = seconds()
+    return lambda: seconds() > began + 6
 
 
 @pytest.mark.slow
@@ -138,7 +145,7 @@ def test_a_task_that_is_ended_leaves_nothing_at_work(place: Place, what: str, ho
         warehouse.execute("CREATE TABLE noted (n INT)")
     process = place.start(what)
     try:
-        wait_until((lambda: burns(process)) if place.count() < 0 else place.count, WAIT_SECONDS, process)
+        wait_until(computes(process) if place.count() < 0 else place.count, WAIT_SECONDS, process)
         began = time.monotonic()
         process.send_signal(how)
         said = process.communicate(timeout=KILL_SECONDS)[1]
