@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.airflow.conftest import Postgres
 
 SLOW = "SELECT m.* FROM members AS m WHERE (SELECT COUNT(pg_sleep(s.seconds)) FROM slow AS s) >= 0"
-WAIT_SECONDS = 120
+WAIT_SECONDS = 240
 KILL_SECONDS = 20
 """Airflow waits for 5 s; a busy machine gets more."""
 

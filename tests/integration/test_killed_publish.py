@@ -28,7 +28,7 @@ from tests.warehouses import People, Stream, day, members_of, open_duckdb, open_
 
 SCHEMA = "state"
 SCRIPT = Path(__file__).with_name("publish_once.py")
-WAIT_SECONDS = 120
+WAIT_SECONDS = 240
 
 
 class SlowKinesis(ScriptedKinesis):
