@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from airflow_kinesis_audience.cli import dag_task
 from airflow_kinesis_audience.cli.masking import one_line
@@ -99,12 +99,12 @@ def _check_diff(name: str, task: AudienceDiffOperator, given: argparse.Namespace
     def source() -> str:
         dag_task.render(task, given.as_of)
         task.build_guards()
-        with open_ledger(task.build_state(), _sync_id(task), reads_source=True) as ledger:
+        with open_ledger(task.build_state(), dag_task.sync_id_of(task), reads_source=True) as ledger:
             asked = task.build_source(ledger.warehouse.origin.dialect)
             return _runs(describe_source(ledger.warehouse, asked).types)
 
     def state() -> str:
-        with open_ledger(task.build_state(), _sync_id(task)) as ledger:
+        with open_ledger(task.build_state(), dag_task.sync_id_of(task)) as ledger:
             return _write_to(ledger) if given.write else _read_from(ledger)
 
     yield _find(name, "source", source)
@@ -148,10 +148,6 @@ def _find(task: str, what: str, check: Callable[[], str]) -> Finding:
 
 def _runs(types: Mapping[str, str]) -> str:
     return f"the query runs and gives {', '.join(types)}"
-
-
-def _sync_id(task: Any) -> str:
-    return task.sync_id or f"{task.dag_id}.{task.task_id}"
 
 
 def _read_from(ledger: Ledger) -> str:

@@ -70,6 +70,11 @@ def load(path: Path) -> list[Any]:
     return list(bag.dags.values())
 
 
+def sync_id_of(task: AudienceDiffOperator) -> str:
+    """Return the sync's id, which by default is the task's name."""
+    return task.sync_id or f"{task.dag_id}.{task.task_id}"
+
+
 def render(task: AudienceDiffOperator | EventsToKinesisOperator, as_of: datetime | None) -> Any:
     """Render the task's templates in place; gives the context.
 

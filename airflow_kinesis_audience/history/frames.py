@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     import pandas as pd
+    from sqlglot import exp
 
     from airflow_kinesis_audience.core.model.audience import Changes
+    from airflow_kinesis_audience.core.readers.change_sets import ChangeSet
     from airflow_kinesis_audience.core.state.ledger import Ledger
 
 _MEMBER = ("audience_id", "user_id", "member_since")
@@ -43,11 +45,8 @@ def members_frame(ledger: Ledger, at: datetime | str) -> pd.DataFrame:
     """
     found = find_membership(ledger, instant(at))
     tables = ledger.state.timeline.tables(ledger.schema, found.as_of)
-    members = all_members(ledger, found, tables)
-    members = replace(members, slice_rows=max(1, members.rows))
-    names = read_audience_names(ledger.warehouse, members)
-    changes = read_slice(ledger.warehouse, members, 0, names, sent=select_entries(tables))
-    return _frame(_columns(changes, _MEMBER))
+    members = _read_whole(ledger, all_members(ledger, found, tables), sent=select_entries(tables))
+    return _frame(_columns(members, _MEMBER))
 
 
 def changes_frame(ledger: Ledger, as_of: datetime | str) -> pd.DataFrame:
@@ -69,11 +68,14 @@ def changes_frame(ledger: Ledger, as_of: datetime | str) -> pd.DataFrame:
             f"the first run of sync {ledger.sync_id!r} was as of {instant_text(as_of)}, so there is no change "
             "set: all its members enter. Read them with members_frame"
         )
-    change_set = change_set_of(ledger, timeline, recorded)
-    change_set = replace(change_set, slice_rows=max(1, change_set.rows))
-    names = read_audience_names(ledger.warehouse, change_set)
-    changes = read_slice(ledger.warehouse, change_set, 0, names)
+    changes = _read_whole(ledger, change_set_of(ledger, timeline, recorded))
     return _frame(_columns(changes, _CHANGE, with_old=True))
+
+
+def _read_whole(ledger: Ledger, change_set: ChangeSet, *, sent: exp.Query | None = None) -> Changes:
+    """Read a change set as one slice."""
+    whole = replace(change_set, slice_rows=max(1, change_set.rows))
+    return read_slice(ledger.warehouse, whole, 0, read_audience_names(ledger.warehouse, whole), sent=sent)
 
 
 def _columns(changes: Changes, keys: Sequence[str], *, with_old: bool = False) -> dict[str, Sequence[Any]]:
