@@ -140,7 +140,7 @@ class DeliveryOperator(BaseOperator):
                     context["ti"].xcom_push(key=SUMMARY_KEY, value=summary)
                     count_delivery(summary)
                     known |= summary
-        gauge_lag(summary)
+        gauge_lag(summary, outbox.log.whole.cursor)
         emit_delivery(context, self.alias, summary, self.message_format)
         log_delivery(summary, self.message_format)
         return summary

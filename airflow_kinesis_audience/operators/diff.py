@@ -46,7 +46,8 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
 
     Returns a summary: ``sync_id``, ``as_of``, ``previous_as_of``, ``entered``, ``exited``, ``updated``,
     ``members``, per audience where there are few, and where the state is; ``recorded`` if the change set was
-    published already and nothing was computed. It fails without retries where a retry cannot help.
+    published already and nothing was computed; ``corrects``, the instant whose membership it corrects;
+    ``inserted`` if later change sets exist. It fails without retries where a retry cannot help.
 
     One run may pass what a guard stops: ``let_through`` in the DAG run's configuration is true, or a list of the
     audiences that may. The permission is the run's alone, and used up by its first change set.
@@ -98,8 +99,9 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
     :param on_guard: what a tripped guard does: ``fail``, or ``hold`` the change set for a person to approve, as
         :func:`~airflow_kinesis_audience.operators.group.audience_sync` does. What is held is not published.
     :param on_covered: what becomes of a run whose instant is published already, or covered by a later run:
-        ``skip`` it, ``fail``, or ``correct`` the newest membership by a change set one second later. By default a
-        covered run of a backfill fails, and any other is skipped.
+        ``skip`` it; ``fail``; ``insert`` the change set of an instant that has none, before the later ones; or
+        ``correct``, which also computes a published membership again and publishes the difference one second
+        later. By default a covered run of a backfill fails, and any other is skipped.
     :param reuse_deleted: begin anew under the id of a sync or an audience that was deleted.
     :param state_schema: where the state is kept in the warehouse; ``database.schema`` is possible.
     :param state_path: for a login that may only read: where the state is kept instead, as Parquet files, such as
@@ -223,6 +225,7 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
                         permission=permission,
                         hold=self.on_guard == "hold",
                         reuse_deleted=self.reuse_deleted,
+                        insert=on_covered == "insert",
                         correct=on_covered == "correct",
                     )
         log_change_set(summary)

@@ -108,10 +108,10 @@ def choose_on_covered(context: Context, given: str | None) -> str:
 
     :raises ValueError: if it is no such choice.
     """
-    if given in ("skip", "fail", "correct"):
+    if given in ("skip", "fail", "insert", "correct"):
         return given
     if given:
-        raise ValueError(f"on_covered is {given!r}; expected skip, fail or correct")
+        raise ValueError(f"on_covered is {given!r}; expected skip, fail, insert or correct")
     return "fail" if context["dag_run"].run_type == "backfill" else "skip"
 
 
@@ -127,7 +127,8 @@ def fail_if_covered(*, fails: bool) -> Iterator[None]:
         if not fails:
             raise
         raise ValueError(
-            f"{error}. Nothing was computed or sent. To begin in the past, use a sync_id of its own and runs in "
+            f'{error}. Nothing was computed or sent. Set on_covered="insert" to insert the change set of an '
+            "instant between two runs. To begin before the first run, use a sync_id of its own and runs in "
             "ascending order; docs/backfill.md shows how"
         ) from None
 

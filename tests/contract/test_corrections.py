@@ -9,7 +9,7 @@ import pytest
 
 from airflow_kinesis_audience.consumer import AudienceConsumer
 from airflow_kinesis_audience.core.changes.guards import Guards
-from airflow_kinesis_audience.core.exceptions import GuardTripped, RunSuperseded
+from airflow_kinesis_audience.core.exceptions import GuardTripped
 from airflow_kinesis_audience.core.model.instants import instant_text
 from tests.warehouses import Killed, People, Stream, Watched, day, members_of, open_outbox, read_membership
 
@@ -100,14 +100,6 @@ def test_a_membership_that_nobody_has_got_is_computed_again_under_its_own_time(w
     summary = people.run(0, how=CORRECT)
     assert summary["as_of"] == instant_text(day(0))
     assert "corrects" not in summary
-
-
-def test_an_older_membership_is_carried_by_the_runs_after_it(people, stream):
-    people.run(2)
-    with pytest.raises(RunSuperseded, match=r"cannot be corrected any more.*as of 2026-\d\d-\d\dT00:00:00Z"):
-        people.run(1, how=CORRECT)
-    publish(people, stream, 2)
-    assert believed(stream) == {"u1", "u4"}
 
 
 def test_guards_look_at_a_correction_too(people):

@@ -62,14 +62,14 @@ def select_changes(
     query = query.with_("previous", as_=members, materialized=False, copy=False)
     for name, body in select_differing(layout, dialect, deduplicate=deduplicate):
         query = query.with_(name, as_=body, copy=False)
-    query = query.with_("compared", as_=_classify(layout, as_of), copy=False)
+    query = query.with_("compared", as_=classify(layout, as_of), copy=False)
     if has_kept := deduplicate and bool(layout.checked):
         query = query.with_("kept", as_=select_kept(layout), copy=False)
     found = select_audiences(layout, deduplicate=deduplicate, has_kept=has_kept)
     return query.with_("audiences", as_=found, copy=False)
 
 
-def _classify(layout: TableLayout, as_of: datetime) -> exp.Select:
+def classify(layout: TableLayout, as_of: datetime) -> exp.Select:
     """Build action and kind of update; a fingerprint that differs over equal values is no change."""
 
     def differing(columns: Sequence[Column]) -> exp.Expr:

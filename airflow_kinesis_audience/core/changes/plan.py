@@ -22,6 +22,7 @@ from airflow_kinesis_audience.core.changes.baseline import (
 from airflow_kinesis_audience.core.changes.change_set import select_changes
 from airflow_kinesis_audience.core.changes.counts import AudienceCounts, count_audiences, count_exits_of_day
 from airflow_kinesis_audience.core.changes.guards import Breach, Guards, find_invalid_rows, find_unsure_exits
+from airflow_kinesis_audience.core.changes.insertion import find_gap
 from airflow_kinesis_audience.core.changes.source_rows import select_first_base
 from airflow_kinesis_audience.core.changes.sync import Sync
 from airflow_kinesis_audience.core.model.audience import Action, Source
@@ -112,18 +113,21 @@ def make_plan(
     *,
     guards: Guards | None = None,
     reuse_deleted: bool = False,
+    insert: bool = False,
     sample_rows: int = 5,
 ) -> Plan:
     """Find what a run for an instant would find, and what would stop it.
 
+    :param insert: where a later run covers the instant, and it has no change set, plan the one that is inserted.
     :param sample_rows: most rows to show per action.
-    :raises RunSuperseded: if a later run covers the instant.
+    :raises RunSuperseded: if a later run covers the instant, and nothing is to be inserted, or can be.
     :raises SchemaChanged: if the key is not the one of the published membership.
     :raises AudienceDeleted: if the sync or an audience of it was deleted.
     """
     sync, asked = Sync(ledger, source, guards=guards), describe_source(ledger.warehouse, source)
     timeline = read_state(ledger).timeline
-    if timeline.closed is None and (there := timeline.find_final(as_of)) is not None:
+    inserted = insert and timeline.closed is None and timeline.find(as_of) is None and find_gap(timeline, as_of)
+    if timeline.closed is None and not inserted and (there := timeline.find_final(as_of)) is not None:
         found = there.summary(ledger.sync_id)
         return Plan(sync_id=ledger.sync_id, as_of=as_of, previous_as_of=there.previous_as_of, recorded=found)
     baseline = find_baseline(ledger, asked, as_of, reuse_deleted=reuse_deleted)

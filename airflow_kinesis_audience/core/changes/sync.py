@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_audience.core.changes import value_bounds
 from airflow_kinesis_audience.core.changes.baseline import (
     check_audiences,
     check_mapping,
@@ -19,8 +18,7 @@ from airflow_kinesis_audience.core.changes.baseline import (
     find_baseline,
     settle_numbers,
 )
-from airflow_kinesis_audience.core.changes.change_set import select_changes
-from airflow_kinesis_audience.core.changes.counts import count_audiences, count_exits_of_day, recorded_counts
+from airflow_kinesis_audience.core.changes.counts import count_exits_of_day, recorded_counts
 from airflow_kinesis_audience.core.changes.guards import (
     NO_PERMISSION,
     Guards,
@@ -28,17 +26,19 @@ from airflow_kinesis_audience.core.changes.guards import (
     find_unsure_exits,
     stop,
 )
+from airflow_kinesis_audience.core.changes.insertion import Gap, find_free_second, find_gap
 from airflow_kinesis_audience.core.changes.key_texts import check_recast_keys
-from airflow_kinesis_audience.core.changes.source_rows import select_first_base
+from airflow_kinesis_audience.core.changes.writing import Step, TableWriter, Written
 from airflow_kinesis_audience.core.exceptions import AudienceDeleted, GuardTripped, SchemaChanged
 from airflow_kinesis_audience.core.source.columns import read_source
-from airflow_kinesis_audience.core.sql.statements import drop_table, render, table, write_table
-from airflow_kinesis_audience.core.state import rows as state_rows
+from airflow_kinesis_audience.core.sql.statements import drop_table, table
 from airflow_kinesis_audience.core.state.commits import NothingBegun, TableCommitter, begin_timeline
+from airflow_kinesis_audience.core.state.recorded import RecordedChangeSet
 from airflow_kinesis_audience.core.state.retention import Retention
 from airflow_kinesis_audience.core.state.sync_details import (
     ChangeSetCommitted,
     ChangeSetHeld,
+    ChangeSetInserted,
     GuardBounds,
 )
 
@@ -46,16 +46,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from sqlglot import exp
-
     from airflow_kinesis_audience.core.changes.authors import Author
     from airflow_kinesis_audience.core.changes.baseline import DescribedSource
     from airflow_kinesis_audience.core.changes.counts import AudienceCounts
-    from airflow_kinesis_audience.core.changes.guards import Breach, Permission
+    from airflow_kinesis_audience.core.changes.guards import Permission
     from airflow_kinesis_audience.core.model.audience import Source
-    from airflow_kinesis_audience.core.source.layout import Column, TableLayout
     from airflow_kinesis_audience.core.state.ledger import Ledger
-    from airflow_kinesis_audience.core.state.recorded import RecordedChangeSet
+    from airflow_kinesis_audience.core.state.timeline import Timeline
 
 _TRIES = 3
 """So often a run begins when another one begins at the same time."""
@@ -69,6 +66,7 @@ class _RunRequest:
     :param hold: keep what a guard stops.
     :param reuse_deleted: begin anew although the sync, or an audience of this id, was deleted.
     :param corrects: the instant whose published membership is computed once more.
+    :param gap: where its change set is inserted; none if it comes after all others.
     """
 
     as_of: datetime
@@ -76,32 +74,7 @@ class _RunRequest:
     hold: bool
     reuse_deleted: bool
     corrects: datetime | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Step:
-    """What a run is about to do: from which membership, in which layout, into which table.
-
-    :param breaches: what of the mapping is another.
-    """
-
-    previous: RecordedChangeSet | None
-    layout: TableLayout
-    read: exp.Select
-    query: str | None
-    reads_twice: bool
-    table: str
-    breaches: list[Breach]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Written:
-    """What was found in a written table."""
-
-    counts: Sequence[AudienceCounts]
-    slice_rows: int
-    numbers: Sequence[Column] = ()
-    invalid: Sequence[Breach] = ()
+    gap: Gap | None = None
 
 
 class Sync:
@@ -130,6 +103,7 @@ class Sync:
         self.retention = retention or Retention()
         self.author = author
         self.committer = TableCommitter(ledger)
+        self.writer = TableWriter(self.committer, expected=source.audience_id)
         self.counts: Sequence[AudienceCounts] = ()
 
     def run(
@@ -139,6 +113,7 @@ class Sync:
         permission: Permission = NO_PERMISSION,
         hold: bool = False,
         reuse_deleted: bool = False,
+        insert: bool = False,
         correct: bool = False,
     ) -> dict[str, Any]:
         """Compute and commit the change set that leads to an instant, or find that it is there.
@@ -146,29 +121,30 @@ class Sync:
         :param permission: which breaches this run may pass with.
         :param hold: keep what a guard stops, for ``approve``, instead of failing.
         :param reuse_deleted: begin anew although the sync, or an audience of this id, was deleted.
-        :param correct: where the change set is published already, compute what differs from it by now, as a change
-            set a second later.
+        :param insert: where a later run covers the instant, and it has no change set, insert one.
+        :param correct: the same, and where its change set is published already, compute what differs from it by
+            now, as a change set a second later.
         :returns: the summary: ``sync_id``, ``as_of``, ``previous_as_of``, ``entered``, ``exited``, ``updated``,
             ``members``, and ``audiences`` where there are few; ``dropped_rows`` where rows were left out;
             ``placeholders``, by identity the rows whose value stands for none;
             ``let_through`` with the breaches it passed with; ``held`` and ``held_table`` if it is held;
-            ``recorded`` if it was there already; ``corrects``. Counts and sentences, never rows.
+            ``recorded`` if it was there already; ``corrects``; ``inserted``. Counts and sentences, never rows.
         :raises RunSuperseded: if a later run covers the instant.
         :raises GuardTripped: if the source has rows that repeat a user or name none, or a bound is broken.
         :raises SchemaChanged: if the mapping is not the one of the published membership.
         :raises AudienceDeleted: if the sync or an audience of it was deleted.
         :raises StateTaken: if another task keeps its state under this sync.
         """
-        run = _RunRequest(as_of=as_of, permission=permission, hold=hold, reuse_deleted=reuse_deleted)
+        asked = _RunRequest(as_of=as_of, permission=permission, hold=hold, reuse_deleted=reuse_deleted)
         described = describe_source(self.warehouse, self.source)
         timeline = self.ledger.prepare().timeline
         for left in reversed(range(_TRIES)):
             if self.author is not None:
                 self.author.check(self.ledger.state, self.ledger.sync_id, as_of, self.source.query)
-            if timeline.closed is None and (there := timeline.find_final(as_of)) is not None:
-                if not correct:
-                    return {**there.summary(self.ledger.sync_id), "recorded": True}
-                run = replace(run, as_of=timeline.find_correction(as_of), corrects=as_of)
+            placed = _place(asked, timeline, insert=insert, correct=correct)
+            if isinstance(placed, RecordedChangeSet):
+                return {**placed.summary(self.ledger.sync_id), "recorded": True}
+            run = placed
             try:
                 step = self._begin(run, described)
                 break
@@ -183,15 +159,17 @@ class Sync:
         self.retention.expire(self.committer, run.as_of)
         return summary
 
-    def _begin(self, run: _RunRequest, described: DescribedSource) -> _Step:
+    def _begin(self, run: _RunRequest, described: DescribedSource) -> Step:
         """Find from where to compute, write a new base if one is due, and announce the table to be written."""
         baseline = find_baseline(self.ledger, described, run.as_of, reuse_deleted=run.reuse_deleted)
         breaches = check_mapping(baseline, self.guards, permission=run.permission, hold=run.hold)
         previous, layout = baseline.previous, baseline.layout
-        if previous is not None:
+        if run.gap is not None:
+            run.gap.check_layout(self.committer.timeline, layout, differs=bool(baseline.differences))
+        elif previous is not None:
             self.retention.compact(self.committer, previous, layout, described.kept_types(layout))
         read = read_source(self.warehouse, described.source, layout, described.query)
-        return _Step(
+        return Step(
             previous=previous,
             layout=settle_numbers(layout, read.numbers, previous),
             read=read.select,
@@ -201,7 +179,7 @@ class Sync:
             breaches=breaches,
         )
 
-    def _compute(self, run: _RunRequest, step: _Step) -> tuple[RecordedChangeSet, Sequence[str]]:
+    def _compute(self, run: _RunRequest, step: Step) -> tuple[RecordedChangeSet, Sequence[str]]:
         """Write the change set, look at it, and commit it or hold it; gives why it is held."""
         try:
             with self.committer.unless_fenced(step.table, run.as_of):
@@ -228,65 +206,40 @@ class Sync:
             assert held is not None  # noqa: S101
             return held, sentences
         described["let_through"] = sentences
-        detail = ChangeSetCommitted(**described) if step.previous else begin_timeline(**described)
-        found = self.committer.commit(step.table, detail, run.as_of).find(run.as_of)
+        if run.gap is not None:
+            inserted = self._compensate(run.gap, step, described)
+            timeline = self.committer.commit(inserted.compensation.table, inserted, run.as_of)
+        else:
+            detail = ChangeSetCommitted(**described) if step.previous else begin_timeline(**described)
+            timeline = self.committer.commit(step.table, detail, run.as_of)
+        found = timeline.find(run.as_of)
         assert found is not None  # noqa: S101
         return found, ()
 
-    def _write(self, run: _RunRequest, step: _Step) -> _Written:
+    def _compensate(self, gap: Gap, step: Step, described: dict[str, Any]) -> ChangeSetInserted:
+        """Write the compensation of a change set that is inserted."""
+        inserted = RecordedChangeSet(as_of=gap.as_of, detail=ChangeSetCommitted(**described))
+        of_table = replace(step, previous=inserted, table=self.writer.write_compensation(step, gap))
+        compensation = self._describe(of_table, self.writer.count(of_table))
+        compensation |= {"dropped_rows": 0, "placeholders": {}, "author": described["author"]}
+        return ChangeSetInserted(
+            **described, compensation=ChangeSetCommitted(**compensation), compensated_at=gap.compensated_at
+        )
+
+    def _write(self, run: _RunRequest, step: Step) -> Written:
         """Write the table; once more with each user's rows numbered, if some may go for which that counts."""
-        self._write_table(run, step, deduplicate=False)
-        written = self._look_at(step)
+        self.writer.write(step, run.as_of, deduplicate=False)
+        written = self.writer.count(step)
         invalid = find_invalid_rows(written.counts)
         drops = self.guards.on_invalid_rows == "drop"
         accepted = drops or run.hold or all(run.permission.covers(b) for b in invalid)
         if accepted and any(a.are_to_be_numbered for a in written.counts):
             drop_table(self.warehouse, table(self.ledger.schema, step.table))
-            self._write_table(run, step, deduplicate=True)
-            written = self._look_at(step)
+            self.writer.write(step, run.as_of, deduplicate=True)
+            written = self.writer.count(step)
         return replace(written, invalid=find_unsure_exits(written.counts) if drops else invalid)
 
-    def _write_table(self, run: _RunRequest, step: _Step, *, deduplicate: bool) -> None:
-        schema, timeline = self.ledger.schema, self.committer.timeline
-        # Rows that were numbered are dear to number again.
-        how = {"deduplicate": deduplicate, "materialize": deduplicate or not step.reads_twice}
-        if step.previous is None:
-            statement = select_first_base(step.read, step.layout, run.as_of, **how)
-        else:
-            tables = timeline.tables(schema, step.previous.as_of, step.layout)
-            statement = select_changes(step.read, tables, run.as_of, self.warehouse.dialect, **how)
-        write_table(
-            self.warehouse,
-            table(schema, step.table),
-            statement,
-            source_query=step.query,
-            sliced_by="position" if step.previous is not None else "",
-            has_audience_rows=True,
-        )
-
-    def _look_at(self, step: _Step) -> _Written:
-        """Count the table's rows and what was before, in one statement."""
-        before_in = self.committer.timeline.audiences_table(step.previous) if step.previous else None
-        measures = value_bounds.measure_values(step.layout, both_sides=step.previous is not None)
-        query = state_rows.select_found(self.ledger.schema, step.table, *measures, before_in=before_in)
-        found = self.warehouse.read_rows(render(query, self.warehouse.dialect))
-        # Of the audiences before: id, rows, invalid rows.
-        before = [(r[0], None, *r[2:4]) for r in found if r[1] == state_rows.BEFORE]
-        found = [row for row in found if row[1] != state_rows.BEFORE]
-        counts = count_audiences(
-            step.layout,
-            (row[: -len(measures)] for row in found),
-            before=None if before_in is None else before,
-            expected=self.source.audience_id,
-        )
-        values = [row[-len(measures) :] for row in found]
-        return _Written(
-            counts=counts,
-            slice_rows=value_bounds.choose_slice_rows(step.layout, values, most_rows=state_rows.SLICE_ROWS),
-            numbers=value_bounds.find_measured_numbers(step.layout, values),
-        )
-
-    def _describe(self, step: _Step, written: _Written) -> dict[str, Any]:
+    def _describe(self, step: Step, written: Written) -> dict[str, Any]:
         recorded = recorded_counts(written.counts)
         total = recorded["counts"]
         return {
@@ -298,3 +251,25 @@ class Sync:
             **recorded,
             "bounds": GuardBounds(**self.guards.bounds),
         }
+
+
+def _place(
+    run: _RunRequest, timeline: Timeline, *, insert: bool, correct: bool
+) -> _RunRequest | RecordedChangeSet:
+    """Find where on the timeline the change set of a run belongs, or the one that is there and stays.
+
+    :raises RunSuperseded: if a later run covers the instant, and nothing is to be inserted, or can be.
+    """
+    as_of, newest = run.as_of, timeline.newest
+    if timeline.closed is not None or newest is None:
+        return run
+    if (insert or correct) and timeline.find(as_of) is None:
+        gap = find_gap(timeline, as_of)
+        return replace(run, gap=gap, hold=run.hold and gap is None)
+    there = timeline.find_final(as_of)
+    if there is None or not correct:
+        return there or run
+    if as_of in (newest.as_of, newest.detail.corrects):
+        return replace(run, as_of=timeline.find_correction(), corrects=as_of)
+    free = find_free_second(timeline, as_of)
+    return replace(run, as_of=free, corrects=as_of, gap=find_gap(timeline, free), hold=False)

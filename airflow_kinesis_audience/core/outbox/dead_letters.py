@@ -61,7 +61,7 @@ class DeadLetters:
         To do it once more, after a kill, changes nothing.
         """
         undelivered = [_undelivered_of(self._schema, attempt.content, attempt.too_large)]
-        self._write(attempt.content.as_of, undelivered, attempt.too_large)
+        self._write(self._reached_with(attempt.content.as_of), undelivered, attempt.too_large)
 
     def add_parts(self, entries: Sequence[Entry]) -> None:
         """Keep what was too large in several tasks, each of its own users, before the delivery's cursor moves.
@@ -82,7 +82,7 @@ class DeadLetters:
                 Undelivered(table=name, layout=layout, rows=_at(TooLargeMembers.of(members).positions))
                 for name, members in parts
             ]
-            self._write(as_of, undelivered, *(TooLargeMembers.of(members) for _, members in parts))
+            self._write(self._reached_with(as_of), undelivered, *(TooLargeMembers.of(m) for _, m in parts))
 
     def retry(self, send: Callable[[ChangeSet], DeliveryAttempt]) -> DeadLettersTable:
         """Send what is true by now of the dead letters, if that can make a difference.
@@ -206,6 +206,10 @@ class DeadLetters:
         found = self.log.whole.cursor or self.log.whole.attached
         assert found is not None  # noqa: S101
         return found
+
+    def _reached_with(self, as_of: datetime) -> datetime:
+        """Return how far the delivery is with a change set: one that was inserted moves no cursor."""
+        return max(as_of, self.log.whole.cursor or as_of)
 
     def _change_set(self) -> ChangeSet:
         known = self.known

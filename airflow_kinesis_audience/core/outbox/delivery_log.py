@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from airflow_kinesis_audience.core.exceptions import (
-    DeliveryChanged,
     DestinationReplaced,
     FirstRunRefused,
     LedgerConflict,
@@ -30,14 +29,13 @@ from airflow_kinesis_audience.core.state.delivery_details import (
 from airflow_kinesis_audience.core.state.sync_details import SYNC_LOG, ChangeSetSealed, TablesRetired
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence, Set
+    from collections.abc import Iterator, Set
     from contextlib import AbstractContextManager
     from datetime import datetime
 
     from airflow_kinesis_audience.core.outbox.delivery import Delivery
     from airflow_kinesis_audience.core.state.cursors import DeliveryState
     from airflow_kinesis_audience.core.state.delivery_details import DeliveryDetail
-    from airflow_kinesis_audience.core.state.entries import Entry
     from airflow_kinesis_audience.core.state.ledger import Ledger
     from airflow_kinesis_audience.core.state.sync_state import SyncState
     from airflow_kinesis_audience.core.state.timeline import Timeline
@@ -68,9 +66,10 @@ class DeliveryLog:
     @property
     def own(self) -> DeliveryState:
         """How far the part is that this task sends; the delivery itself where there are no parts."""
-        return self._state_of_part(self.delivery.part_log)
+        return self.state_of_part(self.delivery.part_log)
 
-    def _state_of_part(self, log: str) -> DeliveryState:
+    def state_of_part(self, log: str) -> DeliveryState:
+        """Return how far a part is, by the name of its log."""
         return self.ledger.state.delivery(log).of_stream(self.whole.stream)
 
     def append(self, detail: DeliveryDetail, as_of: datetime, *, lazy: bool = False, last: bool = False) -> None:
@@ -80,6 +79,8 @@ class DeliveryLog:
     def _append(self, log: str, detail: DeliveryDetail, as_of: datetime, *, lazy: bool, last: bool) -> None:
         self.turns.check(log)
         goes_on = detail.lease_seconds > 0 and not last
+        if isinstance(detail, ChangeSetDelivered) and (found := self.timeline.find(as_of)) is not None:
+            detail = replace(detail, inserted=found.inserted)
         detail = replace(self._to_stream(detail), owner=self.delivery.holder if goes_on else "")
         self.ledger.append(log, detail, as_of=as_of, lazy=lazy)
 
@@ -150,49 +151,20 @@ class DeliveryLog:
             detail = replace(detail, part=PartOf(number=part.number, of=part.of, delivery=self.delivery.log))
         self._append(self.delivery.part_log, detail, as_of, lazy=lazy, last=last)
 
-    def check_parts(self) -> None:
-        """Check that nothing is half sent in another number of parts.
+    def has(self, state: DeliveryState, as_of: datetime) -> bool:
+        """Return whether this delivery, or a part of it, has delivered the change set of an instant.
 
-        :raises DeliveryChanged: if something is.
+        :param state: how far it is.
         """
-        whole = self.whole
-        states = [s.of_stream(whole.stream) for s in self.ledger.state.deliveries.values()]
-        begun = {s.part.of for s in states if s.part and _is_ahead(s, s.part, whole)}
-        begun |= {1} if whole.sending is not None else set()
-        if other := sorted(begun - {self.delivery.part.of}):
-            raise DeliveryChanged(
-                f"a change set is half sent to {self.delivery.destination} in {other[0]} parts, and this task "
-                f"sends one of {self.delivery.part.of}; put parts back until it is delivered"
-            )
+        recorded, begun = self.timeline.find(as_of), self.whole.attached
+        if recorded is not None and recorded.inserted and begun is not None and begun < as_of:
+            return as_of in state.inserted
+        return state.has(as_of)
 
     def has_begun(self, as_of: datetime) -> bool:
         """Tell whether this task or another has begun to send the change set of an instant."""
-        states = [self.whole, *map(self._state_of_part, self.delivery.part_logs)]
-        return any(s.sending == as_of or s.has(as_of) for s in states)
-
-    def conclude(self, as_of: datetime, before: Callable[[Sequence[Entry]], None]) -> int:
-        """Move the delivery's cursor to an instant, if all parts are there and no other task has done so.
-
-        :param before: called first, with the rows of the parts that have delivered what the cursor moves over.
-        :returns: the changes that all parts have delivered, if it was this task.
-        """
-        logs = self.delivery.part_logs
-        while True:
-            self.turns.wait()
-            whole = self.whole
-            if whole.has(as_of) or not all(self._state_of_part(log).has(as_of) for log in logs):
-                return 0
-            ends = [
-                (e, e.detail)
-                for e in self.ledger.entries(since=whole.cursor)
-                if e.log in logs and isinstance(e.detail, ChangeSetDelivered) and not e.detail.resend
-                if not (e.detail.stream and whole.stream) or e.detail.stream == whole.stream
-            ]
-            concluded = ChangeSetDelivered(render_config=self.delivery.render_config, parts=self.delivery.part.of)
-            with contextlib.suppress(LedgerConflict):
-                before([e for e, _ in ends if not whole.has(e.as_of)])
-                self.append(concluded, as_of)
-                return sum(detail.delivered for e, detail in ends if e.as_of == as_of)
+        states = [self.whole, *map(self.state_of_part, self.delivery.part_logs)]
+        return any(s.sending == as_of or self.has(s, as_of) for s in states)
 
     @contextlib.contextmanager
     def unless_another_part_was_faster(self) -> Iterator[None]:
@@ -290,11 +262,3 @@ class DeliveryLog:
         self.attach(as_of, "baseline")
         if known is not None:
             drop_table(self.ledger.warehouse, table(self.ledger.schema, known.table))
-
-
-def _is_ahead(state: DeliveryState, part: PartOf, whole: DeliveryState) -> bool:
-    """Return whether a part of a delivery has begun what the delivery is not at the end of."""
-    reached = state.sending or state.cursor
-    if part.delivery != whole.log or reached is None or whole.attached is None:
-        return False
-    return reached > whole.cursor if whole.cursor else reached >= whole.attached

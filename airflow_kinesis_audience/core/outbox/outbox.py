@@ -8,6 +8,7 @@ that a killed attempt goes on with the same bytes and ids from what was written 
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -15,6 +16,7 @@ from airflow_kinesis_audience.core.exceptions import AudienceDeleted, AudienceEr
 from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.outbox.option_check import check_options
 from airflow_kinesis_audience.core.outbox.other_syncs import check_other_syncs
+from airflow_kinesis_audience.core.outbox.parts import check_parts
 from airflow_kinesis_audience.core.outbox.remembered import check_nothing_lost
 from airflow_kinesis_audience.core.outbox.removals import check_removals
 from airflow_kinesis_audience.core.outbox.sender import Sender
@@ -104,8 +106,8 @@ class Outbox(Sender):
             announced = self._renew(as_of, replaced)
         if self.log.whole.attached is None:
             announced = self._begin(as_of, on_first_run, on_other_sync)
-        self.log.check_parts()
-        already = self.log.whole.has(as_of) or self.log.own.has(as_of)
+        check_parts(self.log)
+        already = self._has(as_of)
         with self.log.unless_fenced():
             for change_set in self._pending(as_of, announced):
                 self.send(change_set)
@@ -122,7 +124,18 @@ class Outbox(Sender):
 
     def _is_delivered(self, as_of: datetime) -> bool:
         """Whether the stream that is reached now has everything up to an instant."""
-        return not self.log.find_replaced() and (self.log.whole.has(as_of) or self.log.own.has(as_of))
+        return not self.log.find_replaced() and self._has(as_of) and not self._find_inserted()
+
+    def _has(self, as_of: datetime) -> bool:
+        return any(self.log.has(state, as_of) for state in (self.log.whole, self.log.own))
+
+    def _find_inserted(self) -> list[RecordedChangeSet]:
+        """List what was inserted before the cursor and this task has not sent, ascending."""
+        whole, own = self.log.whole, self.log.own
+        cursor = max((at for at in (whole.cursor, own.cursor) if at), default=None)
+        return replace(whole, cursor=cursor, inserted=(*whole.inserted, *own.inserted)).find_inserted(
+            self.log.timeline
+        )
 
     def _begin(self, as_of: datetime, on_first_run: OnFirstRun, on_other_sync: OnOtherSync) -> str:
         """Attach the destination; gives the snapshot that is announced."""
@@ -184,22 +197,34 @@ class Outbox(Sender):
         if self.delivery.on_new_stream == "enter_all" and self.log.find_replaced():
             again |= {max(as_of, whole.cursor or as_of)}
         again |= {whole.attached} if whole.cursor is None and not own.has(whole.attached) else set()
+        again |= {c.as_of for c in self._find_inserted()}
         return [c for c in self.log.timeline.change_sets if sent < c.as_of <= as_of or c.as_of in again]
 
     def _pending(self, as_of: datetime, announced: str) -> Iterator[ChangeSet]:
-        """Give the change sets that this task has not sent, oldest first."""
+        """Give the change sets that this task has not sent."""
         attached = self.log.whole.attached
         assert attached is not None  # noqa: S101
         sent = False
         if self.log.whole.cursor is None and not self.log.own.has(attached):
             yield self._write_snapshot(attached, announced)
             sent = True
-        cursor = max(found for found in (attached, self.log.whole.cursor, self.log.own.cursor) if found)
-        for recorded in self.log.timeline.after(cursor, as_of):
+        while self._find_next(as_of) is not None:
             if sent:
                 self.ledger.read()  # what an earlier one alone has needed may be gone since
-            yield self._seal(recorded)
-            sent = True
+            if (recorded := self._find_next(as_of)) is not None:
+                yield self._seal(recorded)
+                sent = True
+
+    def _find_next(self, as_of: datetime) -> RecordedChangeSet | None:
+        """Find what this task sends next: what is half sent, then what was inserted, then what comes after.
+
+        Of what was inserted the newest is first: the compensation of a change set is there before it.
+        """
+        whole, own = self.log.whole, self.log.own
+        cursor = max(found for found in (whole.attached, whole.cursor, own.cursor) if found)
+        waiting = [*reversed(self._find_inserted()), *self.log.timeline.after(cursor, as_of)]
+        half_sent = [c for c in waiting if c.as_of == own.sending]
+        return next(iter([*half_sent, *waiting]), None)
 
     def _seal(self, recorded: RecordedChangeSet) -> ChangeSet:
         """Make a change set immutable that the destination may get; until then it may be computed again."""

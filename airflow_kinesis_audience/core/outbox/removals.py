@@ -215,7 +215,8 @@ def find_stopped(state: SyncState) -> list[StoppedDelivery]:
         if counted is None or delivery.destination is None or counted.released or not counted.breaches:
             continue
         change_set = recorded.get(counted.table)
-        if change_set is not None and not delivery.has(change_set.as_of):
+        is_left = change_set in delivery.find_inserted(state.timeline)
+        if change_set is not None and (is_left or not delivery.has(change_set.as_of)):
             found.append(
                 StoppedDelivery(
                     log=delivery.log,

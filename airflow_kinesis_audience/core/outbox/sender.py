@@ -18,6 +18,7 @@ from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.outbox.attempt import DeliveryAttempt
 from airflow_kinesis_audience.core.outbox.dead_letters import DeadLetters
 from airflow_kinesis_audience.core.outbox.delivery_log import DeliveryLog
+from airflow_kinesis_audience.core.outbox.parts import check_parts, conclude
 from airflow_kinesis_audience.core.outbox.report import Progress, Report
 from airflow_kinesis_audience.core.outbox.tables import (
     announce_litter,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.core.outbox.delivery import Delivery
     from airflow_kinesis_audience.core.producer.records import Outcome, Record
     from airflow_kinesis_audience.core.readers.profiles import ProfileSet
+    from airflow_kinesis_audience.core.state.cursors import DeliveryState
     from airflow_kinesis_audience.core.state.delivery_details import AttemptDetail
     from airflow_kinesis_audience.core.state.ledger import Ledger
 
@@ -139,8 +141,8 @@ class Sender:
         """Send one change set from where its last attempt got to, and write down how far this one gets."""
         if self.delivery.part != WHOLE:
             self.ledger.read()  # other tasks move the delivery on
-            self.log.check_parts()
-        if not resend and any(change_set.is_delivered_by(s.cursor) for s in (self.log.whole, self.log.own)):
+            check_parts(self.log)
+        if not resend and any(self._is_delivered_by(s, change_set) for s in (self.log.whole, self.log.own)):
             return  # another publisher has delivered it meanwhile
         resumed = self._find_checkpoint(change_set, resend=resend)
         content = self._gather(change_set, resend=resend) if isinstance(change_set, ChangeSet) else change_set
@@ -173,9 +175,14 @@ class Sender:
         self._half_sent = False
         self.report.change_sets.append(instant_text(change_set.as_of))
         if self.delivery.part != WHOLE and not resend:
-            self.report.concluded += self.log.conclude(change_set.as_of, self.dead_letters.add_parts)
+            self.report.concluded += conclude(self.log, change_set.as_of, self.dead_letters.add_parts)
         if content is not change_set and not resend:
             drop_profiles(self.log)
+
+    def _is_delivered_by(self, state: DeliveryState, content: ChangeSet | EventSet) -> bool:
+        if isinstance(content, EventSet):
+            return content.is_delivered_by(state.cursor)
+        return self.log.has(state, content.as_of)
 
     def _is_snapshot(self, name: str) -> bool:
         """Return whether a table is the snapshot that this task drops next."""

@@ -84,10 +84,6 @@ class ChangeSet:
         before = instant_text(self.previous_as_of) if self.previous_as_of else self.redelivered
         return self.epoch + before, instant_text(self.as_of)
 
-    def is_delivered_by(self, cursor: datetime | None) -> bool:
-        """Return whether a destination whose cursor is at an instant has this change set."""
-        return cursor is not None and self.as_of <= cursor
-
     def reader(self, warehouse: Warehouse) -> SliceReader:
         """Make the reader of the slices."""
         counts, names = read_outline(warehouse, self)

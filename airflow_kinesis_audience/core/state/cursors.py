@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from airflow_kinesis_audience.core.state.entries import Entry
+    from airflow_kinesis_audience.core.state.recorded import RecordedChangeSet
+    from airflow_kinesis_audience.core.state.timeline import Timeline
 
 
 _NO_DEAD_LETTERS = DeadLettersTable()
@@ -59,6 +61,7 @@ class DeliveryState:
     :param dead_letters: the members whose message is too large for a record.
     :param removals: what was found out last of members who would be removed by updates.
     :param cursor: the instant up to which everything is delivered; none while nothing is.
+    :param inserted: instants of inserted change sets that are delivered, before or after later ones.
     :param sending: the instant of a change set of which something may have been sent, if it is not delivered.
     :param checkpoint: how far that change set got.
     :param litter: tables that nobody relies on any more, or that go after a resend, and may still be there.
@@ -81,6 +84,7 @@ class DeliveryState:
     dead_letters: DeadLettersTable = _NO_DEAD_LETTERS
     removals: RemovalsCounted | None = None
     cursor: datetime | None = None
+    inserted: tuple[datetime, ...] = ()
     sending: datetime | None = None
     checkpoint: AttemptStarted | AttemptCheckpoint | None = None
     part: PartOf | None = None
@@ -111,8 +115,16 @@ class DeliveryState:
         return tuple(name for name in (*known, letters.table, letters.writing, *replaced) if name)
 
     def has(self, as_of: datetime) -> bool:
-        """Tell whether everything up to an instant is delivered."""
+        """Tell whether everything up to an instant is delivered, but for what was inserted since."""
         return self.cursor is not None and as_of <= self.cursor
+
+    def find_inserted(self, timeline: Timeline) -> list[RecordedChangeSet]:
+        """List the change sets before the cursor that were inserted since, ascending."""
+        begun, cursor = self.attached, self.cursor
+        if begun is None or cursor is None or not self.goes_on:
+            return []
+        found = [c for c in timeline.change_sets if c.inserted and begun < c.as_of <= cursor and not c.dropped]
+        return [c for c in found if c.as_of not in self.inserted]
 
     @property
     def is_replay(self) -> bool:
@@ -149,10 +161,12 @@ class DeliveryState:
             lease_seconds=detail.lease_seconds,
         )
 
-    def without_what_is_gone(self) -> DeliveryState:
-        """Return the state with old intervals as one where they touch each other."""
+    def without_what_is_gone(self, timeline: Timeline) -> DeliveryState:
+        """Return the state with old intervals as one where they touch, and without what is not kept."""
+        kept = {c.as_of for c in timeline.change_sets if c.inserted}
         return replace(
             self,
+            inserted=tuple(at for at in self.inserted if at in kept),
             forwarded=(*unite_intervals(self.forwarded[:-_INTERVALS]), *self.forwarded[-_INTERVALS:]),
             left=(*unite_intervals(self.left[:-_INTERVALS]), *self.left[-_INTERVALS:]),
         )
@@ -203,7 +217,9 @@ class DeliveryState:
             case AttemptUnsent() | DestinationRenewed():
                 return replace(self, sending=None, checkpoint=None)
             case ChangeSetDelivered():
-                return replace(self, cursor=entry.as_of, sending=None, checkpoint=None)
+                inserted = (*self.inserted, entry.as_of) if detail.inserted else self.inserted
+                cursor = max(entry.as_of, self.cursor or entry.as_of)
+                return replace(self, cursor=cursor, inserted=inserted, sending=None, checkpoint=None)
         raise corrupt_row(entry)
 
     def _with_table(self, detail: SnapshotTable | ProfilesTable | DeadLettersTable) -> DeliveryState:

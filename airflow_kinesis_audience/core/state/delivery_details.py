@@ -211,11 +211,13 @@ class ChangeSetDelivered(AttemptDetail, frozen=True, kw_only=True, tag=Event.DEL
     """Everything of this change set is acknowledged, or left out and counted.
 
     :param parts: of how many parts the last one has concluded it.
+    :param inserted: it was inserted, so that later ones may have been delivered before.
     """
 
     table: str = ""
     acknowledged: AcknowledgedRanges = field(name="settled", default=AcknowledgedRanges(below=0, above=()))
     parts: int | None = None
+    inserted: bool = False
 
 
 class DeadLettersTable(DeliveryDetail, frozen=True, kw_only=True, tag=Event.REJECTED.value):

@@ -32,6 +32,7 @@ from airflow_kinesis_audience.core.state.sync_details import (
     BaseWritten,
     ChangeSetCommitted,
     ChangeSetHeld,
+    ChangeSetInserted,
     ChangeSetSealed,
     Detail,
     EpochBegun,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
 _EVENTS: tuple[type[Detail], ...] = (
     *(TableStarted, FirstBase, ChangeSetCommitted, ChangeSetHeld, BaseWritten, ChangeSetSealed),
-    *(TablesRetired, TablesDropped, SyncClosed, EpochBegun),
+    *(TablesRetired, TablesDropped, SyncClosed, EpochBegun, ChangeSetInserted),
     *(DestinationAttached, SnapshotTable, ProfilesTable, AttemptStarted, AttemptUnsent, AttemptCheckpoint),
     *(ChangeSetDelivered, DeadLettersTable, DestinationDetached, DestinationRenewed, RemovalsCounted),
 )

@@ -14,6 +14,7 @@ from airflow_kinesis_audience.core.state.sync_details import (
     COUNTED,
     ChangeSetCommitted,
     ChangeSetHeld,
+    ChangeSetInserted,
     FirstBase,
 )
 
@@ -28,13 +29,20 @@ class RecordedChangeSet:
     :param detail: what its row says.
     :param epoch: of the sync when it was committed: tells its ids from those of a state that is lost.
     :param sealed: a delivery relies on it, or it was let through as it is, so it is never computed again.
+    :param inserted: a later change set was there before it, and destinations may have got that one.
     """
 
     as_of: datetime
-    detail: FirstBase | ChangeSetCommitted | ChangeSetHeld
+    detail: FirstBase | ChangeSetCommitted | ChangeSetHeld | ChangeSetInserted
     epoch: str = ""
     sealed: bool = False
     dropped: bool = False
+    inserted: bool = False
+
+    @property
+    def is_compensation(self) -> bool:
+        """Whether it only leads from an inserted change set to a later one: no run computed its membership."""
+        return self.inserted and isinstance(self.detail, ChangeSetCommitted)
 
     @property
     def previous_as_of(self) -> datetime | None:
@@ -80,6 +88,8 @@ class RecordedChangeSet:
             summary["let_through"] = list(detail.let_through)
         if detail.corrects:
             summary["corrects"] = instant_text(detail.corrects)
+        if self.inserted:
+            summary["inserted"] = True
         return summary
 
 

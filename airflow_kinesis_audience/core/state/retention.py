@@ -103,7 +103,9 @@ class Retention:
         """Find tables that nothing needs any more, and orphans: those that never counted."""
         timeline = state.timeline
         needed_after = [as_of - self.keep_history]
-        needed_after += [d.needs_after for d in state.deliveries.values() if d.needs_after]
+        for delivery in state.deliveries.values():
+            needed_after += [delivery.needs_after] if delivery.needs_after else []
+            needed_after += [c.previous_as_of for c in delivery.find_inserted(timeline) if c.previous_as_of]
         newest = timeline.newest
         if newest is not None and newest.previous_as_of is not None and not newest.sealed:
             # It may be computed again, even in the layout of the one before it.

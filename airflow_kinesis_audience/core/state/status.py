@@ -145,7 +145,9 @@ def find_lasting_pins(state: SyncState) -> list[Pin]:
 
 
 def _pin(timeline: Timeline, delivery: DeliveryState, destination: DestinationAttached, since: datetime) -> Pin:
-    change_sets = [c for c in timeline.change_sets if c.as_of > since]
+    inserted = delivery.find_inserted(timeline)
+    change_sets = [*inserted, *(c for c in timeline.change_sets if c.as_of > since)]
+    since = min([since, *(c.previous_as_of for c in inserted if c.previous_as_of)])
     kept = {c.table for c in timeline.change_sets if c.as_of >= since and not c.dropped}
     kept |= {b.table for b in timeline.bases if b.as_of >= since}
     return Pin(
@@ -163,6 +165,7 @@ def _pin(timeline: Timeline, delivery: DeliveryState, destination: DestinationAt
 def _lag(timeline: Timeline, delivery: DeliveryState, destination: DestinationAttached) -> DeliveryLag:
     known = delivery.cursor or delivery.attached
     left = [c for c in timeline.change_sets if known is not None and c.as_of > known]
+    left += delivery.find_inserted(timeline)
     return DeliveryLag(
         destination=destination.destination,
         message_format=destination.message_format,

@@ -20,7 +20,7 @@ SYNC_LOG = ""
 
 
 class Event(StrEnum):
-    """What a row is about. The first ten are written to a sync's own log, the others to a delivery's."""
+    """What a row is about. The first eleven are written to a sync's own log, the others to a delivery's."""
 
     STARTED = "started"
     FIRST = "first"
@@ -32,6 +32,7 @@ class Event(StrEnum):
     DROPPED = "dropped"
     CLOSED = "closed"
     EPOCH = "epoch"
+    INSERTED = "inserted"
 
     ATTACHED = "attached"
     RENEWED = "renewed"
@@ -145,6 +146,18 @@ class FirstBase(ChangeSetDetail, frozen=True, kw_only=True, tag=Event.FIRST.valu
 
 class ChangeSetCommitted(ChangeSetDetail, frozen=True, kw_only=True, tag=Event.CHANGE_SET.value):
     """A change set exists from here on."""
+
+
+class ChangeSetInserted(ChangeSetDetail, frozen=True, kw_only=True, tag=Event.INSERTED.value):
+    """A change set exists from here on, and a later one did before; that one and all after it stay as they are.
+
+    :param compensation: a second change set, between the two: it leads the users of this one to what they are in
+        the later membership.
+    :param compensated_at: its instant.
+    """
+
+    compensation: ChangeSetCommitted
+    compensated_at: datetime
 
 
 class ChangeSetHeld(ChangeSetDetail, frozen=True, kw_only=True, tag=Event.HELD.value):

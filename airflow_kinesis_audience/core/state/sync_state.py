@@ -45,8 +45,9 @@ class SyncState:
 
     def without_what_is_gone(self) -> SyncState:
         """Return the state without most of what is not kept any more, so that it does not grow with its age."""
-        deliveries = {log: state.without_what_is_gone() for log, state in self.deliveries.items()}
-        return SyncState(timeline=self.timeline.without_what_is_gone(), deliveries=deliveries)
+        timeline = self.timeline.without_what_is_gone()
+        deliveries = {log: s.without_what_is_gone(timeline) for log, s in self.deliveries.items()}
+        return SyncState(timeline=timeline, deliveries=deliveries)
 
     def last_digest(self, log: str) -> str:
         """Return the digest of a log's last row that is no checkpoint; empty if it has none."""

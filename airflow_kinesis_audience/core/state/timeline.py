@@ -100,18 +100,10 @@ class Timeline:
             )
         return None if change_set is newest and not change_set.sealed else change_set
 
-    def find_correction(self, as_of: datetime) -> datetime:
-        """Find the instant for a change set that corrects the one to an instant: a second after the newest.
-
-        :raises RunSuperseded: if a later run covers the instant.
-        """
+    def find_correction(self) -> datetime:
+        """Find the instant for a change set that corrects the newest one: a second later, once it is sealed."""
         newest = self.newest
-        if newest is None or as_of not in (newest.as_of, newest.detail.corrects):
-            covered_by = "" if newest is None else f", by the change set as of {instant_text(newest.as_of)}"
-            raise RunSuperseded(
-                f"the membership at {instant_text(as_of)} cannot be corrected any more: a later run has covered it"
-                f"{covered_by}, which consumers believe. Correct that one, or let the next run carry the truth"
-            )
+        assert newest is not None  # noqa: S101
         return newest.as_of + timedelta(seconds=1) if newest.sealed else newest.as_of
 
     def after(self, cursor: datetime, until: datetime) -> list[RecordedChangeSet]:

@@ -14,6 +14,7 @@ from airflow_kinesis_audience.core.state.sync_details import (
     BaseWritten,
     ChangeSetCommitted,
     ChangeSetHeld,
+    ChangeSetInserted,
     ChangeSetSealed,
     EpochBegun,
     FirstBase,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_kinesis_audience.core.state.entries import Entry
+
+    _Committed = FirstBase | ChangeSetCommitted | ChangeSetInserted
 
 
 @dataclass(kw_only=True, slots=True)
@@ -81,7 +84,7 @@ class TimelineBuilder:
                 self.epochs = (*former, detail.epoch)
                 self._commit(entry.as_of, detail)
                 self.bases.append(Base(as_of=entry.as_of, table=detail.table, layout=detail.layout))
-            case ChangeSetCommitted() as detail:
+            case ChangeSetCommitted() | ChangeSetInserted() as detail:
                 self._commit(entry.as_of, detail)
             case ChangeSetHeld() as detail:
                 self._discard_held()
@@ -116,18 +119,28 @@ class TimelineBuilder:
             self.orphans |= {e.table for e in self.change_sets.values()} | {b.table for b in self.bases}
             self.change_sets, self.bases, self.closed, self.closing = {}, [], None, None
 
-    def _commit(self, as_of: datetime, detail: FirstBase | ChangeSetCommitted) -> None:
+    def _commit(self, as_of: datetime, detail: _Committed) -> None:
+        if isinstance(detail, ChangeSetInserted):
+            self._add_change_set(as_of, detail, inserted=True)
+            self._add_change_set(detail.compensated_at, detail.compensation, inserted=True)
+            return
         if replaced := self.change_sets.get(as_of):
             self.orphans.add(replaced.table)
         self._discard_held()
         self.orphans |= {b.table for b in self.bases if b.as_of >= as_of}
         self.bases = [b for b in self.bases if b.as_of < as_of]
+        self._add_change_set(as_of, detail)
+
+    def _add_change_set(self, as_of: datetime, detail: _Committed, *, inserted: bool = False) -> None:
         self.orphans.discard(detail.table)
         self.unfinished.pop(detail.table, None)
         self.instants[detail.table] = as_of
-        epoch = self.epochs[-1] if self.epochs else ""
         self.change_sets[as_of] = RecordedChangeSet(
-            as_of=as_of, detail=detail, epoch=epoch, sealed=bool(detail.let_through)
+            as_of=as_of,
+            detail=detail,
+            epoch=self.epochs[-1] if self.epochs else "",
+            sealed=inserted or bool(detail.let_through),
+            inserted=inserted,
         )
 
     def _discard_held(self) -> None:

@@ -27,6 +27,8 @@ def log_change_set(summary: Mapping[str, Any]) -> None:
         )
     if "corrects" in summary:
         _log.info("This change set corrects the membership as of %s", summary["corrects"])
+    if "inserted" in summary:
+        _log.info("This change set is inserted before later ones, which stay as they are; see docs/backfill.md")
     if "dropped_rows" in summary:
         _log.warning("Dropped %s invalid rows of the source (on_invalid_rows)", summary["dropped_rows"])
     log_placeholders(summary)

@@ -31,7 +31,8 @@ def count_changes(summary: Mapping[str, Any]) -> None:
     tags = _tags(summary)
     for name in CHANGE_COUNTS:
         _emit(Stats.incr, name, summary[name], tags)
-    _emit(Stats.gauge, "members", summary["members"], tags)
+    if "inserted" not in summary:
+        _emit(Stats.gauge, "members", summary["members"], tags)
 
 
 def count_delivery(summary: Mapping[str, Any]) -> None:
@@ -43,9 +44,13 @@ def count_delivery(summary: Mapping[str, Any]) -> None:
         _emit(Stats.gauge, name, summary[name], tags)
 
 
-def gauge_lag(summary: Mapping[str, Any]) -> None:
-    """Gauge how old the membership is that a destination has now."""
-    lag = datetime.now(UTC) - instant(summary["as_of"])
+def gauge_lag(summary: Mapping[str, Any], cursor: datetime | None) -> None:
+    """Gauge how old the membership is that a destination has now.
+
+    :param cursor: of the delivery, which may be beyond the run's instant.
+    """
+    as_of = instant(summary["as_of"])
+    lag = datetime.now(UTC) - max(as_of, cursor or as_of)
     _emit(Stats.gauge, "lag", lag.total_seconds(), _tags(summary))
 
 

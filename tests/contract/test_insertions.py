@@ -1,0 +1,335 @@
+"""A change set between two that exist: a missed past is filled in, and an old membership corrected.
+
+The oracle keeps the membership of every day in plain Python, and reads messages with a reader of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_kinesis_audience.core.changes.guards import Guards
+from airflow_kinesis_audience.core.exceptions import GuardTripped, HistoryGone, RunSuperseded, SchemaChanged
+from airflow_kinesis_audience.core.model.instants import instant_text
+from airflow_kinesis_audience.core.outbox.outbox import Outbox
+from airflow_kinesis_audience.core.outbox.replay import Span, replay
+from airflow_kinesis_audience.core.readers.partitions import Part
+from tests.warehouses import (
+    QUICK,
+    DiesAt,
+    Fate,
+    Killed,
+    People,
+    Stream,
+    day,
+    insert_rows,
+    read_membership,
+    read_standing,
+    read_timeline,
+    small_delivery,
+)
+
+if TYPE_CHECKING:
+    from airflow_kinesis_audience.core.outbox.delivery import Delivery
+
+INSERT, CORRECT = {"insert": True}, {"correct": True}
+SECOND = timedelta(seconds=1)
+COHORTS, AUDIENCES = "amplitude_cohort", "mparticle_audience"
+USERS = [f"u{n}" for n in range(7)]
+CITIES = ("Bern", "Basel", "Chur")
+Membership = Mapping[str, str]
+"""User to city: the identity is derived from the user, and the city is a property."""
+
+
+@dataclass
+class World:
+    """A sync whose source has another membership each day."""
+
+    people: People
+    days: list[Membership] = field(default_factory=list)
+    message_format: str = COHORTS
+    streams: dict[str, Stream] = field(default_factory=dict)
+
+    def expected(self, number: int) -> set[str]:
+        return keys_of(self.days[number], self.message_format)
+
+    def delivery(self, name: str, **changed: Any) -> Delivery:
+        options = {"max_users": 2} if self.message_format == COHORTS else {}
+        return small_delivery(name, message_format=self.message_format, options=options, **changed)
+
+    def run(self, number: int, how: Mapping[str, Any] | None = None, **settings: Any) -> dict[str, Any]:
+        self.people.clear()
+        rows = [("vips", "VIPs", user, f"{user}.{city}@x.y", city) for user, city in self.days[number].items()]
+        insert_rows(self.people.warehouse, self.people.table, rows)
+        return self.people.run(number, how=how, **settings)
+
+    def publish(self, name: str, as_of: Any, **how: Any) -> Stream:
+        stream = self.streams.setdefault(name, Stream())
+        Outbox(self.people.ledger(), self.delivery(name), stream.put, policy=QUICK).drain(as_of, **how)
+        return stream
+
+    def users_at(self, as_of: Any) -> Membership:
+        return {user: found[-1] for (_, user), found in read_membership(self.people.ledger(), as_of).items()}
+
+
+@pytest.fixture
+def world(warehouse) -> World:
+    return World(People(warehouse))
+
+
+Message = tuple[float, str, bool]
+"""Time, key, whether the key is a member: of cohorts the user's id, of mParticle's audiences the address."""
+
+
+def messages_of(stream: Stream) -> list[Message]:
+    """Read messages as a consumer of the format does; one entry per user."""
+    found = []
+    for data in stream.messages:
+        message = json.loads(data)
+        if "users" in message:
+            is_member = message["message_id"].split("::")[1] == "enter"
+            found += [(float(message["computed_time"]), u["user_id"], is_member) for u in message["users"]]
+        else:
+            time, key = float(message["MembershipChangedTimestamp"]), message["UserIdentities"]["Email"]
+            found.append((time, key, message["IsMember"]))
+    return found
+
+
+def believe(messages: Iterable[Message], *, until: Any = None) -> set[str]:
+    """Work out the members of a consumer who lets the newest time win per key, whatever the order."""
+    newest: dict[str, tuple[float, bool]] = {}
+    for time, key, is_member in messages:
+        if (until is None or time <= until.timestamp()) and (key not in newest or time >= newest[key][0]):
+            newest[key] = time, is_member
+    return {key for key, (_, is_member) in newest.items() if is_member}
+
+
+def keys_of(members: Membership, message_format: str) -> set[str]:
+    return set(members) if message_format == COHORTS else {f"{u}.{city}@x.y" for u, city in members.items()}
+
+
+def check_once(stream: Stream) -> None:
+    assert len(stream.messages) == len(set(stream.messages)), "a message was put twice"
+
+
+def draw_days(rng: random.Random, count: int) -> list[Membership]:
+    days: list[dict[str, str]] = [{u: rng.choice(CITIES) for u in rng.sample(USERS, 5)}]
+    for _ in range(count - 1):
+        now = dict(days[-1])
+        for user in rng.sample(USERS, rng.randint(0, 4)):
+            if user in now and rng.random() < 0.6:
+                del now[user]
+            else:
+                now[user] = rng.choice(CITIES)
+        days.append(now)
+    return days
+
+
+@pytest.mark.parametrize("message_format", [COHORTS, AUDIENCES])
+@pytest.mark.parametrize("number", range(4))
+def test_a_missed_past_is_filled_in_and_the_newest_message_stays_true(world, message_format, number):
+    """New histories in each run; a destination that is up to date believes the truth after every message."""
+    seed = random.SystemRandom().randrange(10**9)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    world.message_format, world.days = message_format, draw_days(rng, 9)
+    ran = [0, *sorted(rng.sample(range(1, 8), 3)), 8]
+    for number in ran:
+        world.run(number)
+        world.publish("prompt", day(number))
+    world.publish("behind", day(0))
+    before = len(messages_of(world.streams["prompt"]))
+    fill_in(world, rng, [n for n in range(1, 8) if n not in ran], ran)
+    world.days.append({**world.days[-1], "late": "Bern"})
+    world.run(9)
+    for name in ("prompt", "behind", "new"):
+        stream = world.publish(name, day(9))
+        check_once(stream)
+        messages = messages_of(stream)
+        assert believe(messages) == world.expected(9), name
+        again = len(stream.messages)
+        assert len(world.publish(name, day(9)).messages) == again
+        for number in range(9 if name != "new" else 0):
+            assert believe(messages, until=day(number)) == world.expected(number), (name, number)
+    if message_format == COHORTS:
+        messages = messages_of(world.streams["prompt"])
+        assert believe(rng.sample(messages, len(messages))) == world.expected(9)
+        for count in range(before, len(messages)):
+            assert believe(messages[:count]) - {"late"} == world.expected(8), count
+
+
+def fill_in(world: World, rng: random.Random, missed: list[int], ran: list[int]) -> None:
+    """Insert all days that were missed, in any order, while destinations are delivered to."""
+    for number in rng.sample(missed, len(missed)):
+        summary = world.run(number, INSERT)
+        assert (summary["inserted"], summary["as_of"]) == (True, instant_text(day(number)))
+        if rng.random() < 0.5:
+            world.publish("prompt", day(number))
+        if rng.random() < 0.3:
+            world.publish("behind", day(rng.choice(ran)))
+    for number, members in enumerate(world.days):
+        assert world.users_at(day(number)) == members, number
+
+
+def test_a_replay_has_the_past_that_was_filled_in(world):
+    world.days = [{"u0": "Bern"}, {"u0": "Bern", "u1": "Bern"}, {"u1": "Chur"}, {"u2": "Bern"}]
+    for number in (0, 3):
+        world.run(number)
+    for number in (1, 2):
+        world.run(number, INSERT)
+    stream, ledger = Stream(), world.people.ledger()
+    outbox = Outbox(ledger, world.delivery("replayed", replay="once"), stream.put, policy=QUICK)
+    assert replay(outbox, world.delivery("replayed"), Span(since=day(0))) == day(3)
+    for number in range(4):
+        assert believe(messages_of(stream), until=day(number)) == world.expected(number)
+    world.streams["replayed"] = stream
+    before = len(stream.messages)
+    assert len(world.publish("replayed", day(3)).messages) == before
+
+
+def test_an_old_membership_is_corrected_by_an_insertion(world):
+    world.days = [{"u0": "Bern"}, {"u0": "Bern", "u1": "Bern"}, {"u0": "Bern", "u2": "Bern"}]
+    for number in range(3):
+        world.run(number)
+        world.publish("a", day(number))
+    before = believe(messages_of(world.streams["a"]))
+    world.days[1] = {"u3": "Chur"}
+    summary = world.run(1, CORRECT)
+    assert (summary["as_of"], summary["corrects"]) == (instant_text(day(1) + SECOND), instant_text(day(1)))
+    assert (summary["entered"], summary["exited"], summary["inserted"]) == (1, 2, True)
+    assert world.users_at(day(1)) == {"u0": "Bern", "u1": "Bern"}
+    assert world.users_at(day(1) + SECOND) == {"u3": "Chur"}
+    stream = world.publish("a", day(1) + SECOND)
+    assert believe(messages_of(stream)) == before == world.expected(2)
+    assert believe(messages_of(stream), until=day(1) + SECOND) == {"u3"}
+    assert world.run(1, CORRECT)["as_of"] == instant_text(day(1) + 2 * SECOND)
+    assert world.users_at(day(2)) == world.days[2]
+
+
+def test_tasks_that_share_a_delivery_all_get_what_was_inserted(world):
+    world.days, world.message_format = [dict.fromkeys(USERS, city) for city in CITIES], AUDIENCES
+    stream = Stream()
+
+    def publish(number: int, part: int) -> None:
+        delivery = world.delivery("a", part=Part(number=part, of=2))
+        Outbox(world.people.ledger(), delivery, stream.put, policy=QUICK).drain(day(number))
+
+    world.run(0)
+    for part in (0, 1):
+        publish(0, part)
+    world.run(2)
+    publish(2, 1)  # one is ahead of the other
+    assert world.run(1, INSERT)["updated"] == len(USERS)
+    for number, part in ((1, 0), (2, 0), (1, 1), (2, 1), (2, 0)):
+        publish(number, part)
+    check_once(stream)
+    assert believe(messages_of(stream)) == world.expected(2)
+    assert believe(messages_of(stream), until=day(1)) == world.expected(1)
+    assert not read_standing(world.people.ledger(), world.delivery("a")).find_inserted(
+        read_timeline(world.people.ledger())
+    )
+
+
+def test_an_insertion_is_killed_anywhere_and_made_once(warehouse):
+    for side in ("before", "after"):
+        for statement in range(100):
+            world = World(People(warehouse), [{"u0": "Bern"}, {"u1": "Bern"}, {"u0": "Bern", "u2": "Chur"}])
+            for number in (0, 2):
+                world.run(number)
+                world.publish("a", day(number))
+            dying = DiesAt(warehouse, statement, side)
+            try:
+                world.run(1, INSERT, warehouse=dying)
+            except Killed:
+                ended = False
+            else:
+                ended = True
+            again = world.run(1, INSERT)
+            assert again["inserted"] is True
+            stream = world.publish("a", day(1))
+            check_once(stream)
+            assert believe(messages_of(stream)) == world.expected(2)
+            assert world.users_at(day(1)) == world.days[1]
+            assert world.users_at(day(2)) == world.days[2]
+            world.days.append({"u9": "Bern"})
+            world.run(3)
+            known = read_timeline(world.people.ledger()).standing
+            assert {t for t in world.people.tables() if t.startswith(("changes", "base"))} == known
+            if ended:
+                break
+        assert 3 < statement < 60
+
+
+def test_what_is_half_sent_is_finished_before_what_was_inserted(world):
+    world.days = [dict.fromkeys(USERS, "Bern"), {"u0": "Bern"}, dict.fromkeys(USERS, "Chur")]
+    world.message_format = AUDIENCES
+    world.run(0)
+    world.publish("a", day(0))
+    world.run(2)
+    stream = world.streams["a"]
+    sent = len(stream.puts)
+
+    def dies(number, batch):
+        if number == sent + 1:
+            raise Killed
+        return [Fate.TAKEN] * len(batch)
+
+    stream.script = dies
+    with pytest.raises(Killed):
+        world.publish("a", day(2))
+    stream.script = None
+    world.run(1, INSERT)
+    world.publish("a", day(2))
+    assert believe(messages_of(stream)) == world.expected(2)
+    times = [time for time, *_ in messages_of(stream)]
+    assert times.index(day(1).timestamp()) > max(n for n, t in enumerate(times) if t == day(2).timestamp())
+
+
+def test_what_cannot_be_inserted_is_refused_with_what_to_do(world):
+    world.days = [{"u0": "Bern"}, {"u0": "Bern", "u1": "Bern"}, {"u1": "Bern"}]
+    world.run(1)
+    with pytest.raises(RunSuperseded, match=r"begins with the change set as of .* nothing can be inserted"):
+        world.run(0, INSERT)
+    world.days += [{"u1": "Bern"}, {"u2": "Bern"}]
+    world.run(4)
+    with pytest.raises(RunSuperseded, match="a later run has already covered it"):
+        world.run(3)
+    with pytest.raises(GuardTripped, match="would exit"):
+        world.run(2, INSERT, guards=Guards(max_exits=0))
+    assert len(read_timeline(world.people.ledger()).change_sets) == 2
+    assert world.run(4, INSERT)["as_of"] == instant_text(day(4))
+    sync = world.people.sync()
+    with pytest.raises(RunSuperseded, match="no second is left"):
+        sync.run(day(4) - SECOND, insert=True)
+    world.people.source = replace(world.people.source, properties={})
+    with pytest.raises(SchemaChanged):
+        world.run(2, INSERT)
+    with pytest.raises(SchemaChanged, match="between which its change set would be inserted"):
+        world.run(2, INSERT, guards=Guards(on_schema_change="update", max_exit_ratio=None))
+
+
+def test_history_that_a_destination_has_still_to_get_is_kept(world):
+    world.days = [{"u0": "Bern"}, {"u1": "Bern"}, {"u2": "Bern"}, {"u3": "Bern"}, {"u4": "Bern"}]
+    for number in (0, 2):
+        world.run(number)
+        world.publish("a", day(number))
+    world.run(1, INSERT)
+    short = {"keep_history": timedelta(hours=1), "compaction_share": 0.0}
+    for number in (3, 4):
+        world.run(number, **short)
+    stream = world.publish("a", day(4))
+    assert believe(messages_of(stream)) == world.expected(4)
+    assert believe(messages_of(stream), until=day(1)) == world.expected(1)
+    world.days.append({"u5": "Bern"})
+    world.run(5, **short)
+    world.publish("a", day(5))
+    world.days.append({"u6": "Bern"})
+    world.run(6, **short)
+    with pytest.raises(HistoryGone, match="is not kept any more"):
+        world.run(1, CORRECT)
