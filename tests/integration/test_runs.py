@@ -69,9 +69,14 @@ SCHEDULES = {
     "days": "PartitionedAssetTimetable(assets=Asset('s3://days'), default_partition_mapper=StartOfDayMapper())",
     "names": "PartitionedAssetTimetable(assets=Asset('s3://names'))",
 }
-PAST_FIRST, LIVE = "past_first", "live"
+PAST_FIRST, LIVE, GAPPED = "past_first", "live", "gapped"
 DAYS = [datetime.now(UTC).date() - timedelta(days=n) for n in reversed(range(6))]
 """The days that consumers are to know of; the last is today."""
+START = f"datetime({DAYS[0] - timedelta(days=1):%Y, %-m, %-d}, tzinfo=timezone.utc)"
+INSERTS = {
+    'task_id="diff",': 'task_id="diff", on_covered="insert", max_active_tis_per_dag=1, max_exit_ratio=1.0,',
+    'default_args={"retries": 3}': 'default_args={"retries": 3, "retry_delay": timedelta(seconds=1)}',
+}
 YEAR = datetime(datetime.now(UTC).year, 1, 1, tzinfo=UTC)
 PAST = datetime(YEAR.year - 2, 5, 3, 4, tzinfo=UTC)
 
@@ -136,6 +141,7 @@ def airflow(postgres_server: Server) -> Iterator[RunningAirflow]:
                 **dags,
                 PAST_FIRST: page_dag(PAST_FIRST),
                 LIVE: page_dag(LIVE, **{"catchup=True": "catchup=False"}),
+                GAPPED: page_dag(GAPPED, **{"catchup=True,": f"catchup=True, end_date={START},", **INSERTS}),
             },
             connections={"warehouse": postgres_server.dsn(names[1]), "aws_default": json.dumps(aws)},
         ) as running:
@@ -325,17 +331,22 @@ def wait_for_runs(airflow: RunningAirflow, dag_id: str, number: int) -> list[dic
     return list(airflow.wait_for(f"end of {number} runs of {dag_id}", ended, 600))
 
 
+def midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
 def clear(airflow: RunningAirflow, dag_id: str, run_id: str) -> None:
     """Have all tasks of a run run again, and wait for them."""
     airflow.ask("POST", f"dags/{dag_id}/dagRuns/{run_id}/clear", json={"dry_run": False})
     assert airflow.finished(dag_id, run_id) == "success"
 
 
-def believed(messages: Sequence[bytes]) -> set[str]:
-    """Name the members of a consumer that gets all messages twice, the second time backwards."""
+def believed(messages: Sequence[bytes], until: date = date.max) -> set[str]:
+    """Name the members of a consumer that gets all messages up to a day twice, the second time backwards."""
     consumer = AudienceConsumer()
     for message in (*messages, *reversed(messages)):
-        consumer.apply(message)
+        if datetime.fromtimestamp(int(json.loads(message)["computed_time"]), UTC) <= midnight(until):
+            consumer.apply(message)
     return set(consumer.members("gold_plan"))
 
 
@@ -352,7 +363,7 @@ def test_the_past_goes_out_day_by_day_as_the_page_says_and_the_newest_day_is_cor
     ids = [json.loads(message)["message_id"] for message in messages]
     assert len(set(ids)) == len(ids)
     times = {int(json.loads(message)["computed_time"]) for message in messages}
-    assert times == {int(datetime.combine(day, time(), UTC).timestamp()) for day in DAYS}
+    assert times == {int(midnight(day).timestamp()) for day in DAYS}
     assert believed(messages) == gold_at(DAYS[-1])
 
     with psycopg.connect(airflow.environment["AIRFLOW_CONN_WAREHOUSE"], autocommit=True) as warehouse:
@@ -392,3 +403,53 @@ def test_a_backfill_of_what_a_live_sync_has_covered_fails_and_says_what_to_do(
         assert "a later run has already covered it" in sentence
         assert "docs/backfill.md" in sentence
     assert stream.read() == before
+
+
+def test_missed_days_are_inserted_beside_a_live_sync_and_replayed(
+    airflow: RunningAirflow, stream_of: Callable[[str], Stream]
+) -> None:
+    stream, dag_file = stream_of(GAPPED), airflow.home / "dags" / f"{GAPPED}.py"
+    airflow.command("dags", "unpause", GAPPED)
+    wait_for_runs(airflow, GAPPED, 1)
+    dag_file.write_text(page_dag(GAPPED, **{"catchup=True": "catchup=False", **INSERTS}))
+
+    def newest_is_there() -> bool:
+        ended = [r["data_interval_end"][:10] for r in airflow.runs(GAPPED) if r["state"] == "success"]
+        return str(DAYS[-1]) in ended
+
+    airflow.wait_for("the run of today", newest_is_there, 300)
+    ran = len(airflow.runs(GAPPED))
+    assert ran < len(DAYS) - 1
+    before = stream.read()
+    with psycopg.connect(airflow.environment["AIRFLOW_CONN_WAREHOUSE"], autocommit=True) as warehouse:
+        truth = {
+            day: {u for (u,) in warehouse.execute("SELECT user_id FROM marts.plans WHERE ds = %s", (day,))}
+            for day in DAYS
+        }
+        assert believed(before) == truth[DAYS[-1]]
+        # All at once, the newest first.
+        dates = ("--from-date", str(DAYS[0]), "--to-date", str(DAYS[-3]))
+        airflow.command("backfill", "create", "--dag-id", GAPPED, *dates, "--run-backwards")
+        runs = wait_for_runs(airflow, GAPPED, len(DAYS))
+        assert [run["state"] for run in runs] == ["success"] * len(DAYS)
+        inserted = [r["dag_run_id"] for r in runs if r["run_type"] == "backfill"]
+        assert len(inserted) == len(DAYS) - ran
+        assert all(airflow.xcom(GAPPED, run_id, "diff")["inserted"] for run_id in inserted)
+
+        old = DAYS[3]
+        warehouse.execute("DELETE FROM marts.plans WHERE ds = %s AND user_id < 'u3'", (old,))
+    correcting = {**INSERTS, 'task_id="diff",': 'task_id="diff", on_covered="correct", max_exit_ratio=1.0,'}
+    dag_file.write_text(page_dag(GAPPED, **{"catchup=True": "catchup=False", **correcting}))
+    [wrong] = [r for r in inserted if airflow.xcom(GAPPED, r, "diff")["as_of"] == f"{old}T00:00:00Z"]
+    clear(airflow, GAPPED, wrong)
+    assert airflow.xcom(GAPPED, wrong, "diff")["corrects"] == f"{old}T00:00:00Z"
+
+    messages = stream.read()
+    assert len({json.loads(m)["message_id"] for m in messages}) == len(messages)
+    assert believed(messages) == truth[DAYS[-1]]
+    for day in DAYS:
+        assert believed(messages, day) == truth[day], day
+    # A shard keeps the order of each user's messages, so any order of the shards does.
+    later = [message for message in messages if message not in before]
+    for number in range(len(later)):
+        assert believed([*before, *later[:number]]) == truth[DAYS[-1]], "an up-to-date consumer was wrong"
