@@ -57,7 +57,7 @@ COMPILE = (
     "pip compile pyproject.toml --extra demo --extra duckdb --extra kpl --extra postgres "
     "--extra s3 --extra mysql --extra hiveserver2 --group dev --universal --python-version 3.11 --quiet "
     "--no-emit-package mysqlclient "
-    "--no-annotate --no-emit-index-url --output-file requirements.lock"
+    "--no-annotate --generate-hashes --no-emit-index-url --output-file requirements.lock"
 )
 
 
@@ -191,9 +191,9 @@ def digest():
 
 def install_locked():
     """Install requirements.lock with uv, which takes seconds, or with pip where uv can't be had."""
-    locked = [line for line in LOCK.read_text().splitlines() if line and not line.startswith("#")]
+    locked = re.findall(r"^\w.*?(?=^\w|\Z)", LOCK.read_text(), re.MULTILINE | re.DOTALL)
     label = f"installing {len(locked)} packages (once)"
-    exact = ["install", "--quiet", "--no-deps", "--requirement", LOCK]
+    exact = ["install", "--quiet", "--no-deps", "--require-hashes", "--requirement", LOCK]
     if fetch_uv(locked):
         command = [PYTHON, "-m", "uv", "pip", *exact, "--python", PYTHON]
         if not quietly(label, command, stop=False, show=False, variables=installer_settings()):
@@ -204,9 +204,10 @@ def install_locked():
 
 def fetch_uv(locked):
     """Install the uv that the lock names, and return whether it is there."""
-    pins = [line for line in locked if line.startswith("uv==")]
-    command = [PYTHON, "-m", "pip", "install", "--quiet", "--no-deps", *pins]
-    return bool(pins) and quietly("fetching uv", command, stop=False, show=False) == 0
+    pins = VENV / "uv.txt"
+    pins.write_text("".join(pin for pin in locked if pin.startswith("uv==")))
+    command = [PYTHON, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--requirement", pins]
+    return quietly("fetching uv", command, stop=False, show=False) == 0
 
 
 def installer_settings():

@@ -45,15 +45,15 @@ class Pin:
 
 
 def read_pins() -> list[Pin]:
-    """Read every line of the lock.
+    """Read every package of the lock, without the hashes that follow it.
 
     :raises ValueError: if one pins nothing.
     """
     found = []
     for line in LOCK.read_text().splitlines():
-        if not line.strip() or line.startswith("#"):
+        if not line.strip() or line.startswith(("#", " ")):
             continue
-        required = Requirement(line)
+        required = Requirement(line.removesuffix("\\"))
         exact = [s.version for s in required.specifier if s.operator == "=="]
         if len(exact) != 1:
             raise ValueError(f"requirements.lock has a line that pins no version: {line}")

@@ -55,7 +55,7 @@ def test_the_bill_has_every_locked_package_once_and_its_edges_lead_somewhere(
 def test_a_line_that_pins_no_version_is_refused(
     bill: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "lock").write_text("# comment\norjson==3.10\nsix>=1.16\n")
+    (tmp_path / "lock").write_text("# comment\norjson==3.10 \\\n    --hash=sha256:00\nsix>=1.16\n")
     monkeypatch.setattr(bill, "LOCK", tmp_path / "lock")
     with pytest.raises(ValueError, match=r"pins no version: six>=1\.16"):
         bill.read_pins()
