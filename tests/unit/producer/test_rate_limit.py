@@ -67,6 +67,9 @@ def test_no_more_is_in_flight_than_the_known_shards_take_in_a_second() -> None:
     limiter.free(2 * records, 100_000)
     limiter.reserve(1, 2_000_000)
     assert limiter.available() == (0, 0)
+    limiter.free(1, 1_000_000)
+    assert limiter.available() == (500, 1_000_000), "a request may be as large as what is left"
+    assert ShardRateLimiter(replace(LIMITS, records_per_request=1)).available()[0] == 1
 
 
 def test_a_response_halves_a_rate_at_most_and_a_single_throttled_record_cuts_little() -> None:
@@ -93,6 +96,16 @@ def test_tokens_come_with_time_and_a_burst_is_a_second_at_most() -> None:
     assert bucket.take(500, 5_000_000) == []
     bucket.fill(100.0)
     assert sum(len(bucket.take(500, 5_000_000)) for _ in range(10)) == 1_000
+
+
+def test_the_records_of_a_turn_are_taken_together() -> None:
+    limiter = ShardRateLimiter(LIMITS)
+    responded(limiter, [record(1)], [throttled("a")], now=0.0)
+    limiter.requeue([(record(n), f"{n}", 100, None) for n in range(500)])
+    assert limiter.take(500, 5_000_000, 0.01) == [], "tokens for some, and not for a turn"
+    due = limiter.next_due()
+    assert due == pytest.approx(0.1, abs=0.01)
+    assert len(limiter.take(500, 5_000_000, due + 0.001)) >= 90
 
 
 def test_a_record_as_large_as_a_shards_second_is_put_alone() -> None:
