@@ -8,6 +8,7 @@
     python3 run.py bench        the benchmarks, or those that are named
     python3 run.py reliability  the long runs: crashes, a soak, loads, other versions; or those that are named
     python3 run.py simulate     random histories of faults; --seed N lives one again
+    python3 run.py mutants      mistakes in the engine that the tests should notice; --seed N draws the same again
     python3 run.py audit        what is known of the packages of requirements.lock
     python3 run.py sbom         a bill of them, as CycloneDX; to a file, if one is named
     python3 run.py release      build what would be released, twice, and look at it; DIRECTORY is dist by default
@@ -63,7 +64,7 @@ COMPILE = (
 
 def main(arguments):
     """Run the command that the first argument names, and return its exit code."""
-    programs = (demo, test, lint, page, docs, bench, reliability, simulate, audit, sbom, release, lock)
+    programs = (demo, test, lint, page, docs, bench, reliability, simulate, mutants, audit, sbom, release, lock)
     commands = {program.__name__: program for program in programs}
     if not arguments or arguments[0] not in commands:
         print(__doc__)
@@ -86,6 +87,10 @@ def reliability(arguments):
 
 def simulate(arguments):
     return run_python(["-m", "tests.simulator", *arguments])
+
+
+def mutants(arguments):
+    return run_python(["-m", "tests.mutants", *arguments], installer_settings())
 
 
 def audit(arguments):
