@@ -109,8 +109,10 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
     :param state_memory: what comparing may take of the worker's memory there, by default ``512MB``; the rest is
         done on disk.
     :param compaction_share: changes since the last full copy, as a share of the members, that make a new one.
-    :param keep_history: how long a past membership can be asked for.
-    :param keep_exits: how long it is remembered who has left, so that a resync sends their exits; or for ever.
+    :param keep_history: how long a past membership can be asked for. The values of older ones are dropped by the
+        first run after this time and a tenth of it.
+    :param keep_exits: how long it is remembered at most who has left, so that a resync sends their exits; ``None``
+        for ever.
     :param history_view: keep a view over all change sets in the state schema, for people to look at.
     """
 
@@ -148,7 +150,7 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
         reuse_deleted: bool = False,
         compaction_share: float = 0.25,
         keep_history: timedelta = timedelta(days=90),
-        keep_exits: timedelta | None = None,
+        keep_exits: timedelta | None = timedelta(days=400),
         history_view: bool = False,
         **kwargs: Any,
     ) -> None:

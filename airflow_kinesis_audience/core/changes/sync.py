@@ -167,7 +167,7 @@ class Sync:
         if run.gap is not None:
             run.gap.check_layout(self.committer.timeline, layout, differs=bool(baseline.differences))
         elif previous is not None:
-            self.retention.compact(self.committer, previous, layout, described.kept_types(layout))
+            self.retention.compact(self.committer, run.as_of, previous, layout, described.kept_types(layout))
         read = read_source(self.warehouse, described.source, layout, described.query)
         return Step(
             previous=previous,

@@ -95,8 +95,12 @@ class RecordedChangeSet:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Base:
-    """A full copy of a membership, in the layout of the change sets that come after it."""
+    """A full copy of a membership, in the layout of the change sets that come after it.
+
+    :param left_since: the earliest exit that it remembers, as far as that is known.
+    """
 
     as_of: datetime
     table: str
     layout: TableLayout
+    left_since: datetime | None = None

@@ -2,7 +2,8 @@
 
 A base and the change sets after it are of one layout. When the change sets have grown, or the mapping is
 another, a new base is written at the newest instant before the run goes on; it remembers who has left. What
-neither the retention nor any delivery needs is dropped, and nothing else.
+neither the retention nor any delivery needs is dropped, and nothing else. A base also replaces tables that hold
+values for longer than the retention says: of users who have left, and former ones of users who have changed.
 """
 
 from __future__ import annotations
@@ -13,23 +14,25 @@ from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
-from airflow_kinesis_audience.core.model.instants import instant_text
+from airflow_kinesis_audience.core.model.instants import instant, instant_text
 from airflow_kinesis_audience.core.sql.names import view_name
-from airflow_kinesis_audience.core.sql.statements import column, table, text, write_table, write_view
+from airflow_kinesis_audience.core.sql.statements import column, render, table, text, write_table, write_view
 from airflow_kinesis_audience.core.sql.types import data_type
 from airflow_kinesis_audience.core.state.membership import select_base
 from airflow_kinesis_audience.core.state.rows import AUDIENCE
 from airflow_kinesis_audience.core.state.sync_details import BaseWritten
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from airflow_kinesis_audience.core.source.layout import TableLayout
     from airflow_kinesis_audience.core.state.commits import TableCommitter
     from airflow_kinesis_audience.core.state.membership import Tables
     from airflow_kinesis_audience.core.state.recorded import RecordedChangeSet
     from airflow_kinesis_audience.core.state.sync_state import SyncState
-    from airflow_kinesis_audience.core.state.timeline import Timeline
+
+_SLACK = 0.1
+"""By which share of its time history goes later, and an exit earlier, so that few bases are written for it."""
 
 MOST_CHANGE_SETS = 48
 """Change sets since the last base, after which a new base is written whatever their size."""
@@ -40,39 +43,82 @@ class Retention:
     """When old state is folded up, and when it goes.
 
     :param compaction_share: changes since the last base, as a share of the members, that make a new base.
-    :param keep_history: how long a membership can be asked for.
-    :param keep_exits: how long it is remembered that somebody has left, or none for ever: a resync sends these
-        exits, too.
+    :param keep_history: how long a membership can be asked for. What only older ones hold is gone a tenth of this
+        time later, and at the latest with the next run.
+    :param keep_exits: how long it is remembered at most that somebody has left, and nine tenths of it at least; or
+        none for ever. A resync sends these exits, too.
     :param history_view: keep a view over all change sets, for people to look at.
     """
 
     compaction_share: float = 0.25
     keep_history: timedelta = timedelta(days=90)
-    keep_exits: timedelta | None = None
+    keep_exits: timedelta | None = timedelta(days=400)
     history_view: bool = False
 
     def compact(
-        self, committer: TableCommitter, newest: RecordedChangeSet, layout: TableLayout, types: Mapping[str, str]
-    ) -> Timeline:
-        """Write a new base at the newest change set, if that is due.
+        self,
+        committer: TableCommitter,
+        as_of: datetime,
+        newest: RecordedChangeSet,
+        layout: TableLayout,
+        types: Mapping[str, str],
+    ) -> None:
+        """Write the bases that are due before a run.
 
+        :param as_of: the run's instant.
+        :param newest: the newest change set before it.
         :param layout: of the change set that comes next.
         :param types: column of the source to the engine's name of its type.
         """
         tables = self._find_tables(committer, newest, layout)
-        if tables is None:
-            return committer.timeline
-        name = committer.announce("base", newest.as_of)
-        warehouse = committer.ledger.warehouse
-        statement = select_base(
-            tables,
-            layout,
-            types={c: data_type(t, warehouse.dialect) for c, t in types.items()},
-            left_after=None if self.keep_exits is None else newest.as_of - self.keep_exits,
-        )
-        with committer.unless_fenced(name, newest.as_of):
-            write_table(warehouse, table(tables.schema, name), statement, has_audience_rows=True)
-        return committer.commit(name, BaseWritten(table=name, layout=layout), newest.as_of)
+        if tables is not None:
+            named = {c: data_type(t, committer.ledger.warehouse.dialect) for c, t in types.items()}
+            self._write_base(committer, tables, newest.as_of, as_of, layout, named)
+        schema = committer.ledger.schema
+        for at, kept in self._find_stale(committer.ledger.state, as_of):
+            tables = committer.timeline.tables(schema, at, kept)
+            self._write_base(committer, tables, at, as_of, kept)
+
+    def _write_base(
+        self,
+        committer: TableCommitter,
+        tables: Tables,
+        at: datetime,
+        as_of: datetime,
+        layout: TableLayout,
+        types: Mapping[str, exp.DataType] | None = None,
+    ) -> None:
+        """Write a base of the membership at an instant.
+
+        :param as_of: the run's instant, from which it is counted back who has left too long ago.
+        """
+        name, warehouse = committer.announce("base", at), committer.ledger.warehouse
+        target, left_since = table(tables.schema, name), None
+        left_after = None if self.keep_exits is None else as_of - self.keep_exits * (1 - _SLACK)
+        with committer.unless_fenced(name, at):
+            statement = select_base(tables, layout, types=types, left_after=left_after)
+            write_table(warehouse, target, statement, has_audience_rows=True)
+            if left_after is not None:
+                query = exp.select(exp.Min(this=column("left_at"))).from_(target.copy())
+                left_since = warehouse.read_rows(render(query, warehouse.dialect))[0][0]
+        written = BaseWritten(table=name, layout=layout, left_since=left_since and instant(left_since))
+        committer.commit(name, written, at)
+
+    def _find_stale(self, state: SyncState, as_of: datetime) -> Iterator[tuple[datetime, TableLayout]]:
+        """Find where a base must be written so that no table holds values for longer than it may."""
+        timeline, oldest = state.timeline, self._find_oldest(state, as_of)
+        base = None if oldest is None else timeline.find_base(oldest.as_of)
+        kept = [b for b in timeline.bases if base is None or b == base or b.as_of > base.as_of]
+        if oldest is not None and base is not None:
+            until = min(oldest.as_of, as_of - self.keep_history * (1 + _SLACK))
+            passed = [c.counts for c in timeline.change_sets if base.as_of < c.as_of <= until]
+            if any(counts.exited or counts.updated for counts in passed):
+                yield oldest.as_of, oldest.layout
+                kept.remove(base)
+        for found in kept:
+            since = found.left_since
+            if since is not None and self.keep_exits is not None and since <= as_of - self.keep_exits:
+                yield found.as_of, found.layout
 
     def _find_tables(
         self, committer: TableCommitter, newest: RecordedChangeSet, layout: TableLayout
@@ -99,8 +145,8 @@ class Retention:
         if (names or orphans) and committer.retire(names, as_of):
             committer.drop(names | orphans, as_of)
 
-    def _find_unneeded(self, state: SyncState, as_of: datetime) -> tuple[set[str], set[str]]:
-        """Find tables that nothing needs any more, and orphans: those that never counted."""
+    def _find_oldest(self, state: SyncState, as_of: datetime) -> RecordedChangeSet | None:
+        """Find the oldest change set whose membership somebody may still need; none if all are younger."""
         timeline = state.timeline
         needed_after = [as_of - self.keep_history]
         for delivery in state.deliveries.values():
@@ -110,12 +156,20 @@ class Retention:
         if newest is not None and newest.previous_as_of is not None and not newest.sealed:
             # It may be computed again, even in the layout of the one before it.
             needed_after.append(newest.previous_as_of)
+        return next((e for e in reversed(timeline.change_sets) if e.as_of <= min(needed_after)), None)
+
+    def _find_unneeded(self, state: SyncState, as_of: datetime) -> tuple[set[str], set[str]]:
+        """Find tables that nothing needs any more, and orphans: those that never counted."""
+        timeline, oldest = state.timeline, self._find_oldest(state, as_of)
         names: set[str] = set()
-        oldest = next((e for e in reversed(timeline.change_sets) if e.as_of <= min(needed_after)), None)
         if oldest is not None and (base := timeline.find_base(oldest.as_of)) is not None:
             names |= {e.table for e in timeline.change_sets if e.as_of <= base.as_of and not e.dropped}
             names |= {b.table for b in timeline.bases if b.as_of < base.as_of}
             names.discard(base.table)
+        for number, b in enumerate(timeline.bases):
+            # A later one of the same membership has come in its place.
+            if any((b.as_of, b.layout) == (later.as_of, later.layout) for later in timeline.bases[number + 1 :]):
+                names.add(b.table)
         # What another run is writing at this moment looks like an orphan, and counts as soon as it is committed.
         return names, set(timeline.orphans - {timeline.writer})
 

@@ -170,10 +170,14 @@ class ChangeSetHeld(ChangeSetDetail, frozen=True, kw_only=True, tag=Event.HELD.v
 
 
 class BaseWritten(Detail, frozen=True, kw_only=True, tag=Event.BASE.value):
-    """A base that compaction wrote; its layout is that of its change set, unless it has one of its own."""
+    """A base that compaction wrote; its layout is that of its change set, unless it has one of its own.
+
+    :param left_since: the earliest exit that it remembers; none if it has no exit, or nobody looked.
+    """
 
     table: str
     layout: TableLayout | None = None
+    left_since: datetime | None = None
 
 
 class ChangeSetSealed(Detail, frozen=True, kw_only=True, tag=Event.SEALED.value):

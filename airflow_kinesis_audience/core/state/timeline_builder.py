@@ -92,7 +92,8 @@ class TimelineBuilder:
                 self.unfinished.pop(detail.table, None)
             case BaseWritten() as detail:
                 layout = detail.layout or self._committed(entry).layout
-                self.bases.append(Base(as_of=entry.as_of, table=detail.table, layout=layout))
+                since = detail.left_since
+                self.bases.append(Base(as_of=entry.as_of, table=detail.table, layout=layout, left_since=since))
                 self.orphans.discard(detail.table)
                 self.unfinished.pop(detail.table, None)
             case ChangeSetSealed():
