@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_kinesis_audience.core.changes.approval import approve
+from airflow_kinesis_audience.core.changes.approval import approve, is_approved
 from airflow_kinesis_audience.core.changes.guards import Guards, Permission
 from airflow_kinesis_audience.core.exceptions import (
     GuardTripped,
@@ -156,6 +156,7 @@ def test_an_approval_is_for_the_numbers_that_were_seen_and_not_for_others(people
     anew = people.run(1, guards=TIGHT, how=HOLD)
     with pytest.raises(ReleaseRefused):
         approve(people.ledger(), day(1), seen["held_table"])
+    assert not is_approved(people.ledger(), day(1), anew["held_table"])
     assert approve(people.ledger(), day(1), anew["held_table"])["exited"] == 4
     people.run(2)
     assert seen["held_table"] not in people.tables()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import gc
 import os
 import random
 import sys
@@ -16,8 +17,8 @@ import tempfile
 from pathlib import Path
 
 from airflow_kinesis_audience.demo.local_airflow import point_airflow_to
-from tests.mutants.judging import Verdict, judge, load_libraries, read_recorded
-from tests.mutants.mutations import PACKAGES, draw, modules_of
+from tests.mutants.judging import Verdict, choose, judge, load_libraries, read_recorded
+from tests.mutants.mutations import PACKAGES, Mutant, draw, modules_of
 
 
 def main() -> int:
@@ -27,6 +28,9 @@ def main() -> int:
     parser.add_argument("modules", nargs="*", metavar="MODULE", default=list(PACKAGES))
     parser.add_argument("--seed", type=int, default=random.randrange(10_000), help="by default a new one")
     parser.add_argument("--count", type=int, default=300)
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, help="of tests for each mutant, at most, in CPU time"
+    )
     given = parser.parse_args()
     if unknown := sorted(set(given.modules) - {*PACKAGES, *every}):
         parser.error(f"no module {', '.join(unknown)}; there are: {', '.join(every)}")
@@ -34,24 +38,25 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="audience-mutants-") as home:
         point_airflow_to(Path(home))
         os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = home
-        return _judge_all(modules, given.count, given.seed)
+        return _judge_all(draw(modules, given.count, given.seed), given)
 
 
-def _judge_all(modules: list[str], count: int, seed: int) -> int:
+def _judge_all(mutants: list[Mutant], given: argparse.Namespace) -> int:
+    drawn_with = f"--seed {given.seed} --count {given.count} --seconds {given.seconds:g}"
+    print(f"{len(mutants)} mutants, of {drawn_with}", flush=True)
     load_libraries()
-    mutants = draw(modules, count, seed)
-    print(f"{len(mutants)} mutants drawn with --seed {seed} --count {count}", flush=True)
     recorded = read_recorded()
     tallies: dict[str, collections.Counter[Verdict]] = {}
     for mutant in mutants:
-        package = mutant.module.partition("/")[0]
-        if package not in tallies and judge(mutant, mutant.path.read_text(), recorded) is Verdict.KILLED:
+        package, tests = mutant.module.partition("/")[0], choose(mutant, recorded, seconds=given.seconds)
+        if package not in tallies and judge(mutant, mutant.path.read_text(), tests, recorded) is Verdict.KILLED:
             print(f"tests of {mutant.module} fail without a mutation: nothing can be said", file=sys.stderr)
             return 1
-        verdict = judge(mutant, mutant.source, recorded)
+        verdict = judge(mutant, mutant.source, tests, recorded)
         tallies.setdefault(package, collections.Counter())[verdict] += 1
         lines = mutant.diff() if verdict in (Verdict.SURVIVED, Verdict.NOT_COVERED) else []
         print(f"{verdict}: {mutant.module}:{mutant.line}, {mutant.operator}", *lines, sep="\n    ", flush=True)
+    gc.unfreeze()
     tallies["all"] = sum(tallies.values(), collections.Counter())
     print("", "| package | mutants | " + " | ".join(Verdict) + " |", sep="\n")
     print("| --- |" + " ---: |" * (1 + len(Verdict)))
