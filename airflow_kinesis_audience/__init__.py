@@ -1,4 +1,4 @@
-"""Keep the consumers of a Kinesis stream exactly informed of who is in which audience.
+"""Publish who entered, left or changed in an audience to Amazon Kinesis or Firehose.
 
 Airflow imports this file while it is still starting up: it imports nothing, and must not.
 """

@@ -1,4 +1,4 @@
-"""Notifies people when an audience's state changes: once per change, not once per retry or failing run.
+"""Notifies people when an audience's state changes: once per change, not once per retry or failed run.
 
 It composes the message and decides whether there is one; Airflow's own notifiers send it. The last state that was
 notified is kept in an Airflow Variable per task. A message holds counts, instants and names of syncs, audiences
@@ -89,17 +89,17 @@ def decide(last: LastNotified | None, outcome: TaskOutcome) -> tuple[State | Non
 
 
 class AudienceNotifier(BaseNotifier):
-    """Send one message per change of an audience task's state: held by a guard, failed, late, ok again.
+    """Send one message when an audience task's state changes: held by a guard, failed, late, or successful again.
 
-    Give it as ``on_failure_callback`` and ``on_success_callback`` of diff and publishing tasks, as
-    ``on_retry_callback``, too, where lateness is to be notified before the last attempt, and among the
-    ``notifiers`` of an approval, where it notifies of each question once. Each task has a state of its own. The
-    message is in the context as ``audience``, for the templates of the notifiers that send it: ``title``,
-    ``text``, ``state``, ``sync_id``, ``as_of``, ``destination``, ``url``.
+    Set it as ``on_failure_callback`` and ``on_success_callback`` of diff and publish tasks. Set it as
+    ``on_retry_callback``, too, to notify of lateness before the last attempt. Add it to the ``notifiers`` of an
+    approval to notify of each question once. Each task has its own state. The context has the message as
+    ``audience``, for the templates of the notifiers that send it: ``title``, ``text``, ``state``, ``sync_id``,
+    ``as_of``, ``destination``, ``url``.
 
-    :param send: Airflow notifiers, or functions of the context. If none of them succeeds, the change counts as not
+    :param send: Airflow notifiers, or functions that get the context. If none succeeds, the change counts as not
         notified.
-    :param late_after: from the instant that a run speaks for, until it is late; by default never.
+    :param late_after: time after a run's instant when the run is late; by default never.
     """
 
     def __init__(self, *, send: Sequence[Callable[[Context], Any]], late_after: timedelta | None = None) -> None:
@@ -112,7 +112,7 @@ class AudienceNotifier(BaseNotifier):
         try:
             self._notify(context)
         except Exception as error:
-            self.log.error("Whether the state has changed could not be found out (%s)", type(error).__name__)
+            self.log.error("The previous state could not be read (%s)", type(error).__name__)
 
     def _notify(self, context: Context) -> None:
         known = _known(context)
@@ -213,9 +213,9 @@ def _known(context: Context) -> dict[str, Any]:
     became, error = _became(context), context.get("exception")
     if became in ("failed", "up_for_retry") and "state" not in known:
         known["sentences"] = [
-            f"{type(error).__name__}; the task's log has more"
+            f"{type(error).__name__}; see the task's log"
             if isinstance(error, BaseException)
-            else "the task's process ended without saying why: it was killed, or its machine is gone"
+            else "the task's process ended without an error: it was killed, or its machine failed"
         ]
     if "as_of" not in known and (as_of := _as_of(context)):
         known["as_of"] = instant_text(as_of)

@@ -1,8 +1,8 @@
-"""Keep a Kinesis stream informed, every hour, of who has bought something in the last 30 days.
+"""Publish, every hour, who has bought something in the last 30 days.
 
-Most hours change little, and an hour in which nothing changed puts nothing on the stream. A run that failed or
-was missed needs no run of its own: the next one's change set covers both hours. The guards are tighter than by
-default, because an hour should never move much.
+Most hours change little, and an hour without changes puts nothing on the stream. A run that failed or was missed
+does not need to be repeated: the next run's change set covers both hours. The guards are tighter than the
+defaults, because one hour should never change much.
 
 Connections: ``warehouse`` (DuckDB or PostgreSQL) and ``aws_default``.
 """

@@ -1,7 +1,7 @@
-"""Two DAGs: one loads, and says so by an asset; the other runs whenever it has, and delivers what changed.
+"""Two DAGs: one loads and updates an asset; the other runs after each update and delivers the changes.
 
-A run that an asset triggers has no data interval: it speaks for its logical date, or where it has none, as here,
-for when it was due. The third way, a DAG that runs when the changes were delivered, is in ``docs/monitoring.md``.
+A run that an asset triggers has no data interval: it is as of its logical date or, without one, as here, of the
+time at which it was due. A DAG that runs after the delivery of changes is in ``docs/monitoring.md``.
 
 Connections: ``warehouse`` (DuckDB or PostgreSQL) and ``aws_default``.
 """

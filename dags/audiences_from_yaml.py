@@ -1,7 +1,7 @@
-"""Keep a Kinesis stream informed of many audiences, which a YAML file lists; a mapped task for each.
+"""Publish many audiences that a YAML file lists, with a mapped task for each.
 
-Each audience has a sync of its own, so that a guard that stops one leaves the others alone. Where all of them
-stand in one table, a single task with ``audience_id_column`` is the cheaper way: see ``customer_profiles.py``.
+Each audience has its own sync, so that a guard that stops one does not stop the others. If one table has all
+audiences, a single task with ``audience_id_column`` is cheaper: see ``customer_profiles.py``.
 
 Connections: ``warehouse`` (DuckDB or PostgreSQL) and ``aws_default``.
 """

@@ -1,8 +1,8 @@
-"""Keep a Kinesis stream informed of customers: one document each, with all audiences that the customer is in.
+"""Publish customer profiles: one document per customer, with all audiences of the customer.
 
-Three audiences in one statement: who has bought in the last 30 days, who has bought before but nothing in the last
-90, and who has spent most. A customer can be in several. In the words of Adobe's profile export, with the e-mail
-address as a digest. ``python3 run.py demo --format adobe_profile`` runs this file as it stands.
+One statement has three audiences: who has bought in the last 30 days, who has bought before but nothing in the
+last 90 days, and who has spent most. A customer can be in several. The format is Adobe's profile export, with the
+e-mail address as a digest. ``python3 run.py demo --format adobe_profile`` runs this file unchanged.
 
 Connections: ``warehouse`` (DuckDB or PostgreSQL) and ``aws_default``.
 """

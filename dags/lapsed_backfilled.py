@@ -1,10 +1,10 @@
-"""Who has bought before, but nothing in the last 90 days, with a past that is sent day by day.
+"""Publish who has bought before, but nothing in the last 90 days, with a past that is sent day by day.
 
-The query asks what was true at the run's own instant, and ``catchup=True`` has Airflow run each day from
-``start_date`` on, the oldest first, as soon as the DAG is unpaused. So consumers get the time at which each
-customer really entered or left, and the DAG goes on with the present without a gap.
+The query reads what was true at the run's instant. With ``catchup=True``, Airflow runs each day from
+``start_date`` on, oldest first, when the DAG is unpaused. So consumers receive the time at which each customer
+really entered or left, and the DAG continues with the present without a gap.
 
-Here the past is in the data. Where it is in the warehouse's time travel, the table is asked for it:
+Here the data has the past. If the warehouse has it (time travel), query the table as of the instant:
 ``FROM marts.lapsed AT (TIMESTAMP => '{{ as_of }}'::timestamptz)`` on Snowflake, ``FOR SYSTEM_TIME AS OF TIMESTAMP
 '{{ as_of }}'`` on BigQuery.
 

@@ -1,9 +1,9 @@
-"""Keep a Kinesis stream informed of who has bought before, but nothing in the last 90 days.
+"""Publish who has bought before, but nothing in the last 90 days, to a Kinesis stream.
 
-Every day at midnight UTC, the first task asks the warehouse who belongs and records what changed since the
-previous run; the second delivers exactly that. The tasks are two because their retries differ: a diff can be
-repeated, what was sent can't be unsent. The demo runs this file as it stands; copy it and change four things:
-the query, the audience's id and name, the stream, and the start date.
+Every day at midnight UTC, the first task computes the members in the warehouse and records what changed since the
+previous run; the second task delivers exactly that. There are two tasks because their retries differ: a diff can
+be repeated, and a put cannot be taken back. The demo runs this file unchanged. Copy it and change four things: the
+query, the audience's id and name, the stream, and the start date.
 
 Connections: ``warehouse`` (DuckDB or PostgreSQL) and ``aws_default``.
 """

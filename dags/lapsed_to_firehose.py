@@ -1,11 +1,11 @@
-"""Keep a Firehose delivery stream informed of who has bought before, but nothing in the last 90 days.
+"""Publish who has bought before, but nothing in the last 90 days, to a Firehose delivery stream.
 
-One message per change, in the words of mParticle's audiences: with all identities of the customer, and when one of
-them changes, a removal by the old ones and an addition by the new. The e-mail address leaves the warehouse as a
-SHA-256 digest alone. ``python3 run.py demo --format mparticle_audience`` runs this file as it stands.
+Each change is one message of mParticle's audiences, with all identities of the customer. If an identity changes,
+there are two: a removal with the old identities and an addition with the new ones. Only a SHA-256 digest of the
+e-mail address leaves the warehouse. ``python3 run.py demo --format mparticle_audience`` runs this file unchanged.
 
-The purchases know no advertising ids. The query makes them up: a customer who has been away for another 30 days
-comes back with another phone, so that there are identities that change.
+The purchases have no advertising ids, so the query invents them: a customer who returns after another 30 days has
+another phone, so that identities change.
 
 Connections: ``warehouse`` (DuckDB or PostgreSQL) and ``aws_default``.
 """

@@ -1,8 +1,8 @@
-"""The customers of ``lapsed_customers.py``, with a person asked before anything unusual is sent.
+"""Publish the customers of ``lapsed_customers.py``, with an approval before anything unusual is sent.
 
-Three tasks in a group: the diff; an approval that is skipped unless a guard tripped, and otherwise waits under
-Airflow's required actions until somebody approves or rejects the numbers it shows; and the delivery. Here at most
-200 customers may leave at once, and at most a tenth of them.
+A group has three tasks: the diff, an approval, and the delivery. The approval is skipped unless a guard stops the
+change set; then it waits under Airflow's required actions until somebody approves or rejects the numbers. Here at
+most 200 customers may leave at once, and at most a tenth of them.
 
 Connections: ``warehouse`` (DuckDB or PostgreSQL) and ``aws_default``.
 """

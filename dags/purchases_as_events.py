@@ -1,7 +1,7 @@
 """Forward the purchases of each day to a Kinesis stream, as mParticle's commerce events.
 
-``python3 run.py demo --format mparticle_events`` runs this file as it stands. The purchases say on which day they
-were made, and here it is taken for the day on which they came into the table.
+``python3 run.py demo --format mparticle_events`` runs this file unchanged. The purchases have a date only, and
+this file uses it as the date of arrival, too.
 
 Connections: ``warehouse`` (DuckDB or PostgreSQL) and ``aws_default``.
 """

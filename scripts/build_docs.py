@@ -1,7 +1,7 @@
 """Builds the documentation's site, strictly and without a network: a warning of mkdocs is an error.
 
-    python scripts/build_docs.py write   generate docs/operators.md from docstrings and signatures
-    python scripts/build_docs.py build   build the site into build/site; fails if docs/operators.md is outdated
+    python scripts/build_docs.py write   generate docs/operators.md from docstrings, docs/messages.md from errors
+    python scripts/build_docs.py build   build the site into build/site; fails if one of the two is outdated
     python scripts/build_docs.py serve   serve it on 127.0.0.1, and rebuild it on every change
 
 The reference is parsed from the sources and imports nothing, so that it needs no Airflow and no order of imports.
@@ -19,6 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from scripts import error_page  # noqa: E402
+
 PAGE = ROOT / "docs" / "operators.md"
 PACKAGE = ROOT / "airflow_kinesis_audience"
 _STATE = ("operators/state_arguments.py", "StateArguments")
@@ -232,12 +236,15 @@ def mkdocs(*arguments: str) -> int:
 
 def main(arguments: Sequence[str]) -> str | int:
     """Do what the argument says; gives what ``sys.exit`` takes."""
+    pages = {PAGE: render, error_page.PAGE: error_page.render}
     if arguments == ["write"]:
-        PAGE.write_text(render())
+        for page, content in pages.items():
+            page.write_text(content())
         return 0
     if arguments == ["build"]:
-        if PAGE.read_text() != render():
-            return "docs/operators.md differs from the docstrings; run: python scripts/build_docs.py write"
+        for page, content in pages.items():
+            if page.read_text() != content():
+                return f"docs/{page.name} differs from the sources; run: python scripts/build_docs.py write"
         return mkdocs("build", "--clean")
     if arguments == ["serve"]:
         return mkdocs("serve", "--dev-addr", "127.0.0.1:8000")

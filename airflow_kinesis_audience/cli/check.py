@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.operators.delivery_operator import DeliveryOperator
 
 FAILED = 3
-"""Exit code where a task could not run."""
+"""Exit code if a task could not run."""
 
 _OF_A_DELIVERY = ("stream_name", "delivery_stream_name", "aws_conn_id", "region_name", "format_options")
 _PROBE = "check_of_grants"
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the instant that templates are rendered for; default: now",
     )
     parser.add_argument("--write", action="store_true", help="create a table in the state's schema, and drop it")
-    parser.epilog = f"It ends with {FAILED} where a task could not run."
+    parser.epilog = f"It ends with {FAILED} if a task could not run."
 
 
 def run(given: argparse.Namespace, out: TextIO) -> int:
@@ -89,7 +89,7 @@ def check_file(path: Path, given: argparse.Namespace) -> Iterator[Finding]:
                 yield _check_events(name, task, given)
             yield _check_delivery(name, task, given)
         else:
-            yield Finding(name, "mapped", None, "its arguments are known when it runs; it was not checked")
+            yield Finding(name, "mapped", None, "skipped: its arguments are known only when it runs")
 
 
 def _check_diff(name: str, task: AudienceDiffOperator, given: argparse.Namespace) -> Iterator[Finding]:
@@ -134,7 +134,7 @@ def _check_delivery(name: str, task: DeliveryOperator, given: argparse.Namespace
         hook = task.build_stream()
         task.build_delivery(hook)
         hook.check()
-        return f"{hook.destination} takes {task.message_format} from this login, as far as it may look"
+        return f"{hook.destination} accepts {task.message_format} from this login, as far as the login can check"
 
     return _find(name, "stream", stream)
 
@@ -147,7 +147,7 @@ def _find(task: str, what: str, check: Callable[[], str]) -> Finding:
 
 
 def _runs(types: Mapping[str, str]) -> str:
-    return f"the query runs and gives {', '.join(types)}"
+    return f"the query runs and returns {', '.join(types)}"
 
 
 def _read_from(ledger: Ledger) -> str:
@@ -155,7 +155,7 @@ def _read_from(ledger: Ledger) -> str:
 
     newest = read_state(ledger).timeline.newest
     if newest is None:
-        return "this sync has not run yet; --write proves that its first run may create what it needs"
+        return "this sync has not run yet; --write checks that its first run can create its tables"
     return f"schema {ledger.schema} can be read; the newest membership has {newest.counts.members:,} members"
 
 

@@ -20,14 +20,14 @@ from airflow_kinesis_audience.core.exceptions import AudienceError, TaskEnded
 
 PROGRAM = "python -m airflow_kinesis_audience"
 COMMANDS = {
-    "demo": "the whole way on this machine: real purchases, Airflow, a local Kinesis, a consumer that is checked",
-    "plan": "what a DAG's diff task would find now: counts, guards and a masked sample; nothing is written",
-    "check": "whether the tasks of a DAG file could run: connections, source, state, streams and permissions",
-    "status": "what the ledger holds: each sync's timeline, its destinations, and how far behind they are",
-    "detach": "what a destination keeps that nobody uses any more; with --yes it is detached",
-    "tail": "the messages of a Kinesis stream, readable, user ids masked",
-    "policy": "the least IAM policy for streams and delivery streams, as JSON",
-    "schema": "the JSON Schema of a wire format",
+    "demo": "run an example on this machine: real purchases, Airflow, a local Kinesis and a checked consumer",
+    "plan": "show what a DAG's diff task would find now: counts, guards, a masked sample; write nothing",
+    "check": "check that the tasks of a DAG file can run: connections, source, state, streams, permissions",
+    "status": "show each sync's timeline, its destinations, and how far behind they are",
+    "detach": "show the history that an unused destination keeps; with --yes, detach the destination",
+    "tail": "print the messages of a Kinesis stream in readable form, with user ids masked",
+    "policy": "print the minimal IAM policy for streams and delivery streams, as JSON",
+    "schema": "print the JSON Schema of a wire format",
 }
 
 
@@ -75,8 +75,8 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, Any]]:
     """Make the parser of the first word, and one per command for the rest."""
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        description="Keep the consumers of a Kinesis stream exactly informed of who is in which audience.",
-        epilog=f"{PROGRAM} COMMAND --help says more of a command.",
+        description="Publish who entered, left or changed in an audience to Amazon Kinesis or Firehose.",
+        epilog=f"{PROGRAM} COMMAND --help shows a command's arguments.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

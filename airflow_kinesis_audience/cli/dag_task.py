@@ -39,11 +39,9 @@ def find_diff(path: Path, task: str | None) -> AudienceDiffOperator:
             check_not_shared(chosen)
         return chosen
     if mapped and not diffs:
-        raise ValueError(
-            f"{', '.join(mapped)} is mapped, but not by expand_kwargs over a list that stands in the file"
-        )
+        raise ValueError(f"{', '.join(mapped)} is mapped, but not with expand_kwargs over a list in the file")
     named = ", ".join(sorted(diffs)) or "none"
-    raise ValueError(f"{path} has these diff tasks: {named}; name one with --task, as it stands here")
+    raise ValueError(f"{path} has these diff tasks: {named}; choose one with --task")
 
 
 def _unmap(mapped: Any) -> list[AudienceDiffOperator]:
@@ -63,7 +61,7 @@ def load(path: Path) -> list[Any]:
         from airflow.models.dagbag import DagBag  # type: ignore[no-redef]
 
     if not path.is_file():
-        raise ValueError(f"{path} is no file; expected a DAG file")
+        raise ValueError(f"{path} is not a file; expected a DAG file")
     bag = DagBag(dag_folder=str(path.resolve()), safe_mode=False)
     for trace in bag.import_errors.values():
         raise ValueError(f"{path} cannot be imported: {trace.strip().splitlines()[-1]}")
@@ -78,7 +76,7 @@ def sync_id_of(task: AudienceDiffOperator) -> str:
 def render(task: AudienceDiffOperator | EventsToKinesisOperator, as_of: datetime | None) -> Any:
     """Render the task's templates in place; gives the context.
 
-    :raises ValueError: if a run could not speak for the instant.
+    :raises ValueError: if a run cannot have this instant.
     """
     from airflow.providers.common.compat.sdk import AirflowFailException
 

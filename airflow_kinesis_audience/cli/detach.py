@@ -16,7 +16,7 @@ from airflow_kinesis_audience.core.state.status import read_state
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.add_argument("sync_id", help="the sync")
-    parser.add_argument("destination", help="as `status` shows it, such as kinesis://eu-west-1/audience-changes")
+    parser.add_argument("destination", help="as `status` prints it, such as kinesis://eu-west-1/audience-changes")
     parser.add_argument("--format", metavar="NAME", help="only of this message format")
     parser.add_argument("--resyncs", action="store_true", help="only resyncs that are not finished")
     parser.add_argument("--replays", action="store_true", help="only replays that are not finished")
@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--warehouse", default="warehouse", metavar="CONN_ID", help="Airflow connection (default: warehouse)"
     )
     parser.add_argument("--state-schema", default=STATE_SCHEMA, help=f"default: {STATE_SCHEMA}")
-    parser.add_argument("--state-path", help="where the state is kept as files, if it is")
-    parser.add_argument("--yes", action="store_true", help="detach them; without it nothing is changed")
+    parser.add_argument("--state-path", help="the state's URL, if the state is kept in files")
+    parser.add_argument("--yes", action="store_true", help="detach them; without it, nothing changes")
 
 
 def run(given: argparse.Namespace, out: TextIO) -> int:
@@ -52,10 +52,10 @@ def run(given: argparse.Namespace, out: TextIO) -> int:
 
 def _conclude(*, is_found: bool, is_done: bool) -> str:
     if not is_found:
-        return "It keeps nothing: it is detached, or has no such delivery."
+        return "It keeps nothing: it is already detached, or it has no such delivery."
     if is_done:
         return "Detached. The next run drops the history that nothing else needs."
     return (
-        "Nothing was changed. With --yes it is detached: it gets nothing more, and a publish task that "
-        "still has it begins anew, by its on_first_run."
+        "Nothing was changed. --yes detaches it: it receives nothing more, and a publish task that still uses it "
+        "starts again with its on_first_run."
     )

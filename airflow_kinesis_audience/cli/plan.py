@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 _SIGNS = {"entered": "+", "exited": "-", "updated": "~"}
 _MOST_AUDIENCES = 20
 STOPPED = 3
-"""Exit code where a guard would stop the run."""
+"""Exit code if a guard would stop the run."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.add_argument("dag_file", type=Path, help="the DAG file")
-    parser.add_argument("--task", help="task_id or dag_id.task_id, where the file has more than one diff task")
+    parser.add_argument("--task", help="task_id or dag_id.task_id, if the file has more than one diff task")
     parser.add_argument(
         "--as-of",
         type=instant,
@@ -43,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sample", type=int, default=5, metavar="N", help="changes to show per action (default: 5)"
     )
     parser.add_argument("--show", action="store_true", help="show user ids and values; they are masked by default")
-    parser.add_argument("--json", action="store_true", help="for other programs")
-    parser.epilog = f"It ends with {STOPPED} where a guard would stop the run."
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.epilog = f"It ends with {STOPPED} if a guard would stop the run."
 
 
 def run(given: argparse.Namespace, out: TextIO) -> int:
@@ -100,18 +100,21 @@ def describe(found: Plan, behind: Sequence[DeliveryLag], *, show: bool) -> Itera
     """Render a plan in lines."""
     yield f"{found.sync_id} as of {instant_text(found.as_of)}; nothing is written by this plan"
     if found.recorded is not None:
-        yield "  this instant has a change set already, which a run would find again: " + _counts(found.recorded)
+        yield "  this instant already has a change set, which a run would return again: " + _counts(found.recorded)
     else:
         yield from _describe_changes(found, show=show)
     for b in behind:
         pending = f"{b.change_sets:,} change sets ({b.changes:,} changes) before it"
         due = pending if b.change_sets else "this change set alone"
-        yield f"  {b.destination} ({b.message_format}) would get {due}"
+        yield f"  {b.destination} ({b.message_format}) would receive {due}"
 
 
 def _describe_changes(found: Plan, *, show: bool) -> Iterator[str]:
     if found.previous_as_of is None:
-        yield "  a first run: everybody enters, unless the publishing task says on_first_run='baseline' or 'fail'"
+        yield (
+            "  first run: the publish task sends every member as entered, unless its on_first_run is 'baseline' "
+            "or 'fail'"
+        )
     else:
         yield f"  compared with the membership as of {instant_text(found.previous_as_of)}"
     yield f"  {_counts({n: found.total(n) for n in COUNTS})}"

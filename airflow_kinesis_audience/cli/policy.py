@@ -34,10 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--login",
         metavar="ARN",
-        help="of the login itself: lets a task find a missing permission before it begins",
+        help="of the login itself; a task can then find a missing permission before it starts",
     )
-    parser.add_argument("--least", action="store_true", help="leave out the permission to look at the stream")
-    parser.add_argument("--read", action="store_true", help="what reading a data stream needs, too, as tail does")
+    parser.add_argument("--least", action="store_true", help="leave out the permission to describe the stream")
+    parser.add_argument("--read", action="store_true", help="also allow reading the data stream, as tail does")
 
 
 def run(given: argparse.Namespace, out: TextIO) -> int:

@@ -1,4 +1,4 @@
-"""``schema``: the JSON Schema of a wire format, for consumers."""
+"""``schema``: print the JSON Schema of a wire format, for consumers."""
 
 from __future__ import annotations
 

@@ -36,21 +36,21 @@ STATE_SCHEMA = "airflow_audience"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.add_argument("sync_id", nargs="*", help="the syncs to show; by default all of the schema")
+    parser.add_argument("sync_id", nargs="*", help="the syncs to show; default: all syncs of the schema")
     parser.add_argument(
         "--warehouse", default="warehouse", metavar="CONN_ID", help="Airflow connection (default: warehouse)"
     )
     parser.add_argument("--state-schema", default=STATE_SCHEMA, help=f"default: {STATE_SCHEMA}")
-    parser.add_argument("--state-path", help="where the state is kept as files, if it is; then name the syncs")
+    parser.add_argument("--state-path", help="the state's URL, if the state is kept in files; then name the syncs")
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="newest change sets to list (default: 5)")
-    parser.add_argument("--json", action="store_true", help="for other programs")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(given: argparse.Namespace, out: TextIO) -> int:
     """Print what the ledger holds."""
     if given.state_path:
         if not given.sync_id:
-            raise ValueError("name the syncs where there is a --state-path: its files do not list them")
+            raise ValueError("name the syncs: with --state-path, the files do not list them")
         found = [_read_files(given, name) for name in given.sync_id]
     else:
         found = _read_warehouse(given)
@@ -59,7 +59,7 @@ def run(given: argparse.Namespace, out: TextIO) -> int:
     else:
         lines = [one_line(line) for sync in found for line in [*describe(sync), ""]]
         print(
-            "\n".join(lines[:-1]) or f"schema {given.state_schema!r} has no sync yet: no run has written there",
+            "\n".join(lines[:-1]) or f"schema {given.state_schema!r} has no sync yet: no run has written to it",
             file=out,
         )
     return 0
@@ -153,7 +153,7 @@ def describe(sync: dict[str, Any], now: datetime | None = None) -> Sequence[str]
     lines = [f"{sync['sync_id']}: {sync['members']:,} members as of {sync['as_of']}, {_spell(age)} ago"]
     if sync["deleted"]:
         lines.append(f"  deleted as of {sync['deleted']}")
-    lines += [f"  held until a person decides: {sentence}" for sentence in sync["held"]]
+    lines += [f"  held for approval: {sentence}" for sentence in sync["held"]]
     lines.append(f"  {'as of':<20} {'entered':>10} {'exited':>10} {'updated':>10} {'members':>12}")
     for change_set in reversed(sync["change_sets"]):
         counts, kept = "".join(f" {change_set[n]:>10,}" for n in CHANGE_COUNTS), change_set["kept"]
@@ -166,8 +166,8 @@ def describe(sync: dict[str, Any], now: datetime | None = None) -> Sequence[str]
     for stopped in sync["stopped"]:
         where = f"{stopped['destination']} ({stopped['message_format']})"
         where += f" is stopped before the change set as of {stopped['as_of']}"
-        lines += [f"  {where}, until a person decides: {sentence}" for sentence in stopped["sentences"]]
-    lines += [f"  {pin['sentence']}; `detach` ends that if nobody uses it any more" for pin in sync["pinned"]]
+        lines += [f"  {where}, waiting for approval: {sentence}" for sentence in stopped["sentences"]]
+    lines += [f"  {pin['sentence']}; if nobody uses it, end it with `detach`" for pin in sync["pinned"]]
     return lines
 
 
@@ -177,7 +177,7 @@ def _describe_lag(behind: dict[str, Any]) -> str:
     elif behind["change_sets"]:
         lag = _spell(timedelta(seconds=behind["lag_seconds"]))
         state = f"delivered up to {behind['cursor']}, {lag} behind: {behind['change_sets']:,} change sets, "
-        state += f"{behind['changes']:,} changes to go"
+        state += f"{behind['changes']:,} changes left"
     else:
         state = f"delivered everything, up to {behind['cursor']}"
     return f"{state}; under way: {behind['under_way']}" if behind["under_way"] else state

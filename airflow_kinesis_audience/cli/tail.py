@@ -30,14 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--aws", default="aws_default", metavar="CONN_ID", help="Airflow connection (default: aws_default)"
     )
     parser.add_argument("--region", help="by default the ARN's, the connection's, or the SDK's")
-    parser.add_argument("--since", type=instant, metavar="INSTANT", help="from here on; default: all that is kept")
-    parser.add_argument("--new", action="store_true", help="only what comes from now on; with --follow")
-    parser.add_argument("--follow", action="store_true", help="go on until Ctrl-C")
+    parser.add_argument(
+        "--since", type=instant, metavar="INSTANT", help="start at this instant; default: the oldest record"
+    )
+    parser.add_argument("--new", action="store_true", help="only new records; with --follow")
+    parser.add_argument("--follow", action="store_true", help="continue until Ctrl-C")
     parser.add_argument("--limit", type=int, metavar="N", help="stop after N messages")
-    parser.add_argument("--audience", metavar="ID", help="only messages that speak of this audience")
+    parser.add_argument("--audience", metavar="ID", help="only messages about this audience")
     parser.add_argument("--show", action="store_true", help="show user ids; they are masked by default")
     parser.add_argument(
-        "--raw", action="store_true", help="print the messages as they are, which shows everything"
+        "--raw", action="store_true", help="print the messages unmasked, as they are on the stream"
     )
 
 

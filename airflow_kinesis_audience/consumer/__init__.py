@@ -1,4 +1,4 @@
-"""The other side of the stream: it reads messages of any format and applies them in any order.
+"""For consumers: reads messages of any format and applies them in any order.
 
 This package needs Python's standard library alone and imports nothing of ours outside itself. The invariant: the
 state is a function of the set of messages, never of their order or number.

@@ -1,8 +1,8 @@
-"""Takes a record apart that the Kinesis Producer Library's format put together of several messages.
+"""Splits a record that aggregates several messages in the format of the Kinesis Producer Library.
 
-The KCL does it by itself; a Lambda function, or whoever calls GetRecords, has to. It needs Python's standard
-library alone. The invariant: a record that is not of that format, or not whole, comes back as it is.
-Format: https://github.com/awslabs/amazon-kinesis-producer/blob/master/aggregation-format.md
+The KCL splits records automatically; a Lambda function, or another caller of GetRecords, must split them. It
+needs Python's standard library alone. The invariant: a record that is not of that format, or not whole, is
+returned unchanged. Format: https://github.com/awslabs/amazon-kinesis-producer/blob/master/aggregation-format.md
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _FIXED_BYTES = {1: 8, 5: 4}
 
 
 def split_record(data: bytes) -> list[bytes]:
-    """Take a record apart.
+    """Split a record into its messages.
 
     :param data: the record's bytes, as the stream holds them.
-    :returns: its messages, in order; the record itself, if it was not put together.
+    :returns: its messages, in order; the record itself if it is not aggregated.
     """
     frame, digest = data[len(MARK) : -_DIGEST_BYTES], data[-_DIGEST_BYTES:]
     if not data.startswith(MARK) or hashlib.md5(frame, usedforsecurity=False).digest() != digest:

@@ -1,8 +1,8 @@
-"""Applies records to a store, each at least once; what the store can never hold is set aside, and counted.
+"""Applies records to a store, each at least once; skips and counts what the store can never hold.
 
-The part of a consumer that is the same whatever the store is. It needs Python's standard library alone, knows no
-store, and logs no value of a message. The invariant: when ``apply_records`` returns, every record was applied or
-set aside; when it raises, the caller must not remember any of them as done.
+The part of a consumer that is the same for every store. It needs only Python's standard library, and logs no
+value of a message. The invariant: when ``apply_records`` returns, every record was applied or skipped; when it
+raises, the caller must not record any of them as done.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ log = logging.getLogger(__name__)
 
 
 class Unfit(Exception):
-    """What the store can never hold, however often it is tried; its text must show nothing of it.
+    """A write that the store can never accept, also after retries; the error's text must show no value.
 
-    Never to be raised of what may pass: a lock, a lost connection, a full disk, a missing grant.
+    Do not raise it for a temporary error: a lock, a lost connection, a full disk, a missing grant.
     """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SetAside:
-    """A message that was not applied, or not all of it. All of its texts are ASCII, so that any store holds them.
+    """A message that was skipped, as a whole or in parts. Its texts are ASCII, so that any store can hold them.
 
-    :param where: the record's place in the stream, as the caller named it, and the message's place in the record;
-        the same whenever the record comes again.
+    :param where: the record's place in the stream, as given by the caller, and the message's place in the record;
+        a repeated record has the same place.
     :param message_id: empty if the message cannot be read.
-    :param parts: positions of those of its statements that were not applied; none if it cannot be read.
-    :param reason: what is wrong with it, without its content.
+    :param parts: positions of its statements that were not applied; none if the message cannot be read.
+    :param reason: the error, without the message's content.
     :param data: the message.
     """
 
@@ -56,18 +56,18 @@ def apply_records(
     set_aside: Callable[[SetAside], None],
     read: Callable[[bytes], Reading] = read_message,
 ) -> int:
-    """Apply records, whatever is in them.
+    """Apply records, and skip what cannot be applied.
 
-    All are written at once. If the store can never hold that, they are written one by one, then statement
-    by statement: of a message about a thousand users only the one who does not fit is missing. An exit whose
-    values do not fit is applied without them: nobody stays who has left.
+    All are written at once. If the store can never hold that, they are written one by one, then statement by
+    statement: of a message about a thousand users, only the invalid one is skipped. An exit with invalid values
+    is applied without them, so that no user stays a member.
 
-    :param records: where each stands in the stream (shard and sequence number), and its bytes.
-    :param write: writes all that some messages state, or nothing of it; raises :class:`Unfit` if the store can
-        never hold something of it, and any other error if it may be tried again.
-    :param set_aside: keeps a message that was not applied.
+    :param records: place of each record in the stream (shard and sequence number), and its bytes.
+    :param write: writes all statements of some messages, or none; raises :class:`Unfit` if the store can never
+        hold one of them, and any other error if a retry can help.
+    :param set_aside: stores a message that was skipped.
     :param read: raises ``ValueError`` if a message cannot be read.
-    :returns: how many messages were set aside.
+    :returns: the number of skipped messages.
     """
     found: list[tuple[str, bytes, Reading]] = []
     aside: list[SetAside] = []
@@ -86,20 +86,20 @@ def apply_records(
                 aside.append(_refused(where, message, reading.message_id, refused, reasons))
     for one in aside:
         set_aside(one)
-        log.warning("message %s at %s was set aside: %s", one.message_id or "without an id", one.where, one.reason)
+        log.warning("message %s at %s was skipped: %s", one.message_id or "without an id", one.where, one.reason)
     return len(aside)
 
 
 def persist(
     work: Callable[[], object], *, seconds: float = 600, sleep: Callable[[float], None] = time.sleep
 ) -> None:
-    """Do something until it succeeds, with longer and longer pauses; give up by ending the process.
+    """Retry something until it succeeds, with growing pauses; after the limit, end the process.
 
-    It ends by ``SystemExit`` because the KCL for Python passes over every other error, and then remembers the
-    records as done that were not. A process that has ended is started again, from what was remembered last.
+    It raises ``SystemExit`` because the KCL for Python ignores every other error and then records these records
+    as done. A process that ended is started again, from the last checkpoint.
 
-    :param work: tried anew from its beginning: it opens whatever session it needs.
-    :param seconds: how long to go on, pauses alone.
+    :param work: retried from its start; it opens the session that it needs.
+    :param seconds: limit of the pauses together.
     """
     waited, pause = 0.0, _FIRST_PAUSE
     while True:
@@ -109,8 +109,10 @@ def persist(
         except Exception as error:  # whatever it is: a record that is not applied must not be passed over
             what = type(error).__name__  # its text may hold values
         if waited >= seconds:
-            raise SystemExit(f"gave up after {waited:.0f} s of pauses, at last by {what}; start the process again")
-        log.warning("failed by %s; trying again in %.1f s", what, pause)
+            raise SystemExit(
+                f"stopped after {waited:.0f} s of retries, the last error was {what}; start the process again"
+            )
+        log.warning("failed with %s; retrying in %.1f s", what, pause)
         sleep(pause)
         waited, pause = waited + pause, min(pause * random.uniform(1.5, 2.5), _LONGEST_PAUSE)  # noqa: S311
 

@@ -1,4 +1,4 @@
-"""Keeps who is in which audience, from messages in any order, with duplicates.
+"""Keeps the members of each audience, from messages in any order, with duplicates.
 
 A reference for teams that read the stream; this project's own tests check with it that a delivery converges. It
 and ``messages.py`` need Python's standard library alone and never touch a stream, a clock or a disk. The
@@ -23,11 +23,12 @@ from airflow_kinesis_audience.consumer.messages import (
 
 @dataclass(frozen=True, slots=True)
 class Resync:
-    """How far a resync of one audience has arrived.
+    """The progress of a resync of one audience.
 
     :param members: entries that it sends in all, and ``exits`` likewise.
     :param arrived_members: entries of it that have arrived, and ``arrived_exits`` likewise.
-    :param ended: whether its last message is there, which the sender puts when all else is acknowledged.
+    :param ended: whether its last message has arrived, which the sender puts after everything else is
+        acknowledged.
     """
 
     audience_id: str
@@ -46,18 +47,18 @@ class Resync:
 
 
 class AudienceConsumer:
-    """Keep the membership that a stream's messages state, whatever their order.
+    """Keep the membership of a stream's messages, in any order.
 
     Two rules: a message id that was seen is dropped, and per user and audience the newest time wins. The second
     alone is enough, since applying a message twice changes nothing; so a consumer that keeps its state on disk
 
-    - may forget message ids whenever it likes: they only save work;
-    - may forget an exit (its time is kept, so that an older entry that arrives late does not bring the user
-      back) once it is older than the stream's retention plus the longest time that a sender goes on retrying:
-      no older message can arrive then. A replay of an archive needs it still;
+    - can forget message ids at any time: they only save work;
+    - can forget an exit (its time is kept, so that an older entry that arrives late does not bring the user
+      back) once it is older than the stream's retention plus the longest time that a sender retries:
+      after that, no older message can arrive. A replay of an archive still needs it;
     - must not forget the time of an entry while the user is a member.
 
-    It is not safe for several threads at once. Consumers that share the work must share it by partition key.
+    It is not safe for several threads. Consumers that share the work must divide it by partition key.
 
     :param readers: how messages are read, by a key that only one format's messages have.
     """
@@ -75,8 +76,8 @@ class AudienceConsumer:
         """Apply a message as a whole, or not at all.
 
         :param message: the record's bytes, their text, or the JSON object read already.
-        :returns: false if its id was seen before, and nothing was done.
-        :raises ValueError: if it is no message of a known format; a retry does not help.
+        :returns: false if its id was seen before, so that nothing was done.
+        :raises ValueError: if the message has an unknown format; a retry does not help.
         """
         reading = read_message(message, readers=self._readers)
         if reading.message_id in self._seen:
@@ -104,7 +105,7 @@ class AudienceConsumer:
             self._notices.setdefault((batch_id, notice.audience_id), {})[notice.event] = notice
 
     def audiences(self) -> frozenset[str]:
-        """Return the ids of all audiences that a message was about, also of those that everybody has left."""
+        """Return the ids of all audiences that had a message, also of those without members."""
         return frozenset(self._stated)
 
     def members(self, audience_id: str) -> frozenset[str]:
@@ -113,17 +114,17 @@ class AudienceConsumer:
         return frozenset(user_id for user_id, statement in users.items() if self._stands(statement))
 
     def properties(self, audience_id: str, user_id: str) -> Mapping[str, Any]:
-        """Return a member's properties as last sent; empty if none were sent or the user is no member."""
+        """Return a member's properties as last sent; empty if none were sent or the user is not a member."""
         statement = self._stated.get(audience_id, {}).get(user_id)
         return dict(statement.properties) if statement and self._stands(statement) else {}
 
     def identities(self, audience_id: str, user_id: str) -> Mapping[str, Any]:
-        """Return a member's identities as last sent; empty if none were sent or the user is no member."""
+        """Return a member's identities as last sent; empty if none were sent or the user is not a member."""
         statement = self._stated.get(audience_id, {}).get(user_id)
         return dict(statement.identities) if statement and self._stands(statement) else {}
 
     def resyncs(self) -> list[Resync]:
-        """List the resyncs of which a first or a last message has arrived, oldest first."""
+        """List the resyncs with a first or a last message that has arrived, oldest first."""
         found = []
         for (batch_id, audience_id), notices in self._notices.items():
             notice = next(iter(notices.values()))

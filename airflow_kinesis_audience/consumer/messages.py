@@ -1,8 +1,8 @@
 """Reads and checks one message, in any of the wire formats, and applies nothing.
 
 One half of the reference for teams that read the stream; ``membership.py`` is the other half. It needs Python's
-standard library alone. The invariant: a message is read as a whole, or refused with an error that names what is
-wrong and shows nothing of the content.
+standard library alone. The invariant: a message is read as a whole, or fails with an error that shows nothing of
+the content.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _EPOCH_SECONDS = re.compile(r"-?[0-9]{1,18}")
 class Statement:
     """What a message states about one user of one audience at one time.
 
-    :param time: what to order by; comparable among all messages of a format, here Unix epoch seconds.
-    :param properties: the user's properties as of that time; empty where the message holds none.
+    :param time: the time to order by; comparable among all messages of a format, in Unix epoch seconds.
+    :param properties: the user's properties as of that time; empty if the message has none.
     :param identities: the user's identities as of that time, likewise; a text each, or a list of several.
     """
 
@@ -45,8 +45,8 @@ class Statement:
     def beats(self, other: Statement) -> bool:
         """Decide whether this statement wins over another about the same user and audience.
 
-        The newer one wins. Between two of one time the choice is arbitrary, but it must not depend on which came
-        first: an entry wins over an exit, because a format may send a replacement as both.
+        The newer one wins. Between two with the same time, the choice must not depend on which came first: an
+        entry wins over an exit, because a format can send a replacement as both.
         """
         if self.time != other.time:
             return self.time > other.time
@@ -73,11 +73,11 @@ class AudienceNotice:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A message that was read: its id, and all that it states.
+    """A message that was read: its id and its statements.
 
     All messages of one change set, or of one resync, share the part of the id before ``::``.
 
-    :param whole: a user, and an instant: the message states everything about the user as of then, so that earlier
+    :param whole: a user, and an instant: the message has the whole state of the user as of then, so that earlier
         statements about the user's memberships are void.
     """
 
@@ -88,7 +88,7 @@ class Reading:
 
     @property
     def batch_id(self) -> str:
-        """What the ids of all messages that were sent together begin with."""
+        """Common prefix of the ids of all messages that were sent together."""
         return self.message_id.partition("::")[0]
 
     @property
@@ -109,13 +109,12 @@ def read_message(
     """Read a message of any known format.
 
     :param readers: by a key that only one format's messages have, its reader.
-    :param parse_float: what a number with a fraction becomes, by default a float; ``decimal.Decimal`` keeps all
-        its digits.
-    :raises ValueError: if it is none; the error names what is wrong and shows nothing of the content.
+    :param parse_float: type of a number with a fraction, by default float; ``decimal.Decimal`` keeps all digits.
+    :raises ValueError: if it is not a message; the error shows nothing of the content.
     """
     if not isinstance(message, Mapping):
         if isinstance(message, bytes) and message.startswith(MARK):
-            raise ValueError("the record holds several messages, or a part of them; take it apart by split_record")
+            raise ValueError("the record holds several messages, or a part of them; split it with split_record")
         try:
             message = json.loads(message, parse_float=parse_float)
         except (ValueError, RecursionError):  # the cause is dropped: it carries the whole document
@@ -126,7 +125,7 @@ def read_message(
     for mark, read in readers.items():
         if mark in message:
             return read(message)
-    raise ValueError(f"the message is of no known format; expected one of the keys {', '.join(readers)}")
+    raise ValueError(f"the message has an unknown format; expected one of the keys {', '.join(readers)}")
 
 
 def read_amplitude_cohort(message: Mapping[str, Any]) -> Reading:
@@ -140,7 +139,7 @@ def read_amplitude_cohort(message: Mapping[str, Any]) -> Reading:
     statements = []
     for user in _expect(message, "users", list):
         if not isinstance(user, Mapping):
-            raise ValueError(f"users holds a {type(user).__name__}; expected objects")
+            raise ValueError(f"users has a {type(user).__name__}; expected objects")
         properties = dict(_expect(user, "user_properties", Mapping)) if "user_properties" in user else {}
         user_id = _expect(user, "user_id", str)
         statements.append(Statement(audience_id, user_id, time, member, properties))
@@ -153,10 +152,10 @@ def read_amplitude_cohort(message: Mapping[str, Any]) -> Reading:
 def read_mparticle_audience(message: Mapping[str, Any], *, user: str = "CustomerId") -> Reading:
     """Read a message of the format ``mparticle_audience``.
 
-    These messages have no id unless the sender's option ``message_ids`` is on. Without one a digest of the content
-    takes its place, since a message that is put twice has the same bytes.
+    These messages have no id unless the sender sets ``message_ids``. Without one, the id is a digest of the
+    content, because a message that is put twice has the same bytes.
 
-    :param user: the key of ``UserIdentities`` by which users differ: the sender's ``user_id_as``.
+    :param user: the key of ``UserIdentities`` that identifies the user: the sender's ``user_id_as``.
     :raises ValueError: if a key is missing or of another type.
     """
     audience_id = _expect(message, "AudienceId", (str, int))
@@ -173,8 +172,8 @@ def read_mparticle_audience(message: Mapping[str, Any], *, user: str = "Customer
     user_id = identities.get(user)
     if not isinstance(user_id, str):
         raise ValueError(
-            f"UserIdentities has no text under {user}, by which users are distinguished; read the messages with "
-            "functools.partial(read_mparticle_audience, user=...) and the key that the sender's user_id_as names"
+            f"UserIdentities has no text under {user}, which identifies the user; read the messages with "
+            "functools.partial(read_mparticle_audience, user=...) and the key that the sender's user_id_as gives"
         )
     return Reading(message_id, [Statement(audience_id, user_id, time, member, identities=identities)])
 
@@ -192,18 +191,18 @@ def _read_notice(message: Mapping[str, Any], keys: Sequence[str], audience_id: s
     found = _expect(message, outer, Mapping)
     counts = [found.get(n, 0) for n in counted]
     if not all(type(count) is int for count in counts):
-        raise ValueError(f"{outer} has {' or '.join(counted)} that are no numbers")
+        raise ValueError(f"{outer} has {' or '.join(counted)} that are not numbers")
     return AudienceNotice(audience_id, time, _expect(found, event, str), *counts)
 
 
 def read_adobe_profile(message: Mapping[str, Any], *, user: str = "crmid") -> Reading:
     """Read a message of the format ``adobe_profile``.
 
-    :param user: the namespace by which users differ: the sender's ``user_id_as``.
+    :param user: the namespace that identifies the user: the sender's ``user_id_as``.
     :raises ValueError: if a key is missing or of another type, or the message holds no time.
     """
     if "computedTime" not in message:
-        raise ValueError("the message lacks computedTime, without which nothing tells its place; set message_ids")
+        raise ValueError("the message lacks computedTime, which gives its order; set message_ids")
     time, message_id = _read_time(message, "computedTime"), _expect(message, "messageId", str)
     if "lifecycle" in message:
         audience_id = _expect(_expect(message, "lifecycle", Mapping), "audienceId", str)
@@ -215,7 +214,7 @@ def read_adobe_profile(message: Mapping[str, Any], *, user: str = "crmid") -> Re
         identities[namespace] = [_expect(identity, "id", str) for identity in ids]
     if not identities.get(user):
         raise ValueError(
-            f"identityMap has nothing under {user}, by which users are distinguished; read the messages with "
+            f"identityMap has nothing under {user}, which identifies the user; read the messages with "
             "functools.partial(read_adobe_profile, user=...) and the sender's user_id_as"
         )
     user_id = identities[user][0]
@@ -233,9 +232,9 @@ def read_adobe_profile(message: Mapping[str, Any], *, user: str = "crmid") -> Re
 
 
 def read_mparticle_events(message: Mapping[str, Any], *, user: str = "customer_id") -> Reading:
-    """Read a message of the format ``mparticle_events``: its custom events about audiences, and no more.
+    """Read a message of the format ``mparticle_events``: only its custom events about audiences.
 
-    :param user: the identity type by which users differ: the sender's ``user_id_as``.
+    :param user: the identity type that identifies the user: the sender's ``user_id_as``.
     :raises ValueError: if a key is missing or of another type.
     """
     message_id = _expect(message, "message_id", str)
@@ -259,7 +258,7 @@ def read_mparticle_events(message: Mapping[str, Any], *, user: str = "customer_i
             notice = _read_notice(lifecycle, _COUNTS, audience_id, time)
         elif user not in identities:
             raise ValueError(
-                f"user_identities has no {user}, by which users are distinguished; read the messages with "
+                f"user_identities has no {user}, which identifies the user; read the messages with "
                 "functools.partial(read_mparticle_events, user=...) and the sender's user_id_as"
             )
         else:

@@ -1,8 +1,8 @@
-"""What can go wrong, sorted by the one thing that a scheduler must know: whether a retry can help.
+"""All errors of a sync or a delivery; each class has whether a retry helps.
 
-Operators turn ``retry_helps = False`` into ``AirflowFailException`` in one place (``operators/errors.py``).
-A message says what was found, what was expected and what to do next, and never holds a user id, an
-identity or a property value. What an author wrote wrong (an argument, a column name) is a ``ValueError``.
+Operators turn ``retry_helps = False`` into ``AirflowFailException`` in one place (``operators/errors.py``). A
+message has what was found, what was expected and what to do, and never a user id, an identity or a property
+value. A mistake in a DAG (an argument, a column name) is a ``ValueError``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import ClassVar
 
 
 class AudienceError(Exception):
-    """Any failure of a sync or a delivery that is not a mistake in the DAG's code."""
+    """Any error of a sync or a delivery that is not a mistake in the DAG."""
 
     retry_helps: ClassVar[bool] = True
     held_by_guard: ClassVar[bool] = False
@@ -26,7 +26,7 @@ class AudienceError(Exception):
 
 
 class LedgerUnreadable(AudienceError):
-    """The ledger could not be read. That never means that nothing is there, so the run stops."""
+    """The ledger could not be read. It is never treated as empty, so the run stops."""
 
 
 class LedgerConflict(AudienceError):
@@ -34,51 +34,51 @@ class LedgerConflict(AudienceError):
 
 
 class ReplayUnfinished(AudienceError):
-    """A replay to the destination is not finished, and changes come after it; a retry helps once it is."""
+    """A replay to the destination is not finished, and later changes wait for it; a retry helps after it."""
 
 
 class WarehouseUnavailable(AudienceError):
-    """The warehouse could not be reached, or is held by another process."""
+    """The warehouse could not be reached, or another process locks it."""
 
 
 class WarehouseRefused(AudienceError):
-    """The warehouse answered, and will answer the same again: a wrong statement or a missing grant."""
+    """The warehouse rejected the statement and will reject it again: a wrong statement or a missing grant."""
 
     retry_helps = False
 
 
 class DeliveryIncomplete(AudienceError):
-    """Some records were not acknowledged within the bounds; the next attempt sends exactly those."""
+    """Some records were not acknowledged within the limits; the next attempt puts only those."""
 
 
 class DestinationRefused(AudienceError):
-    """The destination refuses every record: it is missing, or the login may not write to it."""
+    """The destination rejects every record: it is missing, or the login is not allowed to put."""
 
     retry_helps = False
 
 
 class DeliveryChanged(AudienceError):
-    """A half-delivered change set would no longer give the same bytes and ids."""
+    """A partly delivered change set would no longer have the same bytes and ids."""
 
     retry_helps = False
 
 
 class DestinationReplaced(AudienceError):
-    """The destination is another stream under the name of the one that was sent to, and has nobody."""
+    """The destination is a new stream under the name of the old one, and has no members."""
 
     retry_helps = False
 
 
 class FirstRunRefused(AudienceError):
-    """A destination has never got anything, and the author wants to decide first."""
+    """A destination has never received anything, and ``on_first_run`` is ``fail``."""
 
     retry_helps = False
 
 
 class MessageTooLarge(AudienceError):
-    """One member alone is larger than the destination takes in a record.
+    """The message of one member is larger than a record may be.
 
-    :param size: bytes of the message, where it is one.
+    :param size: bytes of the message, if it is one message.
     """
 
     retry_helps = False
@@ -91,7 +91,7 @@ class MessageTooLarge(AudienceError):
 class GuardTripped(AudienceError):
     """A change set was stopped before it counted; nothing was sent and the baseline did not move.
 
-    :param breaches: the bounds that it breaks, a sentence each.
+    :param breaches: the limits that it exceeds, a sentence each.
     """
 
     retry_helps = False
@@ -103,12 +103,12 @@ class GuardTripped(AudienceError):
 
     @property
     def sentences(self) -> Sequence[str]:
-        """The bounds that it breaks."""
+        """The limits that it exceeds."""
         return self._breaches
 
 
 class SchemaChanged(AudienceError):
-    """The mapping or a column's type is no longer what the published membership was written with."""
+    """The mapping or a column's type differs from the published membership's."""
 
     retry_helps = False
     held_by_guard = True
@@ -121,13 +121,13 @@ class StateTaken(AudienceError):
 
 
 class AudienceTaken(AudienceError):
-    """Another sync delivers the same audience to the destination, perhaps this one before it was renamed."""
+    """Another sync delivers the same audience to the destination; it can be this one before it was renamed."""
 
     retry_helps = False
 
 
 class ReleaseRefused(AudienceError):
-    """The change set that a person approved is not the one that is held any more."""
+    """The change set that a person approved is no longer the one that is held."""
 
     retry_helps = False
 
@@ -139,13 +139,13 @@ class AudienceDeleted(AudienceError):
 
 
 class LedgerBehind(AudienceError):
-    """A destination has more than the ledger knows, which was restored from a backup or lost rows."""
+    """A destination has more than the ledger, which was restored from a backup or lost rows."""
 
     retry_helps = False
 
 
 class HistoryGone(AudienceError):
-    """A change set that is needed is not in the ledger, or is older than its retention."""
+    """A change set that is needed is not in the ledger, or is no longer kept."""
 
     retry_helps = False
 
@@ -158,13 +158,13 @@ class TaskEnded(BaseException):
 
     def __init__(self) -> None:
         super().__init__(
-            "the task was ended from outside; what it had at work in the warehouse is cancelled, and its next try "
-            "goes on from what is recorded"
+            "the task was ended from outside. Its statement in the warehouse is cancelled, and the next attempt "
+            "continues from what is recorded"
         )
 
 
 class RunSuperseded(AudienceError):
-    """The run speaks for an instant that a later run has covered already; there is nothing to compute."""
+    """A later run has already covered the run's instant; there is nothing to compute."""
 
     retry_helps = False
 
@@ -178,4 +178,4 @@ def describe_foreign_error(error: Exception) -> str:
     """
     places = traceback.extract_tb(error.__traceback__)[1:2]
     named = " ".join([type(error).__name__, *(f"({Path(p.filename).name}, line {p.lineno})" for p in places)])
-    return f"failed with {named}, on values that are not shown here; run it on its own"
+    return f"failed with {named}, on values that are not shown here; run it separately"

@@ -94,21 +94,28 @@ def read_arguments(arguments: Sequence[str] | None = None) -> Wanted:
         "--format",
         choices=EXAMPLES,
         default="amplitude_cohort",
-        help="the wire format (default: amplitude_cohort)",
+        help="wire format (default: amplitude_cohort)",
     )
-    parser.add_argument("--days", type=int, default=21, metavar="N", help="how many days (default: 21)")
+    parser.add_argument("--days", type=int, default=21, metavar="N", help="number of days (default: 21)")
     parser.add_argument(
         "--start",
         type=read_day,
         default=date(1997, 9, 1),
         metavar="DAY",
-        help="the first day (default: 1997-09-01)",
+        help="first day (default: 1997-09-01)",
     )
     parser.add_argument(
-        "--keep", "--directory", type=Path, metavar="DIRECTORY", help="keep the warehouse and the log there"
+        "--keep",
+        "--directory",
+        type=Path,
+        metavar="DIRECTORY",
+        help="keep the warehouse and the log in this directory",
     )
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write counts per day and the consumer's members there"
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write the counts per day and the consumer's members to this file",
     )
     given = parser.parse_args(arguments)
     if given.days < 1:
@@ -119,7 +126,7 @@ def read_arguments(arguments: Sequence[str] | None = None) -> Wanted:
             "which the purchases cover; choose another --start or fewer --days"
         )
     if given.keep and given.keep.exists() and (not given.keep.is_dir() or any(given.keep.iterdir())):
-        parser.error(f"{given.keep} exists and is no empty directory; name a new one")
+        parser.error(f"{given.keep} exists and is not an empty directory; choose a new one")
     missing = [package for module, package in _NEEDED.items() if importlib.util.find_spec(module) is None]
     if missing:
         parser.error(f"not installed: {', '.join(missing)}. Try: pip install 'airflow-kinesis-audience[demo]'")
@@ -132,7 +139,7 @@ def read_day(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no day; expected for example 1997-09-01") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date; expected one such as 1997-09-01") from None
 
 
 def make_directory(keep: Path | None) -> Path:
@@ -154,7 +161,7 @@ def run(wanted: Wanted, home: Path, screen: Screen, stop: local_airflow.Stop) ->
         runs = local_airflow.DailyRuns(home / "airflow", example.dag_file, stop)
         screen.table_head(events=example.events)
         ran = run_days(wanted.days, runs, screen)
-        screen.passing("reading back what arrived")
+        screen.passing("reading the records from the stream")
         stored = opened.read_all()
     belief = read_back.believe(stored, example.read)
     true = example.true(warehouse, wanted.days)
@@ -178,7 +185,7 @@ def run(wanted: Wanted, home: Path, screen: Screen, stop: local_airflow.Stop) ->
 def prepare(home: Path, warehouse: Path, example: Example, connection: Mapping[str, Any], screen: Screen) -> float:
     """Fill the warehouse while Airflow sets up its database; gives the seconds that it took."""
     started = time.monotonic()
-    screen.passing("loading the purchases, and setting up an Airflow")
+    screen.passing("loading the purchases, and setting up Airflow")
     connections = {
         "warehouse": {"conn_type": "duckdb", "host": str(warehouse)},
         "aws_default": connection,
@@ -231,15 +238,15 @@ def show_verdict(
         "consumer",
         f"read {belief.messages:,} messages, and applied them in a shuffled order, {belief.again:,} of them twice",
     )
-    screen.fact(example.known, f"{len(belief.known):,} to the consumer, {true:,} in the warehouse")
+    screen.fact(example.known, f"consumer {len(belief.known):,}, warehouse {true:,}")
     screen.line()
     if verdict.equal:
-        screen.verdict("exactly equal", f"all {example.known}, and {example.each}", good=True)
+        screen.verdict("exactly equal", f"all {example.known} are equal, with {example.each}", good=True)
     else:
         screen.verdict(
             "NOT EQUAL",
-            f"the consumer lacks {verdict.missing:,} {example.known}, has {verdict.invented:,} that are none, and "
-            f"knows something else of {verdict.stale:,}",
+            f"the consumer lacks {verdict.missing:,} {example.known}, has {verdict.invented:,} unexpected ones, "
+            f"and differs in {verdict.stale:,}",
             good=False,
         )
     screen.line()

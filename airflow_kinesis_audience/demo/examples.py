@@ -256,7 +256,7 @@ EXAMPLES: Mapping[str, Example] = {
         choose=_choose_event,
         spread=_spread_over_shards,
         known="purchases",
-        each="all that is said of each",
+        each="every field of each",
         events=True,
     ),
 }

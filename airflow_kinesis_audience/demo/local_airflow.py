@@ -61,7 +61,7 @@ def find_dag_file(name: str) -> Path:
             return folder / name
     raise FileNotFoundError(
         f"the example DAG {name} is neither in {_REPOSITORY} nor in {_SHIPPED}; run the demo from the repository, "
-        "or install the package anew"
+        "or reinstall the package"
     )
 
 

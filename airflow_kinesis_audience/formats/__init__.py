@@ -1,22 +1,22 @@
-"""The one registry of wire formats, and all that the author of a format needs to import.
+"""The registry of wire formats, and everything that the author of a format imports.
 
 A format is a callable that takes the format's options as keywords and returns a renderer: a pure function from
 :class:`Changes` and an :class:`Envelope` to messages, in the order of the changes. A dotted path to a callable of
-that shape works wherever a name does. A renderer is called once per chunk, the rows of a slice that are of one
-group of partitions, and keeps nothing between calls: chunks are rendered in any order, again on a resume, and by
-several tasks, and give the same bytes. In the place of messages that do not fit into ``envelope.message_bytes`` it
-gives one :class:`Oversized` per row, and goes on.
+    that shape works wherever a name does. A renderer is called once per chunk, the rows of a slice that are of
+    one group of partitions, and keeps nothing between calls: chunks are rendered in any order, again on a resume,
+    and by several tasks, and give the same bytes. Instead of a message that exceeds ``envelope.message_bytes``,
+    it returns one :class:`Oversized` per row, and continues.
 
-What a renderer may have besides, read once when it is loaded: a method ``render_notice(notice, envelope)``, which
-renders what happens to a whole audience (a resync, a deletion). A method ``count_excluded(profiles)``: how many of
-them it must not send. A method ``count_removed(changes)``, of a format whose updates remove members who stay: how
-many, by audience id, which the guards look at before anything is sent. And traits, either as ``traits =
-RendererTraits(...)`` or as attributes of the same names: ``version``; ``exits_kept``: it is then called with
-:class:`Profiles`, which keep a membership that has ended for that long; ``ordered_by_stream``: its messages hold
-nothing to restore their order by; ``one_message_per_row`` (formerly ``apart``): no message is made of several
-rows, so that it may get a chunk in pieces; ``renders_events``: it is called with :class:`Events`, too. A name that
-is almost one of these is an error. A subclass of :class:`Renderer` may judge its options by what is mapped:
-``check_options`` and ``named_audiences``.
+Optional members of a renderer, read once when it is loaded: a method ``render_notice(notice, envelope)``, which
+renders what happens to a whole audience (a resync, a deletion). A method ``count_excluded(profiles)``, which
+returns how many profiles it must not send. A method ``count_removed(changes)``, if updates can remove members
+that stay in the source: it returns how many, by audience id, and the guards check them before anything is sent.
+And traits, either as ``traits = RendererTraits(...)`` or as attributes of the same names: ``version``;
+``exits_kept``: it is then called with :class:`Profiles`, which keep an ended membership for that time;
+``ordered_by_stream``: its messages have nothing to restore their order; ``one_message_per_row`` (formerly
+``apart``): no message contains several rows, so that a chunk can be split; ``renders_events``: it is also called
+with :class:`Events`. A misspelt name is an error. A subclass of :class:`Renderer` can check its options against
+the mapping: ``check_options`` and ``named_audiences``.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def load_renderer(message_format: str, options: Mapping[str, Any]) -> Renderer:
     """Build the renderer of a format with its options.
 
     :param message_format: a name of :data:`FORMATS` or a dotted path.
-    :raises ValueError: if there is no such format, it does not know an option, or an author's own format misspells
-        a trait; a retry does not help.
+    :raises ValueError: if the format or an option is unknown, or your own format misspells a trait; a retry does
+        not help.
     """
     path = FORMATS.get(message_format, message_format)
     module, _, name = path.rpartition(".")
@@ -85,12 +85,12 @@ def load_renderer(message_format: str, options: Mapping[str, Any]) -> Renderer:
     takes_any = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     if not takes_any and (unknown := sorted(set(options) - set(accepted))):
         raise ValueError(
-            f"format_options has {', '.join(unknown)}; {message_format} knows {', '.join(accepted) or 'none'}"
+            f"format_options has {', '.join(unknown)}; {message_format} accepts {', '.join(accepted) or 'none'}"
         )
     renderer = build(**options)
     if not callable(renderer):
         raise ValueError(
-            f"message_format {message_format!r} gives a {type(renderer).__name__}; expected a renderer"
+            f"message_format {message_format!r} returns a {type(renderer).__name__}; expected a renderer"
         )
     if message_format in FORMATS:
         ours: Renderer = renderer

@@ -124,10 +124,10 @@ class _RenderedUsers:
 class AmplitudeCohort(Renderer):
     """Render changes as Amplitude's cohort messages.
 
-    :param max_users: most users in a message; the vendor does not publish its own number.
+    :param max_users: limit of users in a message; the vendor does not publish its own limit.
     :param user_properties: none, all mapped properties, or a list of those to send. An update is sent only if it
-        touches a property that is sent. Exits carry user ids alone.
-    :raises ValueError: if an option is not one of these; a retry does not help.
+        changes a property that is sent. Exits have user ids only.
+    :raises ValueError: if an option is invalid; a retry does not help.
     """
 
     version: ClassVar[int] = 1
@@ -138,7 +138,7 @@ class AmplitudeCohort(Renderer):
 
     def __post_init__(self) -> None:
         if type(self.max_users) is not int or self.max_users < 1:
-            raise ValueError(f"max_users is {self.max_users!r}; expected a whole number from 1 on")
+            raise ValueError(f"max_users is {self.max_users!r}; expected a whole number of 1 or more")
         if isinstance(self.user_properties, bool):
             return
         names = self.user_properties
@@ -238,7 +238,7 @@ def _check_count(names: Sequence[str]) -> None:
     if len(names) > MAX_USER_PROPERTIES:
         raise ValueError(
             f"user_properties are {len(names)}; Amplitude takes at most {MAX_USER_PROPERTIES}: "
-            f"give a list of those to send"
+            "list the properties to send"
         )
 
 

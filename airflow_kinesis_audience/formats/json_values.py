@@ -51,7 +51,7 @@ def render_column(name: str, column: Sequence[Any]) -> list[bytes]:
     try:
         text = orjson.dumps(_plain(name, column), option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z)
     except orjson.JSONEncodeError:
-        raise ValueError(f"{name} holds text with a lone surrogate; expected text that UTF-8 can encode") from None
+        raise ValueError(f"{name} has text with a lone surrogate; expected text that UTF-8 can encode") from None
     # Indented, every element stands on a line of its own, and inside a string a newline is always escaped:
     # splitting there is exact. Splitting the compact text at `","` is not: a string may end in `",`.
     return text[len(b"[\n  ") : -len(b"\n]")].split(_SEPARATOR)
@@ -73,7 +73,7 @@ def require_texts(name: str, column: Sequence[str]) -> Sequence[str]:
     if isinstance(column, ArrowColumn) and column.is_text:
         return column
     if other := set(map(type, column)) - {str}:
-        raise ValueError(f"{name} holds {_type_names(other)}; expected text in every row: cast it in the query")
+        raise ValueError(f"{name} has {_type_names(other)}; expected text in every row: cast it in the query")
     return column
 
 
@@ -171,7 +171,7 @@ def _plain(name: str, column: Sequence[Any]) -> list[Plain]:
     try:
         return [converters[type(value)](value) for value in column]
     except ValueError as error:
-        raise ValueError(f"{name} holds {error}") from None
+        raise ValueError(f"{name} has {error}") from None
 
 
 def _all_exact(column: Sequence[Any]) -> bool:
@@ -187,7 +187,7 @@ def _converter(name: str, kind: type) -> Callable[[Any], Plain]:
         if issubclass(kind, known):
             return convert
     raise ValueError(
-        f"{name} holds {_type_names([kind])}; expected bool, int, float, Decimal, str, date, aware datetime or "
+        f"{name} has {_type_names([kind])}; expected bool, int, float, Decimal, str, date, aware datetime or "
         f"NULL: cast it in the query"
     )
 
@@ -217,11 +217,11 @@ def _from_decimal(value: Decimal) -> Plain:
 
 def _to_utc(value: datetime) -> datetime:
     if value.utcoffset() is None:
-        raise ValueError("a timestamp without time zone; say in the query which instant is meant")
+        raise ValueError("a timestamp without time zone; add its time zone in the query")
     try:
         return value.astimezone(UTC)
     except OverflowError:
-        raise ValueError("a timestamp outside the years 1 to 9999 of UTC; bound it in the query") from None
+        raise ValueError("a timestamp outside the years 1 to 9999 in UTC; limit it in the query") from None
 
 
 def _from_datetime(value: datetime) -> Plain:

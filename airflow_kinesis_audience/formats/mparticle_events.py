@@ -1,4 +1,4 @@
-"""mParticle's event batches: what happened to one user or device, with what is known of it.
+"""mParticle's event batches: the events of one user or device, with its identities and attributes.
 
 Renders events, or changes of audiences as events, to messages and nothing else: no clock, no network, nothing kept
 between calls. Every id is made of the source's own event id, so an event that is forwarded again has the same one.
@@ -57,17 +57,17 @@ _RENDERED_CHOICES = {place: {b"null", *render_column(place, names)} for place, n
 class MparticleEvents(Renderer):
     """Render events as mParticle's batches; changes of audiences as custom events.
 
-    :param batch: one message per user or device and some hundred events; if not, one per event.
-    :param max_events: most events in a message.
+    :param batch: one message per user or device and some hundred events; if false, one per event.
+    :param max_events: limit of events in a message.
     :param environment: ``production`` or ``development``.
-    :param user_id_as: the identity type as which the user id is sent; none if it is not.
+    :param user_id_as: identity type of the user id in messages; none if it is not sent.
     :param attribute_changes: send ``user_attribute_change`` events, and ``identity_changes`` likewise.
-    :param exclude_metadata: leave out the device's name and the IP address.
-    :param exclude: dotted places that are left out.
+    :param exclude_metadata: exclude the device's name and the IP address.
+    :param exclude: dotted places that are excluded.
     :param constants: dotted place to a value that is the same in every batch, such as
         ``{"context.data_plan.plan_id": "shop"}``.
-    :param unique_id: the batch's ``unique_id``, if it is to have one.
-    :raises ValueError: if an option is not one of these; a retry does not help.
+    :param unique_id: the batch's ``unique_id``, if it has one.
+    :raises ValueError: if an option is invalid; a retry does not help.
     """
 
     version: ClassVar[int] = 1
@@ -89,7 +89,7 @@ class MparticleEvents(Renderer):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected true or false")
         if type(self.max_events) is not int or self.max_events < 1:
-            raise ValueError(f"max_events is {self.max_events!r}; expected a whole number from 1 on")
+            raise ValueError(f"max_events is {self.max_events!r}; expected a whole number of 1 or more")
         if self.environment not in ("production", "development"):
             raise ValueError(f"environment is {self.environment!r}; expected production or development")
         excluded = self.exclude
@@ -107,7 +107,7 @@ class MparticleEvents(Renderer):
         for place in self.constants:
             check_place(place, "constants: ")
             if place.partition(".")[0] in ("data", "event_type"):
-                raise ValueError(f"constants has {place!r}, which is an event's; expected places of the batch")
+                raise ValueError(f"constants has {place!r}, a place of an event; expected places of the batch")
 
     def check_options(self, mapped: Mapped) -> None:
         """Check that mapped fields and identities have a place, and that what is to be left out has, too."""
@@ -177,7 +177,7 @@ class MparticleEvents(Renderer):
     def _sends(self, event_type: str) -> bool:
         if event_type not in EVENT_TYPES:
             raise ValueError(
-                "the source has events of a type that mParticle does not have; make it in the query one of "
+                "the source has events of a type that is unknown to mParticle; map it in the query to one of "
                 f"{', '.join(EVENT_TYPES)}"
             )
         switch = _SWITCHES.get(event_type)
@@ -190,15 +190,15 @@ class MparticleEvents(Renderer):
             if place in CHOICES and column[row] not in _RENDERED_CHOICES[place]:
                 expected = ", ".join(CHOICES[place])
                 raise ValueError(
-                    f"data.{place} of an event has a value that mParticle does not have; expected {expected}"
+                    f"data.{place} of an event has a value that is unknown to mParticle; expected {expected}"
                 )
             put(data, place, column[row])
         if kind == "custom_event":
             data.setdefault("custom_event_type", "other")
         if missing := [name for name in NEEDED.get(kind, ()) if name not in data]:
             raise ValueError(
-                f"an event of type {kind} has no {' and no '.join(missing)}; map a column to data.{missing[0]}, "
-                "and let it have a value in every such row"
+                f"an event of type {kind} has no {' and no '.join(missing)}; map a column to data.{missing[0]} "
+                "that has a value in every such row"
             )
         return dumps({"data": with_lists(data), "event_type": kind})
 

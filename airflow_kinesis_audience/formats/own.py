@@ -71,7 +71,9 @@ class OwnRenderer(Renderer):
         except Exception as error:
             failure = describe_foreign_error(error)
         if failure:
-            raise ValueError(f"message_format {self._path} {failure}. What was rendered before may have been sent")
+            raise ValueError(
+                f"message_format {self._path} {failure}. Messages that were rendered before may have been put"
+            )
 
     def render_notice(self, notice: Notice, envelope: Envelope) -> Message:
         """Render what happens to a whole audience, as the author's renderer does."""
@@ -119,8 +121,8 @@ def _check_spelling(renderer: Any, path: str) -> None:
     for known in _UNMISTAKABLE:
         if known not in names and (found := get_close_matches(known, names, n=1, cutoff=_ALMOST)):
             raise ValueError(
-                f"message_format {path!r} gives a renderer with {found[0]}, which nothing reads; "
-                f"is {known} meant? Correct the name, or give it one that begins with an underscore"
+                f"message_format {path!r} returns a renderer with {found[0]}, which is not used; did you mean "
+                f"{known}? Correct the name, or start it with an underscore"
             )
 
 
@@ -128,7 +130,7 @@ def _read_method(renderer: Any, name: str, path: str) -> Callable[..., Any] | No
     method = getattr(renderer, name, None)
     if method is not None and not callable(method):
         raise ValueError(
-            f"message_format {path!r} gives a renderer whose {name} is a {type(method).__name__}; "
+            f"message_format {path!r} returns a renderer whose {name} is a {type(method).__name__}; "
             "expected a method"
         )
     return method
@@ -145,7 +147,7 @@ def _read_traits(renderer: Any, path: str) -> RendererTraits:
     kept = read.get("exits_kept")
     if kept is not None and not isinstance(kept, timedelta):
         raise ValueError(
-            f"message_format {path!r} gives a renderer whose exits_kept is a {type(kept).__name__}; "
+            f"message_format {path!r} returns a renderer whose exits_kept is a {type(kept).__name__}; "
             "expected a timedelta, or none for a format that renders changes"
         )
     return replace(declared if isinstance(declared, RendererTraits) else RendererTraits(), **read)

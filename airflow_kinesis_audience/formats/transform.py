@@ -57,7 +57,10 @@ class Transform:
         new = self._call(changes, now, changes.new_identities, changes.new_properties)
         old = self._call(changes, before, changes.old_identities, changes.old_properties)
         if new and old and set(new) != set(old):
-            self._refuse(f"gives the columns {', '.join(sorted(new))} once and {', '.join(sorted(old))} then")
+            self._refuse(
+                f"returned the columns {', '.join(sorted(old))} before and returns {', '.join(sorted(new))} now; "
+                "it must always return the same columns"
+            )
         sides = {"new": (new, now), "old": (old, before)}
         found: dict[str, dict[str, ArrowColumn]] = {}
         for side, (made, rows) in sides.items():
@@ -78,7 +81,7 @@ class Transform:
 
         keys = {n: getattr(changes, n) for n in _KEYS if hasattr(changes, n)}
         if twice := (set(identities) & set(properties)) | (set(keys) & {*identities, *properties}):
-            self._refuse(f"cannot be given two columns named {', '.join(sorted(twice))}: map one to another name")
+            self._refuse(f"would get two columns named {', '.join(sorted(twice))}: map one to another name")
         given = pd.DataFrame({n: _series(c, rows) for n, c in {**keys, **identities, **properties}.items()})
         failure = ""
         try:
@@ -94,14 +97,14 @@ class Transform:
         import pandas as pd
 
         if not isinstance(made, pd.DataFrame):
-            self._refuse(f"gives a {type(made).__name__}; expected the frame that it was given, changed")
+            self._refuse(f"returns a {type(made).__name__}; expected the changed frame")
         if len(made) != len(given):
-            self._refuse(f"gives {len(made):,} rows for {len(given):,}; nobody may be left out or added")
+            self._refuse(f"returns {len(made):,} rows for {len(given):,}; it must not add or remove rows")
         if not all(isinstance(n, str) for n in made.columns) or made.columns.has_duplicates:
-            self._refuse("gives columns that have no name of their own")
+            self._refuse("returns columns without a unique name")
         for key in keys:
             if key not in made.columns or made[key].tolist() != given[key].tolist():
-                self._refuse(f"changes {key}; the rows are to stay those that they were, in their order")
+                self._refuse(f"changes {key}; it must keep the rows and their order")
 
     def _column(self, name: str, values: pd.Series[Any], identity: bool) -> pa.Array:
         try:
@@ -111,12 +114,14 @@ class Transform:
         if found is not None and isinstance(found, pa.ChunkedArray):
             found = found.combine_chunks()
         if found is None:
-            self._refuse(f"gives values of more than one type in {name!r}; expected one type, or none for missing")
+            self._refuse(
+                f"returns values of several types in {name!r}; expected one type, or None for a missing value"
+            )
         if pa.types.is_large_string(found.type) or pa.types.is_string_view(found.type):
             found = found.cast(pa.string())
         texts = pa.types.is_string(found.type) or pa.types.is_null(found.type) or pa.types.is_list(found.type)
         if identity and not texts:
-            self._refuse(f"gives {found.type} for the identity {name!r}; expected text, or lists of text")
+            self._refuse(f"returns {found.type} for the identity {name!r}; expected text, or lists of text")
         return found
 
     def _refuse(self, what: str) -> NoReturn:
@@ -181,7 +186,7 @@ class TransformedRenderer(Renderer):
 
     def _apply(self, changes: Any) -> Any:
         if not isinstance(changes, Changes | Profiles):
-            raise ValueError("transform is for audiences, and these are events; leave it out")
+            raise ValueError("transform works for audiences and not for events; remove it")
         if self._last[0] is not changes:
             self._last = changes, self._transform.apply(changes)
         return self._last[1]
@@ -199,7 +204,9 @@ def load_transform(path: str) -> Transform:
     except (ImportError, AttributeError) as error:
         raise ValueError(f"transform {path!r} cannot be imported ({error}); expected a dotted path") from None
     if not callable(call):
-        raise ValueError(f"transform is {path!r}; expected a dotted path to a function from a frame to a frame")
+        raise ValueError(
+            f"transform is {path!r}; expected the dotted path of a function that takes and returns a frame"
+        )
     try:
         text = inspect.getsource(call)
     except (OSError, TypeError):

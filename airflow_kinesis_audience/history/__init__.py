@@ -1,7 +1,6 @@
-"""Looks back: who was in an audience at an instant, what a run has changed, and what became of one user.
+"""Reads the past: the members of an audience at an instant, the changes of a run, and the history of one user.
 
-It only reads: the ledger, and whatever change sets the retention has kept. What it returns is about people; it is
-for a person to look at, and nothing of it goes to a log.
+It only reads the ledger and the change sets that are kept. What it returns is personal data, and is never logged.
 """
 
 from __future__ import annotations

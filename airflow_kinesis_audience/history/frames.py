@@ -1,6 +1,6 @@
-"""What history says, as pandas frames with Arrow-backed columns: one type per column, and NULL is no NaN.
+"""History as pandas frames with Arrow-backed columns: one type per column, and NULL is not NaN.
 
-A frame is held in memory as a whole. Members that are too many for that are read by ``read_members``, in batches.
+A frame is in memory as a whole. For too many members, use ``read_members``, which reads batches.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _CHANGE = ("audience_id", "user_id", "action", "updated", "member_since")
 
 
 def members_frame(ledger: Ledger, at: datetime | str) -> pd.DataFrame:
-    """Return who was a member of which audience at an instant, with the values that were published.
+    """Return the members of all audiences at an instant, with the values that were published.
 
-    :param at: any instant; what holds is the newest membership at or before it.
+    :param at: any instant; the newest membership at or before it counts.
     :returns: a row per member: ``audience_id``, ``user_id``, ``member_since`` (RFC 3339 in UTC), and a column for
-        each identity and property, by its label. Where an identity and a property share a label, each begins with
-        its role: ``identity plan``. Numbers that JSON cannot hold exactly are text.
-    :raises HistoryGone: if that is older than what is kept, or there was none.
+        each identity and property, by its label. If an identity and a property have the same label, each name
+        starts with its role: ``identity plan``. Numbers that JSON cannot represent exactly are text.
+    :raises HistoryGone: if there was no membership, or it is no longer kept.
     """
     found = find_membership(ledger, instant(at))
     tables = ledger.state.timeline.tables(ledger.schema, found.as_of)
@@ -50,23 +50,23 @@ def members_frame(ledger: Ledger, at: datetime | str) -> pd.DataFrame:
 
 
 def changes_frame(ledger: Ledger, as_of: datetime | str) -> pd.DataFrame:
-    """Return what a run has found: the change set that leads to an instant.
+    """Return the changes that a run found.
 
     :param as_of: the ``as_of`` of a diff task's summary.
     :returns: a row per change: ``audience_id``, ``user_id``, ``action``, ``updated``, ``member_since``, and two
-        columns for each identity and property: ``Email`` has the value of the run, ``old Email`` the one that was
+        columns for each identity and property: ``Email`` has the run's value, ``old Email`` the value that was
         published before. See :func:`members_frame`.
-    :raises HistoryGone: if there is no such change set, or it is not kept any more.
+    :raises HistoryGone: if there is no such change set, or it is no longer kept.
     """
     timeline, as_of = ledger.read().timeline, instant(as_of)
     recorded = timeline.find(as_of)
     if recorded is None or recorded.dropped:
-        why = "does not exist" if recorded is None else "is not kept any more"
+        why = "does not exist" if recorded is None else "is no longer kept"
         raise HistoryGone(f"the change set of sync {ledger.sync_id!r} as of {instant_text(as_of)} {why}")
     if recorded.previous_as_of is None:
         raise HistoryGone(
             f"the first run of sync {ledger.sync_id!r} was as of {instant_text(as_of)}, so there is no change "
-            "set: all its members enter. Read them with members_frame"
+            "set: all members entered. Read them with members_frame"
         )
     changes = _read_whole(ledger, change_set_of(ledger, timeline, recorded))
     return _frame(_columns(changes, _CHANGE, with_old=True))

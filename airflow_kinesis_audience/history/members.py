@@ -1,4 +1,4 @@
-"""Who was in an audience at an instant, out of the base and the change sets that are kept."""
+"""The members of an audience at an instant, from the base and the change sets that are kept."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ def open_history(
     """Open a sync's ledger for the other functions of this module.
 
     :param conn_id: Airflow connection to the warehouse that has the state.
-    :param state_schema: where the state is kept, and ``state_path``, as the diff task was given them.
+    :param state_schema: schema of the state; set it and ``state_path`` as on the diff task.
     :raises ValueError: if the connection or the address is not supported; a retry does not help.
     """
     return open_ledger(State(warehouse_conn_id=conn_id, state_schema=state_schema, state_path=state_path), sync_id)
 
 
 def read_members(ledger: Ledger, at: datetime) -> Iterator[Member]:
-    """Read who was a member of which audience at an instant, in bounded memory.
+    """Read the members of all audiences at an instant, in bounded memory.
 
-    :param at: any instant; what holds is the newest membership at or before it.
-    :raises HistoryGone: if that is older than what is kept, or there was none.
+    :param at: any instant; the newest membership at or before it counts.
+    :raises HistoryGone: if there was no membership, or it is no longer kept.
     """
     found = find_membership(ledger, at)
     tables = ledger.state.timeline.tables(ledger.schema, found.as_of)
@@ -68,7 +68,7 @@ def find_membership(ledger: Ledger, at: datetime) -> RecordedChangeSet:
     found = next((c for c in reversed(ledger.read().timeline.change_sets) if c.as_of <= at), None)
     if found is None:
         raise HistoryGone(
-            f"sync {ledger.sync_id!r} had no membership at {instant_text(at)}, or it is not kept any more"
+            f"sync {ledger.sync_id!r} had no membership at {instant_text(at)}, or no longer keeps it"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""What became of one user, for support: memberships, changes, and the messages that hold them.
+"""The history of one user, for support: memberships, changes, and the messages with them.
 
 Ids of messages are not stored but computed again, by rendering the part of the change set that holds the user as
 it was rendered then.
@@ -44,12 +44,13 @@ _Key = tuple[str, str]  # a member: ids of the audience and of the user
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeliveryStatus:
-    """What one destination has got of one change of a user.
+    """The delivery of one change of a user to one destination.
 
     :param state: ``delivered``, ``under way``, ``pending``, ``rejected`` because it was too large, or ``known
-        before`` where the destination began with a baseline, or was attached later and got the members then.
+        before`` if the destination started with a baseline, or was attached later and received all members then.
     :param recorded_at: when the whole change set was delivered.
-    :param message_id: of the message that holds the user; none if there is none, or its rows are not kept.
+    :param message_id: id of the message with the user; none if there is no message, or its rows are no longer
+        kept.
     """
 
     destination: str
@@ -63,7 +64,7 @@ class DeliveryStatus:
 class UserChange:
     """One change of a user in one audience.
 
-    :param action: ``entered``, ``exited`` or ``updated``; ``member`` where a destination got all members.
+    :param action: ``entered``, ``exited`` or ``updated``; ``member`` if a destination received all members.
     """
 
     as_of: str
@@ -75,14 +76,14 @@ class UserChange:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UserHistory:
-    """One user: where a member now, and every change that is kept, oldest first."""
+    """One user: the present memberships, and every change that is kept, oldest first."""
 
     memberships: Sequence[Member]
     changes: Sequence[UserChange]
 
 
 def find_user(ledger: Ledger, user_id: str) -> UserHistory:
-    """Find all that is kept of one user: which audiences, since when, and in which messages."""
+    """Find everything that is kept about one user: audiences, since when, and messages."""
     state = ledger.read()
     timeline = state.timeline
     if timeline.newest is None:

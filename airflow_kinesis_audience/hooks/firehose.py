@@ -20,9 +20,9 @@ class FirehoseStreamHook(StreamHook):
     """Puts records to one Firehose delivery stream.
 
     :param delivery_stream_name: the delivery stream's name, or its ARN.
-    :param aws_conn_id: Airflow connection of type ``aws``; all in its extra holds, except retries.
+    :param aws_conn_id: Airflow connection of type ``aws``; all settings in its extra are used, except retries.
     :param region_name: default: the ARN's region, else the connection's, else the SDK's.
-    :raises ValueError: if the ARN does not name a delivery stream, or names one of another region.
+    :raises ValueError: if the ARN is not a delivery stream's, or has another region.
     """
 
     limits = FIREHOSE_LIMITS
@@ -49,13 +49,13 @@ class FirehoseStreamHook(StreamHook):
         ),
         (
             re.compile("InvalidKMSResourceException"),
-            "the KMS key of delivery stream {stream} cannot be used ({code}); enable the key, and see that the "
-            "grant that Firehose made for itself on it is still there: start the stream's encryption anew",
+            "the KMS key of delivery stream {stream} cannot be used ({code}); enable the key. If Firehose's own "
+            "grant on the key is missing, start the stream's encryption again",
         ),
         (
             re.compile("InvalidSourceException"),
-            "delivery stream {stream} takes no records from a login ({code}), because its source is not Direct "
-            "PUT; name one whose source is, or the data stream that it reads from",
+            "delivery stream {stream} accepts no records from a login ({code}), because its source is not Direct "
+            "PUT; use a delivery stream with that source, or the data stream that it reads from",
         ),
     )
 
@@ -81,30 +81,29 @@ class FirehoseStreamHook(StreamHook):
         status = found.get("DeliveryStreamStatus", "ACTIVE")
         if status == "CREATING":
             raise DeliveryIncomplete(
-                f"nothing was put: delivery stream {self.name} is being created; the next attempt may find it "
-                "ACTIVE"
+                f"nothing was put: delivery stream {self.name} is being created; retry when it is ACTIVE"
             )
         if status != "ACTIVE":
             raise DestinationRefused(
-                f"delivery stream {self.name} is {status}; expected ACTIVE. Choose another, or create it anew"
+                f"delivery stream {self.name} is {status}; expected ACTIVE. Choose another one, or create it again"
             )
         source = found.get("DeliveryStreamType", "DirectPut")
         if source != "DirectPut":
             raise DestinationRefused(
-                f"delivery stream {self.name} takes its records from elsewhere ({source}); expected the source "
-                "Direct PUT. Name one whose source is that, or the data stream that it reads from"
+                f"delivery stream {self.name} has the source {source}; expected Direct PUT. Use a delivery stream "
+                "with that source, or the data stream that it reads from"
             )
         encryption = (found.get("DeliveryStreamEncryptionConfiguration") or {}).get("Status", "DISABLED")
         if encryption.endswith("_FAILED"):
             raise DestinationRefused(
-                f"the encryption of delivery stream {self.name} is {encryption}; repair its KMS key and start it "
-                "anew"
+                f"the encryption of delivery stream {self.name} is {encryption}; repair its KMS key and start the "
+                "encryption again"
             )
         arn: str | None = found.get("DeliveryStreamARN")
         if self.arn and arn and arn != self.arn:
             raise DestinationRefused(
                 f"delivery_stream_name is {self.arn}, and the login of connection {self.aws_conn_id} reaches "
-                f"{arn}: Firehose goes by names within the login's own account. Give the connection a role_arn of "
-                "the other account"
+                f"{arn}: Firehose finds names in the login's own account only. Set a role_arn of the other "
+                "account in the connection"
             )
         return arn

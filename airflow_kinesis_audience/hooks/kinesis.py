@@ -24,9 +24,9 @@ class KinesisStreamHook(StreamHook):
     """Puts records to one Kinesis data stream.
 
     :param stream_name: the stream's name, or its ARN.
-    :param aws_conn_id: Airflow connection of type ``aws``; all in its extra holds, except retries.
+    :param aws_conn_id: Airflow connection of type ``aws``; all settings in its extra are used, except retries.
     :param region_name: default: the ARN's region, else the connection's, else the SDK's.
-    :raises ValueError: if the ARN does not name a stream, or names one of another region.
+    :raises ValueError: if the ARN is not a stream's, or has another region.
     """
 
     limits = KINESIS_LIMITS
@@ -41,7 +41,7 @@ class KinesisStreamHook(StreamHook):
     put_action = "kinesis:PutRecords"
     single_action = "kinesis:PutRecord"
     needs = "kinesis:PutRecords on the stream, kms:GenerateDataKey on its key if it is encrypted"
-    form = ", and that the stream's largest record is not set below 1 MiB"
+    form = ", and that the stream's maximum record size is at least 1 MiB"
     throttled = re.compile(
         "KMSThrottlingException|LimitExceededException|ProvisionedThroughputExceededException|"
         "RequestLimitExceeded|ThrottlingException"
@@ -108,16 +108,16 @@ class KinesisStreamHook(StreamHook):
         status = found.get("StreamStatus", "ACTIVE")
         if status == "CREATING":
             raise DeliveryIncomplete(
-                f"nothing was put: stream {self.name} is being created; the next attempt may find it ACTIVE"
+                f"nothing was put: stream {self.name} is being created; retry when it is ACTIVE"
             )
         if status not in ("ACTIVE", "UPDATING"):
             raise DestinationRefused(
-                f"stream {self.name} is {status}; expected ACTIVE. Choose another, or create it anew"
+                f"stream {self.name} is {status}; expected ACTIVE. Choose another one, or create it again"
             )
         if found.get("RecordDistributionStrategy") == "AUTO":
             raise DestinationRefused(
-                f"stream {self.name} distributes records by itself (AUTO), whatever their keys, so changes "
-                "of one user could overtake each other; have it distribute them by partition key"
+                f"stream {self.name} distributes records without their partition keys (AUTO), so changes of one "
+                "user could overtake each other; configure it to distribute by partition key"
             )
         return found.get("StreamARN")
 

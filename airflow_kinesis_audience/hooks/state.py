@@ -64,8 +64,8 @@ def open_ledger(state: State, sync_id: str, *, reads_source: bool = False) -> It
         return
     if not _IS_DIRECTORY.fullmatch(state.state_schema):
         raise ValueError(
-            f"state_schema is {state.state_schema!r}; where there is a state_path it is the name of a directory "
-            "there, so it holds no slash and does not begin with a dot"
+            f"state_schema is {state.state_schema!r}; with state_path it is the name of a directory, so it must "
+            "not contain a slash or start with a dot"
         )
     files = open_files(state.state_path)
     settings = SETTINGS if state.state_memory is None else {**SETTINGS, "memory_limit": state.state_memory}
@@ -89,7 +89,7 @@ def open_files(address: str) -> ObjectStorage:
         fs = path.fs
     except ValueError:
         raise ValueError(
-            f"state_path is {address!r}, on a storage that Airflow knows no file system of; expected one of "
+            f"state_path is {address!r}, a storage that Airflow does not support; expected one of "
             f"{', '.join(EXCLUSIVE)}"
         ) from None
     except ImportError as error:

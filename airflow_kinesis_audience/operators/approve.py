@@ -33,15 +33,15 @@ SHOWN_KEY = "shown"
 
 
 class AudienceApprovalOperator(ApprovalOperator):
-    """Ask a person whether a change set that a guard stopped may pass after all.
+    """Let a person approve or reject a change set that a guard stopped.
 
-    Put it between a diff task with ``on_guard="hold"`` and the publishing tasks, and give those the trigger rule
-    ``none_failed_min_one_success``. Approved, the held change set counts and is published; declined, the
-    publishing tasks are skipped and the baseline stays where it was. If another run was recorded meanwhile the
-    approval comes too late, and the task fails. Where a publishing task was stopped, in this run or an earlier
-    one, because updates would remove members at its destination, this task asks about that, too.
+    Put it between a diff task with ``on_guard="hold"`` and the publish tasks, and set the trigger rule
+    ``none_failed_min_one_success`` on those. If the person approves, the held change set counts and is published.
+    If the person rejects it, the publish tasks are skipped and the baseline does not move. If another run was
+    recorded in the meantime, the task fails. The task also asks about a change set that the guard of a
+    destination stopped, in this run or an earlier one.
 
-    :param change_set: what the diff task returned.
+    :param change_set: the output of the diff task.
     :param kwargs: of the standard provider's ``ApprovalOperator``, such as ``assigned_users``, ``notifiers`` or
         ``response_timeout``.
     """
@@ -51,7 +51,7 @@ class AudienceApprovalOperator(ApprovalOperator):
     ui_color = "#f3d9d9"
 
     def __init__(self, *, change_set: Any, **kwargs: Any) -> None:
-        super().__init__(**{"subject": "A guard stopped an audience's changes: let them through?", **kwargs})
+        super().__init__(**{"subject": "A guard stopped an audience's changes. Let them through?", **kwargs})
         self.change_set = change_set
         self.alias = add_alias(self)
 
@@ -72,7 +72,7 @@ class AudienceApprovalOperator(ApprovalOperator):
         if not held and not stopped:
             if summary.get("held"):
                 return None
-            raise AirflowSkipException("no guard tripped: there is nothing to approve")
+            raise AirflowSkipException("no guard stopped the change set: there is nothing to approve")
         context["ti"].xcom_push(key=SHOWN_KEY, value=[[s.log, s.table] for s in stopped])
         emit_state(context, summary, "held", [*held, *(sentence for s in stopped for sentence in s.sentences)])
         self.body = describe(summary, held, stopped)
@@ -94,8 +94,9 @@ class AudienceApprovalOperator(ApprovalOperator):
                     release(ledger, log, table)
             elif held_table and is_approved(ledger, as_of, held_table):
                 raise ReleaseRefused(
-                    "the change set was approved before it was declined, and counts: the next run publishes it. "
-                    "Clear the publishing task, or correct the source, so that the next run corrects it"
+                    "the change set was approved before it was rejected, so the next run publishes it. Clear the "
+                    "publish task to publish it now, or correct the source, so that the next run publishes the "
+                    "correction"
                 )
         return answer
 
@@ -134,7 +135,7 @@ def describe(summary: Mapping[str, Any], held: Sequence[str], stopped: Sequence[
     ]
     parts += ["\n".join(f"- {sentence}" for sentence in held)] if held else []
     for s in stopped:
-        parts.append(f"`{s.destination}` got nothing of the change set as of {instant_text(s.as_of)}:")
+        parts.append(f"`{s.destination}` has received nothing of the change set as of {instant_text(s.as_of)}:")
         parts.append("\n".join(f"- {sentence}" for sentence in s.sentences))
     parts.append("**Approve** sends exactly these changes. **Reject** sends nothing of them.")
     return "\n\n".join(parts)

@@ -22,22 +22,21 @@ if TYPE_CHECKING:
 
 
 class AudienceDeleteOperator(StateArguments, DeliveryOperator):
-    """Delete the audiences of a sync: exits for all members if asked, then a message that they are deleted.
+    """Delete the audiences of a sync: optional exits for all members, then a message that they are deleted.
 
-    The sync is closed first, so that no run computes anything any more; what the destination has not had yet goes
-    out before the end. With several destinations each needs a task of its own; when the last one has got the
-    message, the state's tables are dropped. The ledger stays: a sync or an audience of a deleted id is refused,
-    unless its diff task has ``reuse_deleted=True``. Returns what a publishing task does, ``as_of`` and the number
-    of ``audiences``.
+    The task first closes the sync, so that no later run computes changes, and delivers all missing change sets
+    before the end. Each destination needs its own task; after the last one, the state's tables are dropped. The
+    ledger stays: a diff task with the id of a deleted sync or audience fails, unless it has
+    ``reuse_deleted=True``. Returns the summary of a publish task, ``as_of`` and the number of ``audiences``.
 
     :param warehouse_conn_id: connection to the warehouse that has the state.
     :param sync_id: the sync to end.
-    :param state_schema: where the state is kept, and ``state_path``, as its diff task was given them.
-    :param send_exits: send an exit of every member; if not, the last message alone announces the end, which needs
-        no table of the state.
-    :param as_of: the instant of the end, by default the run's; later than the newest change set's.
-    :param stream_name: the data stream, or ``delivery_stream_name`` the delivery stream, and with it all that its
-        publishing task was given: ``message_format``, ``format_options``, ``aws_conn_id``, ``region_name``,
+    :param state_schema: schema of the state; set it and ``state_path`` as on the diff task.
+    :param send_exits: send an exit for every member. If false, only the last message announces the end; this
+        needs no table of the state.
+    :param as_of: the instant of the deletion, by default the run's; it must be later than the newest change set.
+    :param stream_name: the data stream, or ``delivery_stream_name`` the delivery stream. Set the same values as
+        on its publish task for ``message_format``, ``format_options``, ``aws_conn_id``, ``region_name``,
         ``partitions``, ``aggregate``.
     """
 

@@ -54,24 +54,25 @@ class DeliveryOperator(BaseOperator):
     """What the tasks that deliver have in common: each delivers to a data stream or to a delivery stream.
 
     :param stream_name: name or ARN of a Kinesis data stream.
-    :param delivery_stream_name: name or ARN of a Firehose delivery stream. It has neither keys nor an order:
-        consumers go by the time that each message carries.
-    :param message_format: a wire format's name, or a dotted path to a callable of that shape.
+    :param delivery_stream_name: name or ARN of a Firehose delivery stream. It has no keys and no order: consumers
+        order messages by their time.
+    :param message_format: name of a wire format, or the dotted path of your own format.
     :param format_options: the format's options.
     :param aws_conn_id: Airflow connection to AWS.
     :param region_name: by default the connection's.
-    :param partitions: partition keys per audience, a power of two; a multiple of the data stream's shards spreads
+    :param partitions: partition keys per audience, a power of two. A multiple of the number of shards distributes
         evenly.
     :param aggregate: put several messages into one record of a data stream, in the format of the Kinesis Producer
-        Library, which consumers with the KCL take apart automatically. It pays where messages are small; it needs
-        the extra ``kpl``.
-    :param transform: dotted path to a function of yours, from a pandas frame of members to the same members with
-        other values: enriched, renamed, left out. A change of its text counts as a change of the options.
-    :param on_new_stream: what becomes of a stream that was deleted and created anew under its name, as far as the
-        login may look at it: ``fail``, ``enter_all`` members into it, or ``continue`` with the changes as if it
-        had them. A resync fills it in any case.
-    :param on_unknown_audience: what it means if ``format_options`` names an audience that the sync never had:
-        ``fail``, before anything is sent, or ``wait`` for one that comes later.
+        Library. Consumers with the KCL split it automatically. This pays for small messages and needs the extra
+        ``kpl``.
+    :param transform: dotted path of your function, which gets a pandas frame of members and returns the same
+        members with other values: enriched, renamed or removed. A change of its source text counts as a change of
+        the options.
+    :param on_new_stream: if the stream was deleted and created again under its name, which the task can detect if
+        the login can describe the stream: ``fail``, ``enter_all`` to send all members, or ``continue`` with the
+        changes only. A resync fills the stream in any case.
+    :param on_unknown_audience: if ``format_options`` names an audience that the sync never had: ``fail`` before
+        anything is sent, or ``wait`` until the audience is added.
     """
 
     template_fields: Sequence[str] = ("stream_name", "delivery_stream_name", *SHARED_FIELDS, "aggregate")

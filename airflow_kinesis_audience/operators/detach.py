@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 
 class AudienceDetachOperator(StateArguments):
-    """Let a destination keep nothing any more: nobody uses it, or a resync or a replay is never finished.
+    """Stop keeping history for a destination that nobody uses, or for a resync or replay that nobody finishes.
 
-    A destination keeps all change sets that it has not got, and a resync or a replay all history since it began,
-    whatever ``keep_history`` says. Detached, its own tables are dropped here, and the next run of the sync drops
-    the history that nothing else needs. Nothing is sent: consumers keep what they have. A publishing task that
-    still has the destination begins anew, by its ``on_first_run``. Returns ``detached``, a sentence for each
-    delivery with what it kept and since when.
+    The state keeps all change sets that a destination has not received, and all history since the start of a
+    resync or replay, also beyond ``keep_history``. This task drops the destination's own tables, and the next run
+    of the sync drops the history that nothing else needs. Nothing is sent: consumers keep what they have. A
+    publish task that still uses the destination starts again with its ``on_first_run``. Returns ``detached``: for
+    each delivery, a sentence with what it kept and since when.
 
     :param warehouse_conn_id: connection to the warehouse that has the state.
     :param sync_id: the sync.
-    :param state_schema: where the state is kept, and ``state_path``, as its diff task was given them.
-    :param destination: as the page and ``status`` show it, such as ``kinesis://eu-west-1/audience-changes``.
-    :param message_format: only deliveries of this format, where the destination has several.
+    :param state_schema: schema of the state; set it and ``state_path`` as on the diff task.
+    :param destination: as shown by the page and ``status``, such as ``kinesis://eu-west-1/audience-changes``.
+    :param message_format: only deliveries of this format, if the destination has several.
     :param only_resyncs: only resyncs that are not finished.
     :param only_replays: only replays that are not finished.
     """

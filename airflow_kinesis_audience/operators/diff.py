@@ -45,75 +45,76 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
     """Find who entered, left or changed since the last run, inside the warehouse, and record it there.
 
     Returns a summary: ``sync_id``, ``as_of``, ``previous_as_of``, ``entered``, ``exited``, ``updated``,
-    ``members``, per audience where there are few, and where the state is; ``recorded`` if the change set was
-    published already and nothing was computed; ``corrects``, the instant whose membership it corrects;
-    ``inserted`` if later change sets exist. It fails without retries where a retry cannot help.
+    ``members``, the counts per audience if there are few, and the place of the state. It has ``recorded`` if the
+    change set was published already, so that nothing was computed; ``corrects``, the instant of the membership
+    that it corrects; ``inserted`` if later change sets exist. The task fails without retries if a retry cannot
+    help.
 
-    One run may pass what a guard stops: ``let_through`` in the DAG run's configuration is true, or a list of the
-    audiences that may. The permission is the run's alone, and used up by its first change set.
+    To let one run pass the guards, set ``let_through`` in the DAG run's configuration to true, or to a list of
+    audience ids. The permission belongs to this run, and its first change set uses it up.
 
-    :param warehouse_conn_id: any Airflow connection whose hook is a ``DbApiHook``: DuckDB or PostgreSQL.
-    :param sql: a SELECT with one row per member, or a ``.sql`` file. Either this or ``table``. Templates have the
-        instant that the run speaks for, whatever kind of run it is: ``WHERE ds = '{{ as_of | ds }}'``.
+    :param warehouse_conn_id: Airflow connection of a supported warehouse, such as DuckDB or PostgreSQL.
+    :param sql: a SELECT with one row per member, or a ``.sql`` file. Set this or ``table``. Templates can use the
+        run's instant, for every kind of run: ``WHERE ds = '{{ as_of | ds }}'``.
     :param table: a table or view with one row per member, ``schema.table``; quote a part that has a
-        dot in it, ``"My.Schema"."order"``. On Snowflake a part without quotes means upper case.
+        dot in it, ``"My.Schema"."order"``. On Snowflake, a part without quotes is in upper case.
     :param user_id_column: the column of the user id; its values are sent as text.
-    :param identities: source column to identity type, or to an ``Identity``, which has the rules of that column
-        with it: ``{"email": Identity("Email", hash="sha256")}``. A column of lists gives a member several of that
-        type.
+    :param identities: source column to identity type, or to an ``Identity`` with the rules of that column:
+        ``{"email": Identity("Email", hash="sha256")}``. A column of lists gives a member several identities of
+        this type.
     :param normalize_identities: source column to ``trim``, ``email`` (trimmed, in lower case), ``gmail``
-        (likewise, and an address at Gmail without dots and ``+suffix``) or ``phone`` (E.164). A phone number
+        (the same, and a Gmail address without dots and ``+suffix``) or ``phone`` (E.164). A phone number
         without its country code is an invalid row.
-    :param hash_identities: source column to ``sha256`` or ``md5``, of the normalized value; the raw one never
-        leaves the warehouse. A value that looks hashed already is an invalid row.
-    :param hashed_identities: source column to ``sha256`` or ``md5``, where the source has digests itself; a value
-        that is none is an invalid row.
-    :param on_identity_rule_change: of an identity that was sent raw and is hashed from now on: ``keep_old`` never
-        sends the raw value again, so that whoever knows a user by it keeps it; ``remove_old`` sends it once more,
-        in removals. Any other old value is removed in either case.
+    :param hash_identities: source column to ``sha256`` or ``md5``, of the normalized value; the raw value never
+        leaves the warehouse. A row whose value is probably hashed already is invalid.
+    :param hashed_identities: source column to ``sha256`` or ``md5``, if the source already has digests. A row
+        with any other value is invalid.
+    :param on_identity_rule_change: for an identity that was sent raw and is now hashed: ``keep_old`` never sends
+        the raw value again, so consumers keep it; ``remove_old`` sends it once more, in removals. Both remove any
+        other old value.
     :param properties: source columns, or source column to property name.
-    :param audience_id: the audience's id, which never changes; or
+    :param audience_id: the audience's id, which never changes. Set this or ``audience_id_column``.
     :param audience_id_column: the column of the audience id, for many audiences in one sync.
     :param audience_name: the audience's name, by default its id.
     :param audience_name_column: the column of the audience name.
-    :param sync_id: the name under which state is kept, by default ``dag_id.task_id``. A mapped task, or one of a
-        mapped group, needs one for each of its instances.
-    :param as_of: the instant that the run speaks for, with a time zone; by default the end of the data interval,
-        or the logical date if it is later, or when the run of a partition or any other run is due.
-    :param guards: the following eight as one value, ``Guards(max_exits=1000, min_members=10)``, instead of them.
-        Jinja does not render it.
-    :param max_exit_ratio: stop if more than this share of an audience's previous members would exit. Of fewer than
-        100 members also more than 20 have to exit, or all. 1, or ``None``, lets all exit.
-    :param max_exit_ratio_per_day: stop if within the 24 hours up to the run, its own exits among them, more than
-        this share exited of all who were members in that time, as the ledger has it. A run that was let through,
-        and what was before it, does not count any more. More than 20 audiences are looked at as one.
+    :param sync_id: name of the sync and of its state, by default ``dag_id.task_id``. A mapped task, or a task of
+        a mapped group, needs one for each instance.
+    :param as_of: the instant that the run represents, with a time zone. Default: the end of the data interval, or
+        the logical date if it is later; for other runs, the time at which the run is due.
+    :param guards: the following eight arguments as one value, ``Guards(max_exits=1000, min_members=10)``. Jinja
+        does not render it.
+    :param max_exit_ratio: stop if more than this share of an audience's previous members would exit. With fewer
+        than 100 members, also more than 20 must exit, or all. 1 or ``None`` lets all exit.
+    :param max_exit_ratio_per_day: stop if more than this share of an audience's members would have exited within
+        the 24 hours up to the run, including this run. A run that was let through, and all runs before it, do not
+        count. More than 20 audiences are checked as one.
     :param max_exits: stop if more members of an audience would exit.
-    :param max_change_ratio: stop if entries and exits together are more than this share of the previous members.
+    :param max_change_ratio: stop if entries and exits together exceed this share of the previous members.
     :param min_members: stop if an audience would have fewer members.
     :param on_empty: an audience that had members and has no row in the source: ``fail``, or ``exit_all``.
-    :param on_invalid_rows: a row without a user id, beyond the first of its user, or with an identity that is not
-        what its rule promises: ``fail``, or ``drop`` it and count it. A member is never taken to have left who may
-        be in a row that is dropped.
-    :param on_schema_change: another mapping, or another type of a mapped column: ``fail``, or ``update`` the
-        members whose values are others by it. Another key always fails: it is never turned into exits and entries.
-    :param on_guard: what a tripped guard does: ``fail``, or ``hold`` the change set for a person to approve, as
-        :func:`~airflow_kinesis_audience.operators.group.audience_sync` does. What is held is not published.
-    :param on_covered: what becomes of a run whose instant is published already, or covered by a later run:
-        ``skip`` it; ``fail``; ``insert`` the change set of an instant that has none, before the later ones; or
-        ``correct``, which also computes a published membership again and publishes the difference one second
-        later. By default a covered run of a backfill fails, and any other is skipped.
-    :param reuse_deleted: begin anew under the id of a sync or an audience that was deleted.
-    :param state_schema: where the state is kept in the warehouse; ``database.schema`` is possible.
-    :param state_path: for a login that may only read: where the state is kept instead, as Parquet files, such as
-        ``s3://aws_default@bucket/audiences``. The rows then come to the worker, which compares them.
-    :param state_memory: what comparing may take of the worker's memory there, by default ``512MB``; the rest is
-        done on disk.
-    :param compaction_share: changes since the last full copy, as a share of the members, that make a new one.
-    :param keep_history: how long a past membership can be asked for. The values of older ones are dropped by the
-        first run after this time and a tenth of it.
-    :param keep_exits: how long it is remembered at most who has left, so that a resync sends their exits; ``None``
-        for ever.
-    :param history_view: keep a view over all change sets in the state schema, for people to look at.
+    :param on_invalid_rows: a row has no user id, repeats a user, or has an identity that breaks its rule:
+        ``fail``, or ``drop`` the row and count it. A member does not exit because its row was dropped.
+    :param on_schema_change: the mapping, or the type of a mapped column, has changed: ``fail``, or ``update`` the
+        members whose values differ. A changed key always fails.
+    :param on_guard: if a guard stops the change set: ``fail``, or ``hold`` it until a person approves it, as
+        :func:`~airflow_kinesis_audience.operators.group.audience_sync` does. A held change set is not published.
+    :param on_covered: if the run's instant is published already, or a later run covers it: ``skip`` the run;
+        ``fail``; ``insert`` the change set of an instant that has none, before the later ones; or ``correct``,
+        which also computes a published membership again and publishes the difference one second later. By
+        default, a covered run of a backfill fails and any other covered run is skipped.
+    :param reuse_deleted: start again with the id of a deleted sync or audience.
+    :param state_schema: schema of the state in the warehouse; ``database.schema`` is possible.
+    :param state_path: for a login that can only read: URL of the state in Parquet files, such as
+        ``s3://aws_default@bucket/audiences``. The worker then reads all rows and compares them.
+    :param state_memory: limit of the worker's memory for the comparison with ``state_path``, by default
+        ``512MB``; beyond it, disk is used.
+    :param compaction_share: write a new full copy when the changes since the last one exceed this share of the
+        members.
+    :param keep_history: how long past memberships stay available. The first run after this time and a tenth of it
+        drops the values of older ones.
+    :param keep_exits: limit of how long exits stay known, so that a resync resends them; ``None`` keeps them for
+        ever.
+    :param history_view: maintain a view over all change sets in the state schema, for queries.
     """
 
     template_fields: Sequence[str] = (
@@ -215,7 +216,7 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
             retention = self._build_retention()
             if self.history_view and self.state_path:
                 raise ValueError(
-                    "history_view needs a warehouse that may be written to; leave it out with state_path"
+                    "history_view needs a warehouse that the login can write to; with state_path, remove it"
                 )
             with open_ledger(state, known["sync_id"], reads_source=True) as ledger:
                 source = self.build_source(ledger.warehouse.origin.dialect)
@@ -245,7 +246,7 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
 
     def get_openlineage_facets_on_complete(self, _task_instance: Any) -> OperatorLineage[Any, Any] | None:
         """Report to OpenLineage which tables were read, and how many changes were found."""
-        return change_set_lineage(select_all(self.sql, self.table, "who belongs is"), self.known_facts)
+        return change_set_lineage(select_all(self.sql, self.table, "the members are"), self.known_facts)
 
     def build_state(self) -> State:
         """Build the value that says where the state is, once templates are rendered."""
@@ -280,7 +281,7 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
             hashed_with=self.hashed_identities,
         )
         return Source(
-            query=select_all(self.sql, self.table, "who belongs is", dialect),
+            query=select_all(self.sql, self.table, "the members are", dialect),
             user_id=self.user_id_column,
             identities=identities,
             identity_rules=rules,

@@ -58,7 +58,7 @@ def airflow_outcome(context: Context | None = None, known: Mapping[str, Any] | N
             raise
         raise AirflowFailException(str(error)) from None
     except Exception as error:
-        _emit_error(context, known, [f"{type(error).__name__}; the task's log has more"])
+        _emit_error(context, known, [f"{type(error).__name__}; see the task's log"])
         raise
     except TaskEnded as error:
         _forget(error)
@@ -71,7 +71,7 @@ def airflow_outcome(context: Context | None = None, known: Mapping[str, Any] | N
 
 
 def _forget(error: BaseException) -> None:
-    """Drop what an error was raised for: it is no part of a traceback, but at hand for whoever asks for it."""
+    """Drop what an error was raised for: a traceback does not show it, though code can still read it."""
     error.__cause__ = error.__context__ = None
 
 

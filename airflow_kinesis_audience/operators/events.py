@@ -28,54 +28,55 @@ if TYPE_CHECKING:
 
 
 class EventsToKinesisOperator(StateArguments, DeliveryOperator):
-    """Forward to a Kinesis data stream the events that arrived in the interval of the run, each once.
+    """Forward the events that arrived in the run's interval to a Kinesis data stream, each event once.
 
-    The interval is the data interval; where a run has none, as with a cron trigger, it begins where the last one
-    ended. What failed half-way is finished first, by whichever run comes next. Returns ``sync_id``, ``as_of``,
-    ``start``, ``events``, ``intervals``, ``not_forwarded`` (gaps that a backfill can fill), ``left_for_next_run``
-    ``dropped_rows`` and, by identity, ``placeholders`` where there are any, and of the delivery ``messages``,
-    ``records``, ``bytes``, ``delivered``, ``omitted``, ``retried``, ``seconds``, ``destination``. The same is in
-    XCom under ``delivery`` even where the task fails.
+    The interval is the data interval. If a run has none, as with a cron trigger, the interval starts at the end
+    of the last one. The next run first finishes an interval that failed half-way. Returns ``sync_id``, ``as_of``,
+    ``start``, ``events``, ``intervals``, ``not_forwarded`` (gaps that a backfill can fill),
+    ``left_for_next_run``, ``dropped_rows`` and ``placeholders`` (by identity) if there are any, and of the
+    delivery ``messages``, ``records``, ``bytes``, ``delivered``, ``omitted``, ``retried``, ``seconds``,
+    ``destination``. XCom has the same under ``delivery``, also if the task fails.
 
-    :param warehouse_conn_id: any Airflow connection whose hook is a ``DbApiHook``: DuckDB or PostgreSQL.
-    :param sql: a SELECT with one row per event, or a ``.sql`` file; not limited to an interval. Or
+    :param warehouse_conn_id: Airflow connection of a supported warehouse, such as DuckDB or PostgreSQL.
+    :param sql: a SELECT with one row per event, or a ``.sql`` file, without a limit to an interval. Set this or
+        ``table``.
     :param table: a table or view with one row per event, ``schema.table``; quote a part that has a
-        dot in it, ``"My.Schema"."order"``. On Snowflake a part without quotes means upper case.
+        dot in it, ``"My.Schema"."order"``. On Snowflake, a part without quotes is in upper case.
     :param stream_name: the stream's name, or its ARN.
-    :param event_id_column: the event's id, unique for ever: ids in messages are derived from it.
-    :param arrived_at_column: when the row came into the table, a timestamp with time zone or a date. Not when the
-        event happened: rows that come late would be lost.
-    :param arrived_at_timezone: of a date: the time zone in which it is meant, by its IANA name such as
-        ``America/New_York``. The rows of a day are forwarded once it is over there.
-    :param arrival_margin: how long after an instant rows may still come into the table that arrived before it,
-        such as those of a transaction that is open. An interval is read up to this long before the warehouse's
-        own time; what arrives from there on is of the next run.
-    :param occurred_at_column: when the event happened; by default when it arrived.
-    :param user_id_column: the user's id; or none.
+    :param event_id_column: the event's permanently unique id: message ids are derived from it.
+    :param arrived_at_column: the time at which the row was inserted: a timestamp with time zone, or a date. Do
+        not use the time of the event: late rows would be lost.
+    :param arrived_at_timezone: for a date: IANA name of its time zone, such as ``America/New_York``. The rows of
+        a day are forwarded after the day ends in that time zone.
+    :param arrival_margin: how late a row can become visible after its arrival, for example because its
+        transaction is open. A run reads up to this long before the warehouse's own time; the next run reads later
+        rows.
+    :param occurred_at_column: the time of the event; by default the time of arrival.
+    :param user_id_column: the user's id, or none.
     :param device_id_column: the id of the device, for events without a known user.
     :param identities: source column to identity type, or to an ``Identity``, which has the rules of that column
         with it. This and the following three are as for an
         :class:`~airflow_kinesis_audience.operators.diff.AudienceDiffOperator`.
     :param fields: source column to its dotted place in the message: ``event_type``, ``data.event_name``,
-        ``data.custom_attributes.colour``, ``user_attributes.plan``, ``device_info.platform``. Numbers make a list:
-        ``data.product_action.products.0.id``.
-    :param message_format: ``mparticle_events``, or a dotted path to a callable of that shape.
+        ``data.custom_attributes.colour``, ``user_attributes.plan``, ``device_info.platform``. Use numbers for a
+        list: ``data.product_action.products.0.id``.
+    :param message_format: ``mparticle_events``, or the dotted path of your own format.
     :param format_options: the format's options.
-    :param sync_id: the name under which the state is kept, by default ``dag_id.task_id``; a mapped task needs one.
-    :param start: where the interval begins, by default where the data interval does.
-    :param end: where it ends, by default where the data interval does.
-    :param on_invalid_rows: a row without an event id, a user or a device, that repeats an event id, or has an
-        identity that is not what its rule promises: ``fail``, or ``drop`` it and count it.
-    :param resend: forward the interval again, read anew, although it was forwarded; ids are the same.
-    :param partitions: partition keys that users and devices share, a power of two; a multiple of the data stream's
-        shards spreads evenly.
-    :param on_new_stream: what becomes of a stream that was deleted and created anew under its name, as far as the
-        login may look at it: ``fail``, or ``continue`` with the events that were not forwarded yet. ``resend``
-        forwards those of an interval again.
-    :param transform: for audiences; with events it is an error.
-    :param on_unknown_audience: for audiences; events have none.
-    :param state_schema: where the state is kept in the warehouse.
-    :param state_path: for a login that may only read: where it is kept instead, as Parquet files.
+    :param sync_id: the name of the sync and of its state, by default ``dag_id.task_id``; a mapped task needs one.
+    :param start: start of the interval, by default the start of the data interval.
+    :param end: end of the interval, by default the end of the data interval.
+    :param on_invalid_rows: a row has no event id, has neither a user nor a device, repeats an event id, or has an
+        identity that breaks its rule: ``fail``, or ``drop`` the row and count it.
+    :param resend: read the interval and forward it again, also if it was forwarded; ids are the same.
+    :param partitions: partition keys that users and devices share, a power of two. A multiple of the number of
+        shards distributes evenly.
+    :param on_new_stream: if the stream was deleted and created again under its name, which the task can detect if
+        the login can describe the stream: ``fail``, or ``continue`` with the events that were not forwarded yet.
+        ``resend`` forwards the events of an interval again.
+    :param transform: for audiences only; an error with events.
+    :param on_unknown_audience: for audiences only.
+    :param state_schema: schema of the state in the warehouse.
+    :param state_path: for a login that can only read: URL of the state in Parquet files.
     """
 
     template_fields: Sequence[str] = (
@@ -163,13 +164,11 @@ class EventsToKinesisOperator(StateArguments, DeliveryOperator):
         delivery = super().build_delivery(stream)
         if delivery.on_new_stream == "enter_all":
             raise ValueError(
-                "on_new_stream is 'enter_all', and events have no members; expected fail or continue. A resend of "
-                "their intervals fills a new stream"
+                "on_new_stream is 'enter_all', and events have no members; expected fail or continue. To fill a "
+                "new stream, resend the events' intervals"
             )
         if not delivery.renderer.traits.renders_events:
-            raise ValueError(
-                f"message_format {self.message_format!r} has no words for events; try mparticle_events"
-            )
+            raise ValueError(f"message_format {self.message_format!r} cannot express events; use mparticle_events")
         return delivery
 
     def _send(self, outbox: Outbox, delivery: Delivery, summary: Mapping[str, Any]) -> dict[str, Any]:

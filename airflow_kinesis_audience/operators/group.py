@@ -27,18 +27,18 @@ def audience_sync(
 ) -> TaskGroup:
     """Make the tasks ``diff``, ``approve`` and ``publish`` of one audience sync.
 
-    A change set that a guard stops is held, and ``approve`` waits for a person, who sees the numbers under
-    Airflow's required actions. Where no guard tripped, ``approve`` is skipped and nobody is asked.
+    If a guard stops a change set, the change set is held, and ``approve`` waits for a person, who sees the
+    numbers under Airflow's required actions. Otherwise ``approve`` is skipped.
 
-    :param group_id: id of the group; the tasks' ids begin with it.
+    :param group_id: id of the group, and prefix of the tasks' ids.
     :param default_args: for all three tasks, such as ``retries`` or ``pool``.
     :param approval: for the approval: ``assigned_users``, ``notifiers``, ``response_timeout`` …
-    :param parts: into how many mapped tasks ``publish`` is split, each of which sends the changes of its own
-        users: a power of two, up to 16 and up to ``partitions``.
+    :param parts: number of mapped tasks of ``publish``, each with its own users: a power of two, up to 16 and up
+        to ``partitions``.
     :param arguments: those of :class:`~airflow_kinesis_audience.operators.diff.AudienceDiffOperator` and of
         :class:`~airflow_kinesis_audience.operators.publish.AudienceToKinesisOperator`, or, where
         ``delivery_stream_name`` is among them, of its sibling for Firehose.
-    :raises TypeError: if an argument is neither's.
+    :raises TypeError: if neither task has such an argument.
     """
     of_diff = _arguments(AudienceDiffOperator) - {"on_guard"}
     to_firehose = "delivery_stream_name" in arguments
@@ -46,8 +46,8 @@ def audience_sync(
     of_publish = _arguments(publishing) - {"change_set", "part", "parts"}
     if unknown := sorted(set(arguments) - of_diff - of_publish):
         raise TypeError(
-            f"audience_sync knows no {', '.join(unknown)}; it takes the arguments of AudienceDiffOperator and "
-            f"{publishing.__name__}, and those of any task in default_args"
+            f"audience_sync has no argument {', '.join(unknown)}; it accepts the arguments of "
+            f"AudienceDiffOperator and {publishing.__name__}, and those of any task in default_args"
         )
     with TaskGroup(group_id, default_args=dict(default_args or {})) as group:  # type: ignore[arg-type]
         diff = AudienceDiffOperator(

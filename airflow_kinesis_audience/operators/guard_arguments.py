@@ -61,9 +61,7 @@ class GuardArguments(BaseOperator):
         if not isinstance(self.guards, Guards):
             raise ValueError(f"guards is a {type(self.guards).__name__}; expected a Guards")
         if both := [bound.name for bound in fields(Guards) if getattr(self, bound.name) != bound.default]:
-            raise ValueError(
-                f"guards is given, and {', '.join(both)} besides; put all bounds into guards, or none"
-            )
+            raise ValueError(f"both guards and {', '.join(both)} are set; put all limits into guards, or none")
         return self.guards
 
 
@@ -74,11 +72,11 @@ def _number(value: float | str | None, name: str) -> float | None:
     try:
         return float(str(value))
     except ValueError:
-        raise ValueError(f"{name} is {value!r}; expected a number, or None for no bound") from None
+        raise ValueError(f"{name} is {value!r}; expected a number, or None for no limit") from None
 
 
 def _whole(value: int | str | None, name: str) -> int | None:
     number = _number(value, name)
     if number is None or number.is_integer():
         return None if number is None else int(number)
-    raise ValueError(f"{name} is {value!r}; expected a whole number, or None for no bound")
+    raise ValueError(f"{name} is {value!r}; expected a whole number, or None for no limit")

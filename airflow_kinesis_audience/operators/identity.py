@@ -18,16 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Map a source column to an identity type, with the rules of its values in one place.
+    """Map a source column to an identity type, together with the rules of its values.
 
-    The rules are checked when the task runs, as those in the operator's own arguments are. Jinja does not render
-    them.
+    The rules are checked when the task runs. Jinja does not render them.
 
     :param type: the identity type, such as ``Email``.
     :param normalize: ``trim``, ``email``, ``gmail`` or ``phone``, as in ``normalize_identities``.
     :param hash: ``sha256`` or ``md5``, as in ``hash_identities``.
-    :param hashed: ``sha256`` or ``md5`` where the source has digests, as in ``hashed_identities``.
-    :param placeholders: texts that stand for no identity, instead of the usual ones such as ``N/A`` and ``null``.
+    :param hashed: ``sha256`` or ``md5`` if the source has digests, as in ``hashed_identities``.
+    :param placeholders: texts that are not an identity, instead of the usual ones such as ``N/A`` and ``null``.
     """
 
     type: str
@@ -64,13 +63,13 @@ def map_identities(
         own = {name: found for name, i in values.items() if (found := getattr(i, rule)) is not None}
         if both := sorted(set(own) & set(given)):
             raise ValueError(
-                f"{argument} names {', '.join(map(repr, both))}, whose Identity has {rule}=, too; give one of them"
+                f"{argument} names {', '.join(map(repr, both))}, whose Identity also has {rule}=; set one of them"
             )
         rules[rule] = {**own, **given}
     placeholders = {name: i.placeholders for name, i in values.items() if i.placeholders is not None}
     for name, texts in placeholders.items():
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"placeholders of the Identity of {name!r} are no list of texts")
+            raise ValueError(f"placeholders of the Identity of {name!r} are not a list of texts")
     types = {name: i.type if isinstance(i, Identity) else i for name, i in mapped.items()}
     return types, identity_rules(
         types,

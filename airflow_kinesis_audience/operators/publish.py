@@ -27,18 +27,18 @@ class PublishOperator(DeliveryOperator):
     """What the two publishing tasks share: they deliver every change set that the destination has not had.
 
     :param change_set: what an :class:`~airflow_kinesis_audience.operators.diff.AudienceDiffOperator` returned.
-    :param on_first_run: what a destination gets that nothing was ever sent to: ``enter_all`` members, nothing
-        because it has the ``baseline`` already, or ``fail``.
-    :param on_other_sync: what it means for such a destination if another sync of the same state delivers one of
-        the audiences there already, in the same format. ``fail``: it may be this sync before its DAG was renamed,
-        and whoever left since would stay a member. ``ignore`` says that they are two syncs on purpose.
-    :param resend: send this run's change set again although it is delivered; ids and bytes are the same.
-    :param on_rejected: what becomes of the task where a member is too large for a record. All else is delivered
-        in either case, the members are kept in a table of the state's schema, and every later run tries them
-        again: ``fail`` as long as there are any, or ``skip`` them, counted in ``still_rejected``.
+    :param on_first_run: for a new destination: ``enter_all`` sends every member as entered, ``baseline`` sends
+        nothing because its consumers already have all members, ``fail`` fails.
+    :param on_other_sync: for a new destination to which another sync of the same state already delivers one of
+        the audiences, in the same format. ``fail``: it can be this sync before its DAG was renamed, and members
+        that left since would stay members. ``ignore``: both syncs are intended.
+    :param resend: send this run's change set again, also if it is delivered; ids and bytes are the same.
+    :param on_rejected: if a member is too large for a record. Everything else is delivered, such members are kept
+        in a dead-letter table, and every later run retries them. ``fail`` the task while there are any, or
+        ``skip`` them and count them in ``still_rejected``.
     :param parts: how many tasks share the delivery, a power of two up to 16 and up to ``partitions``; and
-    :param part: which of them this is, from 0: ``.partial(parts=4, ...).expand(part=[0, 1, 2, 3])``. Each sends
-        the changes of its own users, with the bytes and ids that one task would send.
+    :param part: the number of this task, from 0: ``.partial(parts=4, ...).expand(part=[0, 1, 2, 3])``. Each task
+        sends the changes of its own users, with the bytes and ids that a single task would send.
     """
 
     template_fields_renderers = {"change_set": "json", "format_options": "json"}  # noqa: RUF012
@@ -101,26 +101,26 @@ class PublishOperator(DeliveryOperator):
 
 
 class AudienceToKinesisOperator(PublishOperator):
-    """Deliver to a Kinesis data stream every change set that it has not had, up to this run's.
+    """Deliver to a Kinesis data stream all change sets that it has not received, up to this run's.
 
     Returns the change set's summary and, of this attempt: ``messages``, ``records``, ``bytes``, ``delivered``,
-    ``rejected`` (changes that were given up, or are too large), ``omitted`` (changes that the format cannot
-    express), ``excluded`` (profiles that have not consented), ``retried``, ``seconds``, ``destination``,
-    ``change_sets``, ``redelivered`` (members rejected earlier, and delivered now), ``still_rejected``, and
-    ``rejected_users``, named by digests. The same is in XCom under ``delivery`` even where the task fails. A green
-    task means that every change was acknowledged, but for those that were to be skipped.
+    ``rejected`` (changes that failed or are too large), ``omitted`` (changes that the format cannot express),
+    ``excluded`` (profiles that have not consented), ``retried``, ``seconds``, ``destination``, ``change_sets``,
+    ``redelivered`` (members that were rejected earlier and are delivered now), ``still_rejected``, and
+    ``rejected_users`` (digests). XCom has the same under ``delivery``, also if the task fails. If the task
+    succeeds, every change was acknowledged or skipped as configured.
 
     :param change_set: what an :class:`~airflow_kinesis_audience.operators.diff.AudienceDiffOperator` returned.
     :param stream_name: the stream's name, or its ARN.
-    :param message_format: a wire format's name, or a dotted path to a callable of that shape.
+    :param message_format: name of a wire format, or the dotted path of your own format.
     :param format_options: the format's options.
     :param aws_conn_id: Airflow connection to AWS.
     :param region_name: by default the connection's.
-    :param partitions: partition keys per audience, a power of two; a multiple of the stream's shards spreads
+    :param partitions: partition keys per audience, a power of two. A multiple of the number of shards distributes
         evenly.
     :param aggregate: put several messages into one record, in the format of the Kinesis Producer Library.
-    :param transform: dotted path to a function of yours, from a pandas frame of members to the same members with
-        other values.
+    :param transform: dotted path of your function, which gets a pandas frame of members and returns the same
+        members with other values.
     """
 
     template_fields: Sequence[str] = ("change_set", "stream_name", *SHARED_FIELDS, "aggregate", *PUBLISH_FIELDS)
@@ -130,15 +130,15 @@ class AudienceToKinesisOperator(PublishOperator):
 
 
 class AudienceToFirehoseOperator(PublishOperator):
-    """Deliver to a Firehose delivery stream every change set that it has not had, up to this run's.
+    """Deliver to a Firehose delivery stream all change sets that it has not received, up to this run's.
 
-    Each message becomes a line of JSON. Firehose keeps no order and may deliver a record twice: a reader goes by
-    the time that each message carries, and drops ids that it has seen. Returns the same as an
+    Each message becomes a line of JSON. Firehose does not keep the order and can deliver a record twice: a reader
+    orders messages by their time and drops ids that it has seen. Returns the same as an
     ``AudienceToKinesisOperator``.
 
     :param change_set: what an :class:`~airflow_kinesis_audience.operators.diff.AudienceDiffOperator` returned.
     :param delivery_stream_name: the delivery stream's name, or its ARN; its source is Direct PUT.
-    :param message_format: a wire format's name, or a dotted path to a callable of that shape.
+    :param message_format: name of a wire format, or the dotted path of your own format.
     :param format_options: the format's options.
     :param aws_conn_id: Airflow connection to AWS.
     :param region_name: by default the connection's.

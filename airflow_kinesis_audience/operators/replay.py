@@ -25,25 +25,25 @@ if TYPE_CHECKING:
 class AudienceReplayOperator(StateArguments, DeliveryOperator):
     """Replay the history of a sync to a destination: the membership of an instant, then all change sets after it.
 
-    Every message has the ``computed_time`` of its own change set, and the id that a publishing task would give it
-    there. It can run beside the sync's own DAG. A task that publishes to the same destination waits for the end of
-    the replay and then goes on right after it, and so does one that begins later. A retry goes on where the last
-    attempt broke off, and a finished replay that is cleared sends nothing; another run is another replay, with the
-    same message ids. Returns what a publishing task does, ``since`` and ``as_of``, the instant of the last change
-    set. It fails before anything is sent where ``keep_history`` has dropped what it needs, and says from which
-    instant on it can.
+    Every message has the ``computed_time`` of its change set, and the id that a publish task would derive there.
+    The replay can run beside the sync's own DAG: a task that publishes to the same destination waits for the end
+    of the replay and then continues after it. A retry continues where the last attempt stopped. If you clear a
+    finished replay, it sends nothing; another run is another replay, with the same message ids. Returns the
+    summary of a publish task, ``since``, and ``as_of``, the instant of the last change set. If ``keep_history``
+    has dropped a part of the history, the task fails before anything is sent, and the error names the first
+    possible instant.
 
     :param warehouse_conn_id: connection to the warehouse that has the state.
     :param sync_id: the sync whose history is sent.
-    :param since: the instant of the membership that is sent first; if no change set has it, that of the newest one
-        before counts.
-    :param until: the instant of the last change set, by the same rule; by default that of the newest one.
-    :param on_rejected: what becomes of the task where a member is too large for a record: ``fail`` or ``skip``,
-        once all else is delivered. Whoever publishes to the destination afterwards tries such members again.
-    :param state_schema: where the state is kept, and ``state_path``, as its diff task was given them.
-    :param stream_name: the data stream, or ``delivery_stream_name`` the delivery stream, and with it all that its
-        publishing task has, or is to have: ``message_format``, ``format_options``, ``aws_conn_id``,
-        ``region_name``, ``partitions``, ``aggregate``.
+    :param since: the instant of the membership that is sent first; without a change set of this instant, the
+        newest one before it.
+    :param until: the instant of the last change set, by the same rule; by default the newest one.
+    :param on_rejected: if a member is too large for a record: ``fail`` or ``skip``, after everything else is
+        delivered. Later publish tasks of the destination retry such members.
+    :param state_schema: schema of the state; set it and ``state_path`` as on the diff task.
+    :param stream_name: the data stream, or ``delivery_stream_name`` the delivery stream. Set the same values as
+        on its publish task for ``message_format``, ``format_options``, ``aws_conn_id``, ``region_name``,
+        ``partitions``, ``aggregate``.
     """
 
     template_fields: Sequence[str] = (

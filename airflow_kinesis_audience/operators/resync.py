@@ -22,21 +22,22 @@ if TYPE_CHECKING:
 
 
 class AudienceResyncOperator(StateArguments, DeliveryOperator):
-    """Send a destination the full membership again: every member enters, and everybody known to have left exits.
+    """Send the full membership to a destination again: every member as entered, every known exit as exited.
 
-    It speaks for the instant up to which the destination has everything, so it never overtakes a change; it can
-    run beside the sync's own DAG. Before and after the members of each audience comes a message with the number of
-    entries and exits of the resync, for consumers to check. A retry goes on where the last attempt broke off;
-    another run is another resync, with other message ids. Returns what a publishing task does, and ``as_of``.
+    It is as of the instant up to which the destination has everything, so it never overtakes a change, and it can
+    run beside the sync's own DAG. Before and after the members of each audience, it puts a message with the
+    number of entries and exits, so that consumers can check them. A retry continues where the last attempt
+    stopped; another run is another resync, with other message ids. Returns the summary of a publish task, and
+    ``as_of``.
 
-    Where the ledger was restored from a backup and is behind what the destination has, it speaks for the newest
-    change set, and makes void first what was sent until then.
+    If the ledger was restored from a backup and is behind the destination, the resync is as of the newest change
+    set, and first voids what was sent until then.
 
     :param warehouse_conn_id: connection to the warehouse that has the state.
     :param sync_id: the sync whose members are sent.
-    :param state_schema: where the state is kept, and ``state_path``, as its diff task was given them.
-    :param stream_name: the data stream, or ``delivery_stream_name`` the delivery stream, and with it all that its
-        publishing task was given: ``message_format``, ``format_options``, ``aws_conn_id``, ``region_name``,
+    :param state_schema: schema of the state; set it and ``state_path`` as on the diff task.
+    :param stream_name: the data stream, or ``delivery_stream_name`` the delivery stream. Set the same values as
+        on its publish task for ``message_format``, ``format_options``, ``aws_conn_id``, ``region_name``,
         ``partitions``, ``aggregate``.
     """
 

@@ -1,4 +1,4 @@
-"""What a DAG run gives to its tasks: the instant that it speaks for, its permissions, and what its diff found.
+"""What a DAG run gives to its tasks: its instant, its permissions, and what its diff found.
 
 It reads the task's context and arguments, and nothing else.
 """
@@ -32,25 +32,24 @@ _OF_PARTITIONS = ("run_offset", "partition_mapper_config")
 
 
 def run_as_of(context: Context, given: str | datetime | None = None) -> datetime:
-    """Return the instant that a run speaks for.
+    """Return the instant that a run represents.
 
     That is, in this order: what the author gave; of a partition, the instant at which its run is due; the end of
     the data interval, or the logical date if it is later, as of a manual run; the time after which the run was
     due.
 
     :param given: what the author gave, after templating.
-    :raises ValueError: if the run has none, if it lies in the future, since whatever happened until then would be
-        taken for covered, or if templates would read another time than the one that the run speaks for.
+    :raises ValueError: if the run has none, if it is in the future, since everything until then would count as
+        covered, or if templates would read another time than the run's.
     """
     found = given or _partition_due(context) or _interval_end(context) or context["dag_run"].run_after
     if found is None:
-        raise ValueError("the run has neither data interval nor logical date; give as_of")
+        raise ValueError("the run has neither data interval nor logical date; set as_of")
     as_of = instant(found)
     if as_of > datetime.now(UTC) + CLOCK_SKEW:
         raise ValueError(
-            f"the run speaks for {instant_text(as_of)}, which is in the future: every run until then would count "
-            "as covered by it. Trigger it with a logical date that has passed, or correct the clocks of both "
-            "machines"
+            f"the run represents {instant_text(as_of)}, which is in the future: it would cover every run until "
+            "then. Trigger it with a logical date in the past, or correct the clocks of both machines"
         )
     return as_of
 
@@ -61,10 +60,9 @@ def _interval_end(context: Context) -> datetime | None:
     if start and logical and logical < start:
         raise ValueError(
             f"the run's logical date is {instant_text(logical)}, and its data interval begins later, at "
-            f"{instant_text(start)}: Airflow takes the interval of a run that is triggered with a logical date "
-            "from the present. {{ ds }} would read another day than the one that the run speaks for, so nothing "
-            'was read. For a day of the past use `airflow backfill create`, or as_of="{{ logical_date }}" in the '
-            "DAG"
+            f"{instant_text(start)}: Airflow computes the interval of a triggered run from the present time. {{{{ "
+            "ds }} would read another day than the run's, so nothing was read. For a day in the past, use "
+            '`airflow backfill create`, or as_of="{{ logical_date }}" in the DAG'
         )
     # A manual run is later than the last interval that is complete, which is the one that Airflow gives it.
     return max((time for time in (end, logical) if time), default=None)
@@ -80,8 +78,8 @@ def _partition_due(context: Context) -> datetime | None:
     if date is None or offset > 0:
         found = f"partition {key!r}" if key else "no partition"
         raise ValueError(
-            f"the run is of {found}, which names no instant that the run could speak for. Trigger the run with a "
-            'key that is a time, or give as_of, such as as_of="{{ partition_key }}T00:00:00Z"'
+            f"the run is of {found}, which is not an instant. Trigger the run with a key that is a time, or "
+            'set as_of, such as as_of="{{ partition_key }}T00:00:00Z"'
         )
     due: datetime = date
     for _ in range(-offset):
@@ -99,7 +97,7 @@ def _next_tick(timetable: Any, date: datetime) -> datetime:
         restriction=TimeRestriction(earliest=None, latest=None, catchup=True),
     )
     if found is None:
-        raise ValueError(f"{timetable.expression!r} has no instant after {instant_text(date)}; give as_of")
+        raise ValueError(f"{timetable.expression!r} has no instant after {instant_text(date)}; set as_of")
     return found.run_after
 
 
@@ -128,7 +126,7 @@ def fail_if_covered(*, fails: bool) -> Iterator[None]:
             raise
         raise ValueError(
             f'{error}. Nothing was computed or sent. Set on_covered="insert" to insert the change set of an '
-            "instant between two runs. To begin before the first run, use a sync_id of its own and runs in "
+            "instant between two runs. To start before the first run, use a new sync_id and runs in "
             "ascending order; docs/backfill.md shows how"
         ) from None
 
@@ -142,7 +140,7 @@ def name_task(context: Context) -> str:
 def author_of(context: Context, *, adopts: str | None) -> Author:
     """Return which task it is that computes a sync.
 
-    :param adopts: the task whose state goes on as this one's.
+    :param adopts: the task whose state this one continues.
     """
     from airflow_kinesis_audience.core.changes.authors import Author
 
@@ -178,7 +176,7 @@ def select_all(sql: str | None, table: str | None, what: str, dialect: Dialect |
     :raises ValueError: if it is not one of the two, or no table's name.
     """
     if (sql is None) == (table is None):
-        raise ValueError(f"give either sql or table: {what} read from one of them")
+        raise ValueError(f"set either sql or table: {what} read from one of them")
     if sql is not None:
         # An editor may begin a file with a byte order mark, which does not belong to the query.
         return sql.removeprefix("\ufeff")
@@ -208,11 +206,11 @@ def read_change_set(change_set: Any) -> dict[str, Any]:
         try:
             change_set = json.loads(change_set)
         except ValueError:
-            raise ValueError("change_set is a text that is no JSON; pass the diff task's .output") from None
+            raise ValueError("change_set is a text that is not JSON; pass the diff task's .output") from None
     needed = ("sync_id", "as_of", "warehouse_conn_id", "state_schema")
     if not isinstance(change_set, Mapping) or any(n not in change_set for n in needed):
         raise ValueError(
-            "change_set is not what an AudienceDiffOperator returns; pass the diff task's .output, and check that "
-            "the task ran in this DAG run"
+            "change_set is not the result of an AudienceDiffOperator; pass the diff task's .output, and check "
+            "that the task ran in this DAG run"
         )
     return dict(change_set)

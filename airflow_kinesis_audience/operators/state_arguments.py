@@ -28,11 +28,11 @@ class StateArguments(BaseOperator):
     """The part of an operator that knows its sync and where the state of the sync is kept.
 
     :param warehouse_conn_id: connection to the warehouse that has the state.
-    :param sync_id: the name under which the state is kept, by default ``dag_id.task_id``; a mapped task needs one.
-    :param adopt_state_of: after the DAG or the task was renamed: what it was called, ``dag_id.task_id``. It goes
-        on with that task's state, so that nobody enters again and no exit is lost.
-    :param state_schema: where the state is kept in the warehouse.
-    :param state_path: for a login that may only read: where it is kept instead, as Parquet files.
+    :param sync_id: the name of the sync and of its state, by default ``dag_id.task_id``; a mapped task needs one.
+    :param adopt_state_of: old name ``dag_id.task_id`` of a renamed DAG or task. The task continues with the old
+        state, so no member enters again and no exit is lost.
+    :param state_schema: schema of the state in the warehouse.
+    :param state_path: for a login that can only read: URL of the state in Parquet files.
     """
 
     def __init__(
@@ -94,15 +94,15 @@ def check_not_shared(task: StateArguments) -> None:
         return isinstance(value, str | datetime) and "{" not in str(value)
 
     if not task.sync_id:
-        has = f"has no sync_id, so that all its instances would keep their state as {own!r}"
+        has = f"has no sync_id, so all its instances would share the state of {own!r}"
     elif is_shared("sync_id") and all(getattr(task, n, None) is None or is_shared(n) for n in _INSTANTS):
         has = f"all its instances have the sync_id {task.sync_id!r}"
     else:
         return
     each = f'{{"audience_id": "gold", "sync_id": "{own}.gold"}}'
     raise ValueError(
-        f"the task is mapped and {has}, and each would take the members of another for its own. Nothing was read "
-        "or sent. Give each a sync_id that stays its own, in what the task is mapped over: "
-        f".expand_kwargs([{each}, …]). One that was alone so far, and is to go on with its state, gets "
-        f"sync_id={task.sync_id or own!r}"
+        f"the task is mapped and {has}: each would treat the members of the others as its own. Nothing was read "
+        "or sent. Give each instance its own, constant sync_id in the arguments of the mapping: "
+        f".expand_kwargs([{each}, …]). To continue with the state that exists, set "
+        f"sync_id={task.sync_id or own!r} on one of them"
     )

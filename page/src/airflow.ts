@@ -32,9 +32,9 @@ export class AirflowError extends Error {
 }
 
 const REFUSALS: Record<number, string> = {
-  401: "You are not logged in to Airflow any more. Reload the page and log in.",
-  403: "Airflow does not let you read this. Ask for the permission to read DAGs, their runs, task instances and XComs, and assets.",
-  404: "Airflow does not know this. It may have been deleted, or the page's address is wrong.",
+  401: "Your Airflow login has expired. Reload the page and log in.",
+  403: "You have no permission to read this. Ask for the permission to read DAGs, their runs, task instances and XComs, and assets.",
+  404: "Airflow does not have this. It was deleted, or the page's address is wrong.",
 };
 
 type Query = Record<string, string | number | readonly string[]>;
@@ -100,11 +100,11 @@ export class Airflow {
     await this.#turn();
     try {
       const answer = await this.#fetch(url, { credentials: "same-origin", headers: { accept: "application/json" } });
-      if (!answer.ok) throw new AirflowError(answer.status, REFUSALS[answer.status] ?? `Airflow answered with ${answer.status}; its API server's log says why. The page tries again by itself.`);
+      if (!answer.ok) throw new AirflowError(answer.status, REFUSALS[answer.status] ?? `Airflow answered with ${answer.status}; see its API server's log. The page retries automatically.`);
       return (await answer.json()) as Answer;
     } catch (error) {
       if (error instanceof AirflowError) throw error;
-      throw new AirflowError(0, "Airflow did not answer. The page tries again by itself.");
+      throw new AirflowError(0, "Airflow did not answer. The page retries automatically.");
     } finally {
       this.#free += 1;
       this.#waiting.shift()?.();

@@ -69,8 +69,8 @@ function seriesOf(kind: Kind, runs: readonly Run[], colours: Colours): object[] 
   const sum = (run: Run, of: "delivered" | "retried" | "seconds") => run.deliveries.reduce((all, d) => all + d[of], 0);
   const speed = runs.map((run) => (sum(run, "seconds") > 0 ? sum(run, "delivered") / sum(run, "seconds") : null));
   return [
-    line("changes a second", speed, colours.members),
-    bars("records put again", runs.map((run) => (run.deliveries.length ? sum(run, "retried") : null)), colours.exited, { yAxisIndex: 1 }),
+    line("changes per second", speed, colours.members),
+    bars("records retried", runs.map((run) => (run.deliveries.length ? sum(run, "retried") : null)), colours.exited, { yAxisIndex: 1 }),
   ];
 }
 
@@ -116,13 +116,13 @@ export function optionsOf(kind: Kind, runs: readonly Run[], colours: Colours): E
 export function sentenceOf(kind: Kind, runs: readonly Run[]): string {
   const told = runs.filter((run) => run.counts);
   const [first, last] = [told[0], told.at(-1)];
-  if (!first || !last) return "No run has told of this audience yet.";
+  if (!first || !last) return "No run has reported this audience yet.";
   const when = `from ${utc(first.asOf)} to ${utc(last.asOf)} UTC`;
   if (kind === "size") return `Members ${when}: ${numeral(first.counts!.members)} at first, ${numeral(last.counts!.members)} at last.`;
   const sum = (of: (run: Run) => number) => numeral(told.reduce((all, run) => all + of(run), 0));
   if (kind === "changes") return `Changes ${when}: ${sum((r) => r.counts!.entered)} entered, ${sum((r) => r.counts!.exited)} exited.`;
   const of = (field: "delivered" | "retried") => sum((r) => r.deliveries.reduce((all, d) => all + d[field], 0));
-  return `Deliveries ${when}: ${of("delivered")} changes delivered, ${of("retried")} records put again.`;
+  return `Deliveries ${when}: ${of("delivered")} changes delivered, ${of("retried")} records retried.`;
 }
 
 /** Draw a chart into an element, and again whenever the element's size changes; gives what redraws it, and what ends it. */

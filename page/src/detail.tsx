@@ -44,7 +44,7 @@ export function Detail(props: DetailProps) {
       <p class="under">{audienceId && `${audienceId} · `}{syncId}{sync?.asOf != null && ` · as of ${utc(sync.asOf)} UTC`}</p>
       {rows.length > 1 && <Others rows={rows} row={row} syncId={syncId} />}
       {sync && <Headline sync={sync} row={row} now={now} airflow={airflow} />}
-      {!sync && <p>Airflow knows of no run of this sync that you may see.</p>}
+      {!sync && <p>Airflow has no run of this sync that you have permission to see.</p>}
       <div class="charts">
         {(["size", "changes", "speed"] as const).map((kind) => <Chart key={kind} kind={kind} runs={oldestFirst} theme={props.theme} />)}
       </div>
@@ -152,7 +152,7 @@ function Runs({ runs }: { runs: Run[] }) {
               <td class="text">
                 {run.deliveries.map((d) => (
                   <span class="under" key={d.destination}>
-                    {numeral(d.delivered)} to <Leave path={taskPath(d.source)}>{d.destination}</Leave> in {d.seconds} s{d.retried ? `, ${numeral(d.retried)} put again` : ""}
+                    {numeral(d.delivered)} to <Leave path={taskPath(d.source)}>{d.destination}</Leave> in {d.seconds} s{d.retried ? `, ${numeral(d.retried)} retried` : ""}
                   </span>
                 ))}
               </td>

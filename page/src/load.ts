@@ -7,7 +7,7 @@ import { type Answers, APPROVAL, DELIVERING, keyOf, OPERATORS, reachesBack } fro
 const OPEN = ["running", "queued", "scheduled", "up_for_retry", "up_for_reschedule", "deferred", "awaiting_input", "restarting", "failed", "upstream_failed"];
 const MOST_STOPS = 50;
 const MOST_PAGES = { events: 40, unknown: 10, open: 3, ended: 10 };
-const UNREADABLE: Stop = { state: "failed", syncId: null, asOf: null, sentences: ["Why is in the task's XComs, which you may not read."] };
+const UNREADABLE: Stop = { state: "failed", syncId: null, asOf: null, sentences: ["The reason is in the task's XComs, which you have no permission to read."] };
 const DESTINATIONS = ["kinesis://", "firehose://"];
 
 /** Go on with something else where Airflow refuses; other errors stay errors. */

@@ -229,13 +229,13 @@ function stateOf(task: TaskInstance, stop: Stop | undefined): { state: State; se
     return ASKING.includes(task.state) ? { state: "held", sentences } : { state: task.state === "failed" ? "failed" : "ok", sentences };
   if (task.state === "failed") return { state: stop?.state ?? "failed", sentences };
   if (!DELIVERING.includes(task.operator) || ENDED.includes(task.state) || task.state === "none") return { state: "ok", sentences: [] };
-  return { state: "delivering", sentences: task.state === "up_for_retry" ? ["An attempt failed; the next one goes on where it stopped.", ...sentences] : [] };
+  return { state: "delivering", sentences: task.state === "up_for_retry" ? ["An attempt failed; the next one continues where it stopped.", ...sentences] : [] };
 }
 
 function whyLate(tasks: readonly TaskInstance[], dag: Dag | undefined, now: number): string | null {
   const next = dag && !dag.isPaused ? dag.nextRunAfter : null;
   if (next === null) return null;
-  if (now > next + GRACE) return "The next run is due and was not begun. See whether the scheduler runs, and how many runs the DAG may have at once.";
+  if (now > next + GRACE) return "The next run is due and has not started. Check that the scheduler runs, and the DAG's max_active_runs.";
   const runs = tasks.map((t) => t.runAfter);
   const good = tasks.filter((t) => t.state === "success" && t.operator !== APPROVAL).map((t) => t.runAfter);
   if (!good.length) return null;

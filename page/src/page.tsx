@@ -24,7 +24,7 @@ function Page({ airflow, at }: { airflow: Airflow; at: place.Place }) {
   const [trouble, setTrouble] = useState<string | null>(null);
   const [theme, setTheme] = useState(0);
   const loading = useRef(false);
-  const fail = useCallback((error: unknown) => setTrouble(error instanceof AirflowError ? error.message : "Something in this page broke; reload it."), []);
+  const fail = useCallback((error: unknown) => setTrouble(error instanceof AirflowError ? error.message : "The page failed; reload it."), []);
 
   const load = useCallback(async () => {
     if (loading.current) return;
@@ -81,7 +81,7 @@ function Page({ airflow, at }: { airflow: Airflow; at: place.Place }) {
 function Nothing() {
   return (
     <p>
-      No audience yet, or none that you may see. Put an <code>AudienceDiffOperator</code> and an <code>AudienceToKinesisOperator</code> (or <code>AudienceToFirehoseOperator</code>) into a DAG and let it run once.
+      No audience yet, or none that you have permission to see. Add an <code>AudienceDiffOperator</code> and an <code>AudienceToKinesisOperator</code> (or <code>AudienceToFirehoseOperator</code>) to a DAG and run it once.
     </p>
   );
 }

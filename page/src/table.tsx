@@ -33,7 +33,7 @@ const TITLES: Record<string, string> = {
   "Entered 24 h": "in the 24 hours up to the sync's newest instant",
   "Exited 24 h": "in the 24 hours up to the sync's newest instant",
   Volatility: "(entered + exited) / members, over these 24 hours",
-  "Not delivered": "change sets that a destination has not been told yet",
+  "Not delivered": "change sets that a destination has not received yet",
 };
 
 export function Overview(props: { syncs: Sync[]; settled: boolean; now: number; airflow: Airflow; at: place.Place }) {
@@ -76,7 +76,7 @@ export function Overview(props: { syncs: Sync[]; settled: boolean; now: number; 
           </tbody>
         </table>
       </div>
-      {more > 0 && <p class="note">{counted(more, "smaller audience")} of these syncs are not told one by one.</p>}
+      {more > 0 && <p class="note">{counted(more, "smaller audience")} of these syncs are not listed.</p>}
       {pages > 1 && (
         <nav class="pager" aria-label="Pages">
           <button type="button" disabled={leaf === 0} onClick={() => setPage(leaf - 1)}>Previous</button>

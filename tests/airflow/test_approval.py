@@ -98,7 +98,7 @@ def test_a_person_sees_the_numbers_and_nobodys_data(people: People, shown: list[
         approval_of(people, hold(people)).execute(context())
     [body] = shown
     assert "0 entered, 3 exited, 0 updated, 0 members" in body
-    assert "3 members before, and no row in the source (on_empty is fail)" in body
+    assert "3 members before, and the source has no row (on_empty is fail)" in body
     assert "secret" not in body
 
 
@@ -153,7 +153,7 @@ def test_a_task_that_died_after_the_release_does_not_ask_again(
 def test_a_rejection_after_a_release_is_an_error_and_never_taken_for_one(people: People) -> None:
     held = hold(people)
     approve(people.ledger(), day(1), held["held_table"])
-    with pytest.raises(AirflowFailException, match="was approved before it was declined"):
+    with pytest.raises(AirflowFailException, match="was approved before it was rejected"):
         approval_of(people, held).execute_complete(context(), answered("Reject"))
 
 
@@ -161,7 +161,7 @@ def test_an_approval_that_comes_too_late_fails_for_good(people: People) -> None:
     held = hold(people)
     people.put("secret-1", "secret-2", "secret-3")
     people.run(2)
-    with pytest.raises(AirflowFailException, match="not held any more"):
+    with pytest.raises(AirflowFailException, match="no longer held"):
         approval_of(people, held).execute_complete(context(), answered("Approve"))
 
 
@@ -194,7 +194,7 @@ def test_what_is_stopped_at_a_destination_is_asked_about_and_let_through(
     with pytest.raises(DescribedSource):
         task.execute(run)
     [body] = shown
-    assert "`kinesis://eu-west-1/a` got nothing of the change set as of 2026-01-02T00:00:00Z" in body
+    assert "`kinesis://eu-west-1/a` has received nothing of the change set as of 2026-01-02T00:00:00Z" in body
     assert "3 of 3 members would exit (max_exits is 1): 3 of them are still in the source" in body
     assert run["ti"].pushed["state"]["state"] == "held"
     assert "secret" not in body + json.dumps(run["ti"].pushed)
@@ -221,6 +221,6 @@ def test_an_approval_of_what_was_corrected_meanwhile_fails_for_good(
     people.put("secret-1", "secret-2", "secret-3", email="other@x.example")
     people.run(1, guards=TIGHT)
     people.warehouse.close()
-    with pytest.raises(AirflowFailException, match="is not what is stopped at its destination any more"):
+    with pytest.raises(AirflowFailException, match="is no longer the one that is stopped at its destination"):
         task.execute_complete(run, answered("Approve"))
     publish(people, stream, 1)

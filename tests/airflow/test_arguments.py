@@ -88,7 +88,7 @@ def test_a_value_and_flat_arguments_can_share_a_column_where_they_do_not_say_the
 )
 def test_a_rule_that_is_given_in_both_forms_is_an_error(rule: str, argument: str, value: str) -> None:
     both = {"identities": {"email": Identity("Email", **{rule: value})}, argument: {"email": value}}
-    sentence = f"{argument} names 'email', whose Identity has {rule}=, too; give one of them"
+    sentence = f"{argument} names 'email', whose Identity also has {rule}=; set one of them"
     with pytest.raises(ValueError, match=sentence):
         diff(**both).build_source()
     with pytest.raises(ValueError, match=sentence):
@@ -107,7 +107,7 @@ def test_guards_as_a_value_are_the_same_bounds_as_flat_arguments() -> None:
 
 @pytest.mark.parametrize(("bound", "value"), [*BOUNDS.items(), *POLICIES.items(), ("max_exit_ratio", None)])
 def test_guards_that_are_given_in_both_forms_are_an_error(bound: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=rf"guards is given, and {bound} besides; put all bounds into guards"):
+    with pytest.raises(ValueError, match=rf"both guards and {bound} are set; put all limits into guards"):
         diff(guards=Guards(), **{bound: value}).build_guards()
 
 
@@ -135,7 +135,7 @@ class TaskInstance:
 def test_both_forms_fail_the_task_for_good_and_the_reason_is_in_xcom() -> None:
     ti = TaskInstance()
     context: Any = {"dag_run": Run(), "ti": ti}
-    with pytest.raises(AirflowFailException, match="guards is given, and max_exits besides"):
+    with pytest.raises(AirflowFailException, match="both guards and max_exits are set"):
         diff(guards=Guards(), max_exits=3).execute(context)
     assert ti.pushed["state"]["state"] == "failed"
 
@@ -289,7 +289,7 @@ def test_what_another_sync_of_the_audience_means_is_one_of_two_words() -> None:
     context: Any = None
     with pytest.raises(ValueError, match="on_other_sync is 'adopt'; expected fail or ignore"):
         publish(on_other_sync="adopt")._begin(context)
-    with pytest.raises(ValueError, match="change_set is not what"):
+    with pytest.raises(ValueError, match="change_set is not the result"):
         publish(on_other_sync="ignore")._begin(context)
 
 

@@ -104,18 +104,19 @@ WRONG_DIFFS: Mapping[str, tuple[Mapping[str, Any], str]] = {
         {"warehouse_conn_id": "nowhere"},
         "warehouse_conn_id is 'nowhere', and Airflow has no connection of that id; create it, for example",
     ),
-    "neither sql nor table": ({"sql": None}, "give either sql or table"),
-    "sql and table": ({"table": "members"}, "give either sql or table"),
+    "neither sql nor table": ({"sql": None}, "set either sql or table"),
+    "sql and table": ({"table": "members"}, "set either sql or table"),
     "two audiences": (
         {"audience_id_column": "city"},
-        "give either audience_id, for one audience, or audience_id_column",
+        "set either audience_id, for one audience, or audience_id_column",
     ),
-    "no audience": ({"audience_id": None, "audience_name": None}, "give either audience_id, for one audience"),
+    "no audience": ({"audience_id": None, "audience_name": None}, "set either audience_id, for one audience"),
     "a missing column": (
         {"identities": {"mail": "Email"}},
-        "the query gives no column 'mail'; it gives 'user_id', 'email', 'city'. Correct the mapping or the query",
+        "the query returns no column 'mail'; it gives 'user_id', 'email', 'city'. Correct the mapping or the "
+        "query",
     ),
-    "a missing user id column": ({"user_id_column": "id"}, "the query gives no column 'id'"),
+    "a missing user id column": ({"user_id_column": "id"}, "the query returns no column 'id'"),
     "two statements": (
         {"sql": "SELECT * FROM members; DROP TABLE members"},
         "sql holds more than one statement; expected a single SELECT",
@@ -124,17 +125,17 @@ WRONG_DIFFS: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "an unclosed parenthesis": ({"sql": "SELECT * FROM (members"}, "sql has a parenthesis that is not closed"),
     "no such table": (
         {"sql": "SELECT * FROM nobody"},
-        "This statement reads the source: correct the task's sql or table, or the database and schema of",
+        "This statement reads the source: correct the task's sql or table, correct the database and schema of",
     ),
     "no such function": (
         {"sql": "SELECT user_id, nothing(city) AS city, email FROM members"},
         "cannot run the statement",
     ),
-    "as_of without a zone": ({"as_of": "2026-03-02T00:00:00"}, "without a time zone; say which instant is meant"),
+    "as_of without a zone": ({"as_of": "2026-03-02T00:00:00"}, "without a time zone; add one"),
     "as_of that is no instant": ({"as_of": "yesterday"}, "as_of is 'yesterday'; expected an ISO 8601 instant"),
     "a timestamp without a zone": (
         {"sql": "SELECT *, TIMESTAMP '2026-03-01 00:00:00' AS seen FROM members", "properties": ["seen"]},
-        "without a time zone, so its instants are not known; say which zone it is in, for example: "
+        "without a time zone, so its instants are not known; add its time zone, for example: "
         "seen AT TIME ZONE 'UTC' AS seen",
     ),
     "a type without a JSON form": (
@@ -179,7 +180,7 @@ def test_a_wrong_diff_fails_once_and_says_what_to_do(delivered: Delivered, wrong
     [
         ({"conn_type": "http", "host": "example.com"}, "is of type http; supported are athena, "),
         ({"conn_type": "sqlite", "host": "/tmp/x.db"}, "is of type sqlite; supported are athena, "),
-        ({"conn_type": "duckdb"}, "is a DuckDB in memory, which forgets who was sent what; set its host"),
+        ({"conn_type": "duckdb"}, "is a DuckDB in memory, so the delivery state would be lost; set its host"),
         ({"conn_type": "duckdb", "host": ":memory:"}, "is a DuckDB in memory"),
     ],
     ids=["http", "no provider for it", "no path", "in memory"],
@@ -203,9 +204,9 @@ WRONG_DELIVERIES: Mapping[str, tuple[Mapping[str, Any], str]] = {
         "on_first_run is 'enter_everybody'; expected enter_all, baseline or fail",
     ),
     "partitions": ({"partitions": 3}, "partitions is 3; expected a power of two"),
-    "no change set": ({"change_set": None}, "change_set is not what an AudienceDiffOperator returns"),
+    "no change set": ({"change_set": None}, "change_set is not the result of an AudienceDiffOperator"),
     "another task's result": ({"change_set": {"sync_id": "lapsed"}}, "pass the diff task's .output"),
-    "a text": ({"change_set": "lapsed"}, "change_set is a text that is no JSON"),
+    "a text": ({"change_set": "lapsed"}, "change_set is a text that is not JSON"),
     "no such AWS connection": ({"aws_conn_id": "nowhere"}, "Airflow has no connection of that id; create it"),
     "not a stream's ARN": (
         {"stream_name": "arn:aws:s3:::bucket"},
@@ -213,11 +214,12 @@ WRONG_DELIVERIES: Mapping[str, tuple[Mapping[str, Any], str]] = {
     ),
     "two regions": (
         {"stream_name": "arn:aws:kinesis:eu-west-1:1:stream/changes", "region_name": "us-east-1"},
-        "but the stream's ARN says 'eu-west-1'; leave one out",
+        "but the stream's ARN says 'eu-west-1'; remove one",
     ),
     "a stream that must not be new": (
         {"stream_name": "another", "on_first_run": "fail"},
-        'on_first_run is "fail". Choose "enter_all" to send it all members, or "baseline" if it knows them',
+        'on_first_run is "fail". Set "enter_all" to put all members, or "baseline" if its consumers already have '
+        "them",
     ),
 }
 

@@ -164,8 +164,8 @@ def test_a_check_finds_what_tasks_lack_and_puts_and_writes_nothing(
     command.connect(warehouse=warehouse.connection, aws_default=stream.connection)
     good = write_dag(tmp_path, "SELECT * FROM members", "{{ '" + stream.name + "' }}")
     found = checked(command("check", good))
-    assert found["source"] == "✓ the query runs and gives user_id, email, city"
-    assert found["state"].startswith("✓ this sync has not run yet; --write proves")
+    assert found["source"] == "✓ the query runs and returns user_id, email, city"
+    assert found["state"].startswith("✓ this sync has not run yet; --write checks")
     assert found["stream"].startswith(
         f"✓ kinesis://us-east-1/{stream.name} takes amplitude_cohort from this login"
     )
@@ -192,10 +192,10 @@ def test_a_check_reads_the_columns_of_events(
     text = EVENTS.replace("STREAM", stream.name)
     file.write_text(text)
     found = checked(command("check", str(file)))
-    assert found["source"] == "✓ the query runs and gives user_id, email, city, arrived_at, event_id"
+    assert found["source"] == "✓ the query runs and returns user_id, email, city, arrived_at, event_id"
     assert found["stream"].startswith("✓ ")
     file.write_text(text.replace("AS event_id", "AS id_of_event"))
-    assert "the query gives no column 'event_id'" in checked(command("check", str(file), code=FAILED))["source"]
+    assert "the query returns no column 'event_id'" in checked(command("check", str(file), code=FAILED))["source"]
 
 
 def test_a_check_of_a_mapped_task_and_of_a_file_without_tasks_says_so(
@@ -212,7 +212,7 @@ def test_a_check_of_a_mapped_task_and_of_a_file_without_tasks_says_so(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nowhere.py"], "nowhere.py is no file"),
+        (["nowhere.py"], "nowhere.py is not a file"),
         (["{dag}", "--task", "publish"], "has these diff tasks: audience_"),
     ],
 )
@@ -262,7 +262,7 @@ def test_a_task_that_is_mapped_over_a_list_is_planned_one_by_one(
     file.write_text(MAPPED.format(task="", over='[{"audience_id": a} for a in ("gold", "free")]'))
     assert "the task is mapped and has no sync_id" in command("plan", str(file), "--task", "diff[1]", code=1)
     file.write_text(MAPPED.format(task='listed = task(task_id="listed")(lambda: [])()', over="listed"))
-    assert "plans.diff is mapped, but not by expand_kwargs over a list" in command("plan", str(file), code=1)
+    assert "plans.diff is mapped, but not with expand_kwargs over a list" in command("plan", str(file), code=1)
 
 
 def test_tail_reads_what_was_delivered_and_masks_who_it_is_about(

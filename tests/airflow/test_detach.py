@@ -90,7 +90,7 @@ def test_the_event_of_a_change_set_says_which_destination_keeps_history_that_it_
 ) -> None:
     [sentence] = diff(people, 3)["pinned"]
     assert sentence.startswith(f"{UNUSED.destination} (amplitude_cohort) keeps ")
-    assert sentence.endswith("all history since 2026-01-01T00:00:00Z: 3 change sets it has not got")
+    assert sentence.endswith("all history since 2026-01-01T00:00:00Z: 3 change sets that it has not received")
     open_outbox(people.ledger(), Stream(), USED).drain(day(3))
     detach(people)
     assert "pinned" not in diff(people, 4)
@@ -99,7 +99,7 @@ def test_the_event_of_a_change_set_says_which_destination_keeps_history_that_it_
 def test_what_is_named_is_detached_with_a_sentence_and_nothing_else(people: People) -> None:
     [sentence] = detach(people)["detached"]
     assert sentence.startswith(f"{UNUSED.destination} (amplitude_cohort) keeps ")
-    assert sentence.endswith("all history since 2026-01-01T00:00:00Z: 2 change sets it has not got")
+    assert sentence.endswith("all history since 2026-01-01T00:00:00Z: 2 change sets that it has not received")
     assert pinning(people) == {USED.destination}
 
 

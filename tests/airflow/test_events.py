@@ -114,7 +114,7 @@ def test_without_a_data_interval_a_run_goes_on_where_the_last_one_ended(
     put(clicks, ("a", "u1", "2026-03-01T10:00Z"), ("b", "u1", "2026-03-04T11:00Z"))
     alone = run(airflow, clicks, kinesis, day(2), schedule="'@daily'", retries=2)
     assert (alone["forward"].state, alone["forward"].tries) == ("failed", 1)
-    assert "give start" in alone.log
+    assert "set start" in alone.log
     with forwarding(airflow, clicks, kinesis, schedule="'@daily'", start="2026-03-01T00:00:00Z") as dag:
         first = dag.run(day(2))
     assert first.state == "success", first.log
@@ -147,17 +147,17 @@ def test_a_run_that_failed_is_finished_by_the_next_and_a_gap_is_said(
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        ({"sql": None}, "give either sql or table"),
+        ({"sql": None}, "set either sql or table"),
         ({"arrived_at_column": "page"}, "expected a timestamp with time zone, or a date"),
-        ({"event_id_column": "nope"}, "gives no column 'nope'"),
+        ({"event_id_column": "nope"}, "returns no column 'nope'"),
         ({"user_id_column": None}, "a batch is about a user or a device"),
-        ({"fields": {"page": "price"}}, "'price' is no place in a batch"),
-        ({"identities": {"email": "Loyalty"}}, "not one that mParticle has"),
+        ({"fields": {"page": "price"}}, "'price' is not a place in a batch"),
+        ({"identities": {"email": "Loyalty"}}, "unknown to mParticle"),
         ({"hash_identities": {"page": "md5"}}, "hash_identities names 'page'"),
-        ({"message_format": "amplitude_cohort"}, "has no words for events"),
+        ({"message_format": "amplitude_cohort"}, "cannot express events"),
         ({"on_invalid_rows": "keep"}, "expected fail or drop"),
         ({"start": "yesterday"}, "start is 'yesterday'"),
-        ({"start": "2026-03-09T00:00:00Z"}, "ends before it starts"),
+        ({"start": "2026-03-09T00:00:00Z"}, "expected an end after the start"),
         ({"resend": "perhaps"}, "resend is 'perhaps'"),
     ],
 )

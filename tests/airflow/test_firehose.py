@@ -137,7 +137,11 @@ def test_a_delivery_stream_that_is_full_for_ever_ends_with_what_to_raise(
         failed = dag.run(day(1))
         assert failed["publish"].state == "failed"
         assert failed["publish"].xcom["delivery"]["delivered"] == 0
-        for part in ("Retry Limit Exceeded at firehose://us-east-1/changes", UNAVAILABLE, "have the quota raised"):
+        for part in (
+            "Retry Limit Exceeded at firehose://us-east-1/changes",
+            UNAVAILABLE,
+            ("ask AWS to raise the quota"),
+        ):
             assert part in failed.log
         firehose.script = lambda *_: TAKE
         assert dag.run(day(1)).state == "success"
@@ -174,10 +178,10 @@ def deaggregated(arrived: Sequence[Arrived]) -> list[bytes]:
     [
         ({"stream_name": "other"}, "expected one of them"),
         ({"delivery_stream_name": " "}, "expected one of them"),
-        ({"aggregate": True}, "firehose://us-east-1/changes does not undo an aggregated record"),
+        ({"aggregate": True}, "firehose://us-east-1/changes does not split an aggregated record"),
         ({"aggregate": "perhaps"}, "aggregate is 'perhaps'; expected true or false"),
         ({"resend": "perhaps"}, "resend is 'perhaps'; expected true or false"),
-        ({"format_options": {"user_id_as": "Loyalty"}}, "not one that mParticle has"),
+        ({"format_options": {"user_id_as": "Loyalty"}}, "unknown to mParticle"),
         (
             {"format_options": {"forward_emails": False}},
             "format_options has forward_emails; mparticle_audience knows",
@@ -212,7 +216,7 @@ def test_bad_input_fails_without_a_retry_and_puts_nothing(
         ),
         (
             {"hash_identities": {"email": "md5"}, "hashed_identities": {"email": "md5"}},
-            "neither hashed again nor normalized",
+            "cannot be hashed or normalized again",
         ),
     ],
 )

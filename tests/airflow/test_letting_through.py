@@ -215,7 +215,7 @@ def test_a_renamed_dag_puts_nothing_until_its_author_has_chosen(
     with deployed(airflow, duckdb_warehouse.connection, stream.connection, own, publish, retries=2) as renamed:
         stopped = renamed.run(day(2))
     assert (stopped["publish"].state, stopped["publish"].tries) == ("failed", 1)
-    assert f"adopt_state_of='{former.file.stem}.diff' in the task that computes the change set" in stopped.log
+    assert f"adopt_state_of='{former.file.stem}.diff' on the diff task" in stopped.log
     assert stream.records() == before
     adopting = {**own, **former.adopted}
     with deployed(airflow, duckdb_warehouse.connection, stream.connection, adopting, publish) as dag:
@@ -235,7 +235,7 @@ def test_a_held_change_set_is_not_published(airflow: Airflow, duckdb_warehouse: 
         warehouse.members(ALL[:1])
         run = dag.run(day(2))
     assert run["diff"].summary["held"] == ["audience 'gs72ns': 3 of 4 members would exit (max_exits is 1)"]
-    assert "held by a guard and was not approved" in run.log
+    assert "held for approval and was not approved" in run.log
     assert (run["publish"].state, warehouse.newest_edge()) == ("failed", "2026-03-01T00:00:00Z")
 
 

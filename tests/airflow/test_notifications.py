@@ -139,7 +139,7 @@ def test_whatever_goes_wrong_does_not_fail_the_task(capsys: pytest.CaptureFixtur
     sent: list[object] = []
     Kept(send=[sent.append])({"ti": SimpleNamespace(state="failed")})  # type: ignore[arg-type, typeddict-item]
     assert sent == []
-    assert "could not be found out (KeyError)" in capsys.readouterr().out
+    assert "could not be read (KeyError)" in capsys.readouterr().out
 
 
 _DAG = """
@@ -294,7 +294,7 @@ def test_of_a_task_that_was_killed_it_is_told_as_of_one_that_failed(
     notified.kill("publish", "diff")
     [message] = notified.messages()
     assert (message["title"], message["state"]) == ("lapsed: failed", "failed")
-    assert "it was killed, or its machine is gone" in message["text"]
+    assert "it was killed, or its machine failed" in message["text"]
     notified.kill("diff")
     assert notified.messages() == []
     kinesis.describe = {}

@@ -223,7 +223,7 @@ def test_an_older_run_is_skipped_with_the_reason_and_so_is_what_follows_it(
             "diff": "skipped",
             "publish": "skipped",
         }
-        assert "this run speaks for 2026-03-02T00:00:00Z, and a later run has already covered it" in older.log
+        assert "this run represents 2026-03-02T00:00:00Z, and a later run has already covered it" in older.log
         assert stream.records() == before
 
         assert dag.run(day(4))["diff"].summary["previous_as_of"] == "2026-03-03T00:00:00Z"
@@ -267,7 +267,7 @@ def test_a_stream_that_was_created_anew_gets_nothing_until_its_author_has_chosen
             kinesis.describe = {**seen, "StreamCreationTimestamp": 1767225600.5}
             stopped = dag.run(day(2))
         assert (stopped["publish"].state, stopped["publish"].tries, kinesis.taken) == ("failed", 1, [])
-        assert "stream/s created 2026-01-01T00:00:00.500+00:00. It has nobody of sync 'lapsed'" in stopped.log
+        assert "stream/s created 2026-01-01T00:00:00.500+00:00. It has no member of sync 'lapsed'" in stopped.log
         with run_with({**DIFF, **dag.adopted}, {**publish, "on_new_stream": "enter_all"}) as dag:
             assert dag.run(day(2))["publish"].summary["delivered"] == 3
         assert heard([r.data for r in kinesis.taken]).members("gs72ns") == {"u1", "u2", "u3"}
@@ -318,7 +318,7 @@ def test_airflows_own_retry_finishes_a_delivery(airflow: Airflow, duckdb_warehou
         run = dag.run(day(1))
     assert run.state == "success", run.log
     assert (run["diff"].tries, run["publish"].tries) == (1, 2)
-    assert "The next attempt sends exactly what is missing" in run.log
+    assert "The next attempt puts only what is missing" in run.log
     sent = [record.data for record in kinesis.taken]
     assert len(sent) == len(set(sent)), "the retry sent something twice"
     assert heard(sent).members("gs72ns") == {f"u{number}" for number in range(40)}

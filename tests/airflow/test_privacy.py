@@ -208,7 +208,7 @@ def test_an_identity_that_is_not_what_was_promised_is_not_named(
     diff = {"hashed_identities": {"email": "sha256"}}
     run = watched.run(duckdb_warehouse, kinesis, diff=diff, publish=TO_FIREHOSE)
     assert run["diff"].state == "failed"
-    sentence = "20 of 20 rows have 'Email' values that are no sha256 digests"
+    sentence = "20 of 20 rows have 'Email' values that are not sha256 digests"
     assert any(sentence in text for text in watched.assert_says_nothing().values())
 
 

@@ -52,7 +52,7 @@ def test_a_new_stream_gets_the_past_and_then_the_present(
         with alone(airflow, warehouse, new, "AudienceReplayOperator", **backwards) as replay:
             refused = replay.run(day(9))
             assert (refused.state, refused["tell"].tries) == ("failed", 1)
-            assert "expected an until that is not before since" in refused.log
+            assert "expected until at or after since" in refused.log
     renamed = {**RELAXED, **dag.adopted}
     with deployed(airflow, warehouse.connection, stream.connection, renamed, {"stream_name": new.name}) as dag:
         warehouse.members([ROWS[user] for user in sorted(members(5))])

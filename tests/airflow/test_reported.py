@@ -193,7 +193,7 @@ def test_of_an_error_that_is_not_ours_no_more_than_the_name_is_told(
     airflow: Airflow, duckdb_warehouse: DuckDb, stream: Stream
 ) -> None:
     reported = run_broken("Unfinished", airflow, duckdb_warehouse, stream)["publish"].xcom["state"]
-    assert reported["sentences"] == ["RuntimeError; the task's log has more"]
+    assert reported["sentences"] == ["RuntimeError; see the task's log"]
 
 
 class SlowKinesis(ScriptedKinesis):

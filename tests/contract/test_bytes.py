@@ -20,7 +20,7 @@ from tests.contract.test_state_model import Crowd
 from tests.engines import ENGINES, Place
 
 WRITTEN = {"duckdb": r"CAST('\xFF\x{}' AS BLOB)", "postgres": r"CAST('\xff{}' AS bytea)", "mysql": "x'ff{}'"}
-"""How each engine writes bytes that are no text in UTF-8."""
+"""How each engine writes bytes that are not UTF-8 text."""
 
 HAS_A_TEXT = ("duckdb", "postgres")
 
@@ -59,7 +59,7 @@ def test_bytes_that_are_no_text_are_kept_apart_or_refused_with_what_to_write(
     nobody = " WHERE 1 = 0"
     crowd.run(0, source=crowd.source(query=query + nobody))
     if engine not in HAS_A_TEXT:
-        with pytest.raises(WarehouseRefused, match=r"no text in UTF-8.*HEX\(column\)"):
+        with pytest.raises(WarehouseRefused, match=r"not UTF-8 text.*HEX\(column\)"):
             crowd.run(1, source=crowd.source(query=query))
         # What it says is right: the engine takes it.
         crowd = Crowd(place)

@@ -58,7 +58,7 @@ def test_the_default_connection_of_another_type_is_refused(service: str, monkeyp
     ("more", "parts"),
     [
         ({"config_kwargs": {"read_timout": 5}}, ["config_kwargs", "'read_timout'", "did you mean read_timeout?"]),
-        ({"config_kwargs": {"frobnicate": 5}}, ["config_kwargs", "'frobnicate'", "take it out"]),
+        ({"config_kwargs": {"frobnicate": 5}}, ["config_kwargs", "'frobnicate'", "remove it"]),
         ({"config_kwargs": {"read_timeout": "5"}}, ["read_timeout", "of type str; expected a number"]),
         ({"config_kwargs": {"max_pool_connections": True}}, ["max_pool_connections", "expected a number"]),
         ({"config_kwargs": {"tcp_keepalive": "false"}}, ["tcp_keepalive", "expected true or false"]),
@@ -71,9 +71,9 @@ def test_the_default_connection_of_another_type_is_refused(service: str, monkeyp
         ({"service_config": {"kinesys": {}}}, ["service_config", "'kinesys'", "did you mean kinesis?"]),
         ({"service_config": {"Firehose": {}}}, ["service_config", "'Firehose'", "did you mean firehose?"]),
         ({"service_config": {"kinesis": {"endpoint": "http://x"}}}, ["kinesis", "'endpoint'", "endpoint_url"]),
-        ({"service_config": {"firehose": {"endpoint_url": "x:1"}}}, ["endpoint_url", "firehose", "no URL"]),
+        ({"service_config": {"firehose": {"endpoint_url": "x:1"}}}, ["endpoint_url", "firehose", "not a URL"]),
         ({"service_config": {"sts": "http://x"}}, ["sts", "expected an object"]),
-        ({"endpoint_url": "localhost:4566"}, ["endpoint_url", "no URL"]),
+        ({"endpoint_url": "localhost:4566"}, ["endpoint_url", "not a URL"]),
         ({"endpoint_url": 4566}, ["endpoint_url", "of type int; expected a text"]),
         ({"region_name": ["eu-west-1"]}, ["region_name", "expected a text"]),
         ({"verify": "false"}, ["verify", "expected true, false, or the path"]),
@@ -116,7 +116,7 @@ def test_an_extra_that_is_no_json_object_is_refused(
     service: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ScriptedKinesis() as kinesis:
-        assert "no JSON object" in refusal_of(service, kinesis, monkeypatch, extra=extra)
+        assert "not a JSON object" in refusal_of(service, kinesis, monkeypatch, extra=extra)
 
 
 @pytest.mark.parametrize(

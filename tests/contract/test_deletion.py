@@ -112,7 +112,7 @@ def test_nothing_is_computed_or_attached_after_the_end(people):
         with pytest.raises(AudienceDeleted, match="was deleted as of 2026-01-02"):
             people.run(number)
     put = len(one.puts)
-    with pytest.raises(AudienceDeleted, match="not attached"):
+    with pytest.raises(AudienceDeleted, match="no longer attached"):
         publish(people, one, 0)
     with pytest.raises(AudienceDeleted):
         publish(people, Stream(), 0, "c")
@@ -124,10 +124,10 @@ def test_a_sync_begins_anew_only_if_its_author_says_so_and_all_were_told(people)
     publish(people, one, 0)
     publish(people, other, 0, "b")
     end(people, one, 1)
-    with pytest.raises(AudienceDeleted, match=r"kinesis://eu-west-1/b did not get the deletion"):
+    with pytest.raises(AudienceDeleted, match=r"kinesis://eu-west-1/b did not receive the deletion"):
         people.run(2, how={"reuse_deleted": True})
     end(people, other, 1, name="b")
-    with pytest.raises(AudienceDeleted, match="not after it"):
+    with pytest.raises(AudienceDeleted, match="not later"):
         people.run(1, how={"reuse_deleted": True})
     people.take("a1", audience="a")
     assert people.run(2, how={"reuse_deleted": True})["entered"] == 2
@@ -149,7 +149,7 @@ def test_an_audience_of_a_deleted_id_is_refused_in_any_sync(people):
     with pytest.raises(AudienceDeleted, match=r"audience 'a' was deleted.*reuse_deleted"):
         people.run(3, ledger=ledger)
     assert people.tables() == before
-    with pytest.raises(AudienceDeleted, match="not after it"):
+    with pytest.raises(AudienceDeleted, match="not later"):
         people.run(0, ledger=Ledger(people.warehouse, people.schema, "a.third"), how={"reuse_deleted": True})
     assert people.run(3, ledger=ledger, how={"reuse_deleted": True})["entered"] == 1
     people.put("a2", audience="a", title="A")
@@ -158,7 +158,7 @@ def test_an_audience_of_a_deleted_id_is_refused_in_any_sync(people):
 
 def test_an_end_comes_after_what_was_published(people):
     publish(people, stream := Stream(), 0)
-    with pytest.raises(ValueError, match="give a later as_of"):
+    with pytest.raises(ValueError, match="set a later as_of"):
         end(people, stream, 0)
     with pytest.raises(HistoryGone, match="no membership"):
         close(Ledger(people.warehouse, people.schema, "nothing"), day(3), exits=True)
@@ -167,7 +167,7 @@ def test_an_end_comes_after_what_was_published(people):
 
 def test_a_destination_that_heard_nothing_is_told_nothing(people):
     stream = Stream()
-    with pytest.raises(HistoryGone, match="never got"):
+    with pytest.raises(HistoryGone, match="never received"):
         end(people, stream, 1)
     assert not stream.puts
 
@@ -175,7 +175,7 @@ def test_a_destination_that_heard_nothing_is_told_nothing(people):
 def test_an_end_that_cannot_be_announced_leaves_the_sync_open(people):
     publish(people, Stream(), 0)
     own = small_delivery("a", message_format=f"{__name__}.changes_alone", options={})
-    for delivery, match in ((small_delivery("b"), "never got"), (own, "no message about a whole audience")):
+    for delivery, match in ((small_delivery("b"), "never received"), (own, "no message about a whole audience")):
         with pytest.raises((HistoryGone, ValueError), match=match):
             close(people.ledger(), day(1), exits=True, delivery=delivery)
         assert Event.CLOSED not in {e.event for e in read_entries(people.ledger())}

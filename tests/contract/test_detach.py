@@ -145,8 +145,8 @@ def test_the_command_looks_first_and_detaches_only_where_it_is_asked_to(
     assert main([*asked, "--resyncs"]) == 0
     assert "has no such delivery" in capsys.readouterr().out
     assert main(["detach", "dag.diff", "kinesis://x/other", *asked[3:]]) == 1
-    assert f"its destinations: {UNUSED.destination}" in capsys.readouterr().err
+    assert f"its destinations are {UNUSED.destination}" in capsys.readouterr().err
     assert main([*asked, "--yes"]) == 0
     assert "Detached" in capsys.readouterr().out
     assert main(asked) == 0
-    assert "It keeps nothing: it is detached" in capsys.readouterr().out
+    assert "It keeps nothing: it is already detached" in capsys.readouterr().out

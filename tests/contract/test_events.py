@@ -170,7 +170,7 @@ def test_each_event_is_told_once_whatever_the_intervals(warehouse: SqlWarehouse)
 def test_a_run_without_an_interval_goes_on_where_the_last_one_ended(warehouse: SqlWarehouse) -> None:
     line = Line(warehouse)
     line.put(rows(0, 1, 2))
-    with pytest.raises(ValueError, match="give start"):
+    with pytest.raises(ValueError, match="set start"):
         line.run(None, 1)
     assert line.told(0, 1) == ["e0"]
     assert line.told(None, 3) == ["e1", "e2"]
@@ -190,7 +190,7 @@ def test_a_run_without_an_interval_that_is_cleared_after_later_ones_finds_all_fo
     assert (again["events"], again["intervals"], again["not_forwarded"]) == (0, [], [])
     assert line.run(None, 1)["events"] == 0
     assert line.run(None, 2)["events"] == 0, "an end that no run had"
-    with pytest.raises(ValueError, match=r"nothing was forwarded before 2025-12-31T00:00:00Z.*give start"):
+    with pytest.raises(ValueError, match=r"nothing was forwarded before 2025-12-31T00:00:00Z.*set start"):
         line.run(None, -1)
     assert Counter(line.ids(line.stream.messages)) == Counter(["e0", "e1", "e2", "e3"])
 
@@ -255,13 +255,13 @@ def test_a_date_whose_zone_nobody_names_is_refused_and_so_is_a_zone_that_nothing
 ) -> None:
     line = Line(warehouse, type_name="DATE")
     line.put(dated(1))
-    with pytest.raises(ValueError, match=r"column 'came' is a date, .* give arrived_at_timezone"):
+    with pytest.raises(ValueError, match=r"column 'came' is a date, .* Set arrived_at_timezone"):
         line.run(0, 1)
     for nowhere in ("Mars/Olympus", "", "../etc", "America", "x\0y"):
         with pytest.raises(ValueError, match="expected the IANA name of a time zone"):
             line.source(arrived_at_timezone=nowhere)
     line = Line(warehouse)
-    with pytest.raises(ValueError, match="says by itself which instant it means; leave arrived_at_timezone out"):
+    with pytest.raises(ValueError, match="already has a time zone; remove arrived_at_timezone"):
         line.run(0, 1, source=line.source(arrived_at_timezone="UTC"))
 
 
@@ -367,7 +367,7 @@ def test_what_tells_no_instant_is_refused_with_what_to_do(warehouse: SqlWarehous
     line = Line(warehouse, type_name=type_name)
     with pytest.raises(ValueError, match="time zone"):
         line.run(0, 1)
-    with pytest.raises(ValueError, match="gives no column 'nope'"):
+    with pytest.raises(ValueError, match="returns no column 'nope'"):
         line.run(0, 1, source=line.source(event_id="nope"))
 
 
@@ -408,9 +408,9 @@ def test_a_resend_tells_the_same_ids_and_bytes(warehouse: SqlWarehouse) -> None:
     ("bad", "why"),
     [
         (("", "u", None, None, at(0)), "have no event id"),
-        (("x", None, None, None, at(0)), "name neither a user nor a device"),
+        (("x", None, None, None, at(0)), "have neither a user id nor a device id"),
         (("e0.5", "v", None, None, at(0.6)), "repeat the event id"),
-        (("x", "u", None, "5d41402abc4b2a76b9719d911017c592", at(0)), "not what its rule promises"),
+        (("x", "u", None, "5d41402abc4b2a76b9719d911017c592", at(0)), "breaks its rule"),
     ],
 )
 def test_a_row_that_is_no_event_stops_its_interval_or_is_left_out(
@@ -530,7 +530,7 @@ def test_a_second_task_that_forwards_by_the_same_sync_id_stops_before_it_sends(w
     line.put(rows(0, 1, 2, 3))
     assert line.told(0, 1, author=shop) == ["e0"]
     for start in (0, 1):
-        with pytest.raises(StateTaken, match=r"task shop\.forward, last those up to .*this is outlet\.forward"):
+        with pytest.raises(StateTaken, match=r"task shop\.forward, last up to .*this is outlet\.forward"):
             line.run(start, start + 1, author=outlet)
     assert line.told(1, 2, author=shop) == ["e1"]
     adopting = replace(outlet, adopts="shop.forward")

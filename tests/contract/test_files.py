@@ -165,7 +165,7 @@ def test_a_storage_that_writes_a_file_twice_is_found_out_before_the_first_row(tm
     files = Forgetful(fsspec.filesystem("file"), str(tmp_path))
     ledger = ledger_of(files)
     ledger.prepare()
-    with pytest.raises(WarehouseRefused, match="could not be kept apart"):
+    with pytest.raises(WarehouseRefused, match="could overwrite each other"):
         ledger.append("", TableStarted(table="t"), as_of=day(0))
     assert not ledger_of(files).read().timeline.writer
 
@@ -195,7 +195,7 @@ def test_a_full_disk_leaves_no_draft_and_says_so(tmp_path: Path, monkeypatch: py
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
         for event in ("started", "closed"):
-            with pytest.raises(WarehouseUnavailable, match="is full; make room there"):
+            with pytest.raises(WarehouseUnavailable, match="is full; free some space"):
                 rows.append(row(2, event=event))
     assert [r.sequence for r in FileLedgerTable(open_files(str(tmp_path)), "state", "one").read({})] == [1]
     assert not [path for path in tmp_path.rglob(".*") if path.is_file()]
@@ -237,7 +237,9 @@ def test_a_row_that_is_cut_off_is_never_taken_for_none(tmp_path: Path, left: byt
         ledger.append("", TableStarted(table=table), as_of=day(0))
     [path] = tmp_path.rglob("0000000002.json")
     path.write_bytes(left)
-    with pytest.raises(LedgerUnreadable, match=rf"of sync 'one' .*{path} is empty or cut off: restore that file"):
+    with pytest.raises(
+        LedgerUnreadable, match=rf"of sync 'one' .*{path} is empty or truncated: restore that file"
+    ):
         ledger_of(open_files(str(tmp_path))).prepare()
 
 

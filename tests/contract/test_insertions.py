@@ -331,5 +331,5 @@ def test_history_that_a_destination_has_still_to_get_is_kept(world):
     world.publish("a", day(5))
     world.days.append({"u6": "Bern"})
     world.run(6, **short)
-    with pytest.raises(HistoryGone, match="is not kept any more"):
+    with pytest.raises(HistoryGone, match="is no longer kept"):
         world.run(1, CORRECT)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.core.outbox.delivery import Delivery
 
 OLD, NEW = (f"arn:aws:kinesis:eu-west-1:1:stream/a created 2026-01-0{n}T00:00:00.000+00:00" for n in (1, 2))
-REPLACED = rf"is another stream than what was sent to before: that was {OLD}.*this is {NEW}.*has nobody".replace(
+REPLACED = rf"is not the stream of the earlier deliveries: that was {OLD}.*this is {NEW}.*has no member".replace(
     "+", r"\+"
 )
 USERS = tuple(f"u{n}" for n in range(20))
@@ -165,7 +165,7 @@ def test_a_resync_that_another_stream_comes_in_between_stops(people):
     with pytest.raises(DeliveryIncomplete):
         resync(open_outbox(people.ledger(), half, replace(to(OLD), resync="once")), to(OLD))
     new = Stream()
-    with pytest.raises(DestinationReplaced, match="created anew while the resync was under way"):
+    with pytest.raises(DestinationReplaced, match="created again during the resync"):
         resync(open_outbox(people.ledger(), new, replace(to(NEW), resync="once")), to(NEW))
     assert new.puts == []
 
@@ -202,7 +202,7 @@ def test_events_stop_at_a_new_stream_until_their_author_has_chosen(warehouse):
     run(2, Stream(), OLD)
     new = Stream()
     of_events = REPLACED.replace(
-        "has nobody", 'has no event .* Set on_new_stream="continue" to go on with the events'
+        "has no member", 'has no event .* Set on_new_stream="continue" to forward only the events'
     )
     with pytest.raises(DestinationReplaced, match=of_events) as refused:
         run(5, new, NEW)

@@ -88,13 +88,13 @@ def many(warehouse: SqlWarehouse) -> People:
         ("mparticle_audience", {"identity_keys": {"GAIDs": "x"}}, "names 'GAIDs'; .* GoogleAdvertisingIdentifier"),
         ("mparticle_audience", {"identity_keys": {"GAID": "a", "gaid": "b"}}, "two keys for .*'GoogleAdv"),
         ("mparticle_audience", {"external_names": {"vip": "V"}}, "names 'vip', .*; it has 'vips'. "),
-        ("mparticle_audience", {"user_id_as": "Email Address"}, "say in user_id_as"),
+        ("mparticle_audience", {"user_id_as": "Email Address"}, "set user_id_as"),
         (
             "adobe_profile",
             {"audiences": ["vip"]},
             "names 'vip', .*; it has 'vips'. .* on_unknown_audience=\"wait\"",
         ),
-        ("adobe_profile", {"audiences": []}, "audiences is empty, so nobody would be exported"),
+        ("adobe_profile", {"audiences": []}, "audiences is empty, so nothing would be exported"),
         ("adobe_profile", {"attributes": ["town"]}, "the mapped properties are city"),
         ("adobe_profile", {"consent": "agrees"}, "consent names 'agrees'; the mapped properties are city"),
         ("adobe_profile", {"namespaces": {"Emial": "x"}}, "the mapped identity types are Email"),
@@ -195,11 +195,11 @@ def test_a_deletion_is_refused_before_the_sync_is_closed(people: People) -> None
     [
         ({}, {"exclude": ["data.event_nam"]}, "exclude names 'data.event_nam'; .* data.event_name"),
         ({}, {"exclude": ["event_type"]}, "exclude names 'event_type'"),
-        ({"fields": {"name": "dta.event_name"}}, {}, "'dta.event_name' is no place in a batch"),
+        ({"fields": {"name": "dta.event_name"}}, {}, "'dta.event_name' is not a place in a batch"),
         (
             {"identities": {"email": "Emial"}},
             {},
-            "identity type 'Emial' is not one that mParticle has; expected one of",
+            "identity type 'Emial' is unknown to mParticle; expected one of",
         ),
     ],
 )
@@ -255,7 +255,8 @@ def test_options_that_do_not_fit_a_backlog_name_the_change_set_that_waits(people
     people.run(2, source=plan, guards=replace(people.sync().guards, on_schema_change="update"))
     newer = {"user_properties": ["plan"]}
     waits = (
-        r"properties are city.*of the change set as of 2026-01-02T.*is still to get.*Publish as of that instant"
+        r"properties are city.*of the change set as of 2026-01-02T.*has not received yet.*Publish as of that "
+        "instant"
     )
     assert re.search(waits, refusal(people, "amplitude_cohort", newer, 2))
     assert "change set as of" not in refusal(

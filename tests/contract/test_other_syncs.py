@@ -74,8 +74,8 @@ def test_a_sync_that_was_renamed_stops_before_it_puts_anything_and_adopts_its_st
     syncs.diff(NEW, 1, BOB, CEM)
     put = len(syncs.stream.puts)
     said = (
-        r"sync 'outlet\.diff' has sent nothing to kinesis://eu-west-1/a yet, and sync 'shop\.diff' delivers "
-        r"audience 'vips' there already.*as of 2026-01-01.*adopt_state_of='shop\.diff' in the task that computes.*"
+        r"sync 'outlet\.diff' has sent nothing to kinesis://eu-west-1/a yet, and sync 'shop\.diff' already "
+        r"delivers audience 'vips' there.*as of 2026-01-01.*adopt_state_of='shop\.diff' on the diff task.*"
         r'on_other_sync="ignore"'
     )
     for _ in range(2):
@@ -120,7 +120,7 @@ def test_syncs_of_other_audiences_share_a_stream(place, of_many):
     of_many.run(OLD, 1, user("ann", "a"), user("bob", "b"))
     of_many.run(NEW, 2, user("ann", "c"))
     of_many.diff("third.diff", 3, user("ann", "d"), user("cem", "b"))
-    with pytest.raises(AudienceTaken, match=r"sync 'shop\.diff' delivers audience 'b' there"):
+    with pytest.raises(AudienceTaken, match=r"sync 'shop\.diff' already delivers audience 'b' there"):
         of_many.publish("third.diff", 3)
     of_many.diff("fourth.diff", 4, ANN)
     with pytest.raises(AudienceTaken, match=r"sync 'dag\.diff' delivers audience 'vips' there"):
@@ -152,7 +152,7 @@ def test_a_sync_that_is_detached_deleted_or_has_nobody_does_not_count(syncs):
     announce_deletion(syncs.of("fourth.diff").outbox())
     syncs.run("fifth.diff", 7, ANN, reuse_deleted=True)
     syncs.diff("sixth.diff", 8, ANN, reuse_deleted=True)
-    with pytest.raises(AudienceTaken, match=r"sync 'fifth\.diff' delivers"):
+    with pytest.raises(AudienceTaken, match=r"sync 'fifth\.diff' already delivers"):
         syncs.publish("sixth.diff", 8)
 
 
@@ -163,7 +163,7 @@ def test_a_sync_that_began_anew_after_its_deletion_counts(syncs):
     announce_deletion(syncs.of(OLD).outbox())
     syncs.run(OLD, 2, ANN, reuse_deleted=True)
     syncs.diff(NEW, 3, ANN, reuse_deleted=True)
-    with pytest.raises(AudienceTaken, match=r"sync 'shop\.diff' delivers"):
+    with pytest.raises(AudienceTaken, match=r"sync 'shop\.diff' already delivers"):
         syncs.publish(NEW, 3)
 
 
@@ -174,7 +174,9 @@ def test_a_ledger_that_was_folded_or_compacted_is_asked_as_any_other(syncs, monk
         syncs.run(OLD, number, ANN, user(f"more {number}"))
     syncs.of(OLD).ledger.rows.write_fold(fold_state(syncs.of(OLD).ledger.read()))
     syncs.diff(NEW, 4, ANN)
-    with pytest.raises(AudienceTaken, match=r"sync 'shop\.diff' delivers audience 'vips'.*as of 2026-01-02"):
+    with pytest.raises(
+        AudienceTaken, match=r"sync 'shop\.diff' already delivers audience 'vips'.*as of 2026-01-02"
+    ):
         syncs.publish(NEW, 4)
 
 
@@ -186,11 +188,11 @@ def test_a_ledger_that_was_folded_or_compacted_is_asked_as_any_other(syncs, monk
             "outlet.diff",
             "outlet.diff",
             "shop.diff",
-            r"adopt_state_of='shop\.diff' and sync_id='crowd' in",
+            r"adopt_state_of='shop\.diff' and sync_id='crowd' on",
         ),
-        ("crowd_2", "outlet.diff", "shop.diff", r"adopt_state_of='shop\.diff' and sync_id='crowd' in"),
-        ("shop.diff", "shop.diff", "shop.diff", r"its state: sync_id='crowd' in"),
-        ("crowd_2", "outlet.diff", "crowd", r"adopt_state_of='crowd' and sync_id='crowd' in"),
+        ("crowd_2", "outlet.diff", "shop.diff", r"adopt_state_of='shop\.diff' and sync_id='crowd' on"),
+        ("shop.diff", "shop.diff", "shop.diff", r"its state: set sync_id='crowd' on"),
+        ("crowd_2", "outlet.diff", "crowd", r"adopt_state_of='crowd' and sync_id='crowd' on"),
     ],
 )
 def test_the_advice_has_the_arguments_that_go_on_with_the_state(syncs, sync_id, task, old_task, advice):

@@ -194,7 +194,7 @@ def test_what_is_half_sent_in_parts_is_finished_in_as_many(people: People, began
     with pytest.raises(DeliveryIncomplete):
         publish(people, full, 0, part(delivery, 0, began))
     before = len(stream.taken)
-    with pytest.raises(DeliveryChanged, match=rf"in {began} parts.*put parts back"):
+    with pytest.raises(DeliveryChanged, match=rf"in {began} parts.*restore parts"):
         publish(people, stream, 0, part(delivery, 0, goes_on))
     assert len(stream.taken) == before
     for each in range(began):
@@ -312,7 +312,7 @@ def test_parts_that_were_left_hold_back_no_history(people: People) -> None:
         ({"part": Part(-1, 2)}, "part is -1; expected a number from 0 to 1"),
         (
             {"part": Part(0, 2), "message_format": "adobe_profile", "options": {"namespaces": {"Email": "email"}}},
-            "adobe_profile tells of profiles, which are sent by one task; leave parts out",
+            "adobe_profile sends profiles, which one task delivers; remove parts",
         ),
     ],
 )

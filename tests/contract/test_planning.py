@@ -135,7 +135,7 @@ def test_a_plan_says_what_would_stop_the_run(warehouse: SqlWarehouse) -> None:
     assert any("would exit" in s for s in sentences)
     dropping = plan(people, 2, guards=replace(LET_ALL_THROUGH, on_invalid_rows="drop"))
     [unsure] = dropping.stopped
-    assert "no user id, and may be those of 118 of 120 members" in str(unsure)
+    assert "no user id, and could belong to 118 of 120 members" in str(unsure)
     assert counts(dropping) == {"entered": 0, "exited": 118, "updated": 0, "members": 2}
 
 

@@ -48,11 +48,11 @@ def opened(service: str, iam: ScriptedIam, *, policy: str = "", **more: Any) -> 
 @pytest.mark.parametrize(
     ("decision", "why", "do"),
     [
-        ("implicitDeny", "no policy of its own allows it", "Its policy needs {statement}"),
+        ("implicitDeny", "none of its policies allows it", "Its policy needs {statement}"),
         (
             "explicitDeny",
             "a policy denies it explicitly",
-            "Take that statement out, or choose another login",
+            "Remove that statement, or choose another login",
         ),
     ],
 )
@@ -63,8 +63,8 @@ def test_a_missing_permission_is_found_before_the_first_record(
         hook.check()
     statement = json.dumps({"Effect": "Allow", "Action": ACTIONS[service], "Resource": ARNS[service]})
     assert str(refused.value) == (
-        f"the login of connection aws_default may not {ACTIONS[service]} on {ARNS[service]}: {why}, as "
-        f"iam:SimulatePrincipalPolicy says; nothing was put. {do.format(statement=statement)}"
+        f"the login of connection aws_default is not allowed {ACTIONS[service]} on {ARNS[service]}: {why} "
+        f"(checked with iam:SimulatePrincipalPolicy). Nothing was put. {do.format(statement=statement)}"
     )
 
 

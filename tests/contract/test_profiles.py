@@ -526,6 +526,6 @@ def test_a_mapping_that_grows_tells_the_profiles_that_have_something_of_it(wareh
 
 def test_a_destination_without_an_order_needs_what_restores_it() -> None:
     firehose = {"limits": FIREHOSE_LIMITS, "record_end": b"\n", "message_format": "adobe_profile"}
-    with pytest.raises(ValueError, match="keeps no order"):
+    with pytest.raises(ValueError, match="does not keep the order"):
         small_delivery(options={}, **firehose)
     small_delivery(options=IDS, **firehose)

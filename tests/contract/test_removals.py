@@ -175,8 +175,9 @@ def test_updates_that_would_remove_members_are_stopped_before_the_first_record(c
     assert (found["exited"], found["updated"]) == (0, 30)
     sent = len(crowd.stream.puts)
     said = (
-        r"as of 2026-01-02T00:00:00Z was stopped before kinesis://eu-west-1/a got anything of it: audience 'a': "
-        r"30 of 30 members would exit \(max_exits is 1\): 30 of them are still in the source, and an update"
+        r"as of 2026-01-02T00:00:00Z was stopped before kinesis://eu-west-1/a received anything of it: "
+        r"audience 'a': "
+        r"30 of 30 members would exit \(max_exits is 1\): 30 of them are still in the source, but an update"
     )
     for _ in range(2):
         with pytest.raises(GuardTripped, match=said):
@@ -210,10 +211,10 @@ def test_a_person_lets_it_through_and_it_is_the_very_one(crowd):
     [stopped] = find_stopped(ledger.read())
     shown = "\n".join(describe(read_status(crowd.people.ledger(), 5)))
     where = f"{stopped.destination} ({stopped.message_format}) is stopped before the change set as of"
-    assert f"{where} 2026-01-02T00:00:00Z, until a person decides: {stopped.sentences[0]}" in shown
+    assert f"{where} 2026-01-02T00:00:00Z, waiting for approval: {stopped.sentences[0]}" in shown
     assert (stopped.as_of, stopped.destination) == (day(1), "kinesis://eu-west-1/a")
     assert "10 of 30 members would exit" in stopped.sentences[0]
-    with pytest.raises(ReleaseRefused, match="is not what is stopped"):
+    with pytest.raises(ReleaseRefused, match="is no longer the one that is stopped"):
         release(ledger, stopped.log, "another")
     for _ in range(2):
         release(ledger, stopped.log, stopped.table)
@@ -267,7 +268,7 @@ def test_exits_and_removals_count_together_and_what_was_let_through_counts_no_mo
     [
         (Guards(), "24 of 40 members would exit, 60%"),
         (Guards(max_exit_ratio=None, max_exit_ratio_per_day=0.5), "24 of 40 members .* within a day"),
-        (Guards(max_exit_ratio=None, min_members=17), "16 members would be left"),
+        (Guards(max_exit_ratio=None, min_members=17), "16 members would remain"),
         (Guards(max_exit_ratio=None), None),
         (Guards(max_exit_ratio=0.6), None),
     ],

@@ -99,7 +99,7 @@ def test_who_entered_and_left_in_the_gap_is_no_member_after_a_resync(airflow: Ai
     lose_a_day(airflow)
     airflow.people.run(2)
     before = len(airflow.stream.taken)
-    with pytest.raises(LedgerBehind, match=r"up to 2026-01-02T00:00:00Z, and the ledger knows of 2026-01-01"):
+    with pytest.raises(LedgerBehind, match=r"up to 2026-01-02T00:00:00Z, and the ledger ends at 2026-01-01"):
         airflow.publish(2)
     assert len(airflow.stream.taken) == before
     airflow.resync()
@@ -142,7 +142,7 @@ def test_a_ledger_that_never_had_the_destination_is_behind_too(airflow: Airflow)
     airflow.people.take("leaves")
     backup.restore()
     airflow.people.run(1)
-    with pytest.raises(LedgerBehind, match="knows of nothing"):
+    with pytest.raises(LedgerBehind, match="ends at nothing"):
         airflow.publish(1)
     airflow.resync()
     airflow.check()

@@ -251,12 +251,12 @@ _EXHAUSTED = {
     "kinesis": (
         "Retry Limit Exceeded at kinesis://eu-west-1/s (60 attempts each)",
         " of them of shardId-000000000001",
-        "a shard takes 1,000 records and 1 MB a second: add shards",
+        "a shard accepts 1,000 records and 1 MB per second: add shards",
     ),
     "firehose": (
         "Retry Limit Exceeded at firehose://eu-west-1/s (60 attempts each)",
         UNAVAILABLE,
-        "its quota in the region says: have the quota raised",
+        "per second: ask AWS to raise the quota",
     ),
 }
 
@@ -458,7 +458,7 @@ ARN = "arn:aws:kinesis:ap-south-1:123456789012:stream/audience-changes"
 def test_an_arn_names_stream_and_region() -> None:
     hook = KinesisStreamHook(ARN, aws_conn_id=None)
     assert hook.destination == f"kinesis://ap-south-1/{ARN}"
-    with pytest.raises(ValueError, match="leave one out"):
+    with pytest.raises(ValueError, match="remove one"):
         KinesisStreamHook(ARN, region_name="eu-west-1")
     with pytest.raises(ValueError, match="expected a name or arn"):
         KinesisStreamHook("arn:aws:firehose:eu-west-1:123456789012:deliverystream/x")
@@ -600,8 +600,8 @@ FIREHOSE_ARN = "arn:aws:firehose:eu-west-1:123456789012:deliverystream/audience-
         ({"DeliveryStreamStatus": "CREATING"}, DeliveryIncomplete, "being created"),
         ({"DeliveryStreamStatus": "DELETING"}, DestinationRefused, "is DELETING; expected ACTIVE"),
         ({"DeliveryStreamStatus": "CREATING_FAILED"}, DestinationRefused, "is CREATING_FAILED; expected ACTIVE"),
-        ({"DeliveryStreamType": "KinesisStreamAsSource"}, DestinationRefused, "from elsewhere .*Direct PUT"),
-        ({"DeliveryStreamType": "MSKAsSource"}, DestinationRefused, "from elsewhere .*Direct PUT"),
+        ({"DeliveryStreamType": "KinesisStreamAsSource"}, DestinationRefused, "has the source .*Direct PUT"),
+        ({"DeliveryStreamType": "MSKAsSource"}, DestinationRefused, "has the source .*Direct PUT"),
         (
             {"DeliveryStreamEncryptionConfiguration": {"Status": "ENABLING_FAILED"}},
             DestinationRefused,
@@ -641,5 +641,5 @@ def test_a_delivery_stream_by_its_arn_is_asked_for_by_its_name_and_must_be_the_o
             FirehoseStreamHook(other).check()
     with pytest.raises(ValueError, match="expected a name or arn:aws:firehose"):
         FirehoseStreamHook(ARN)
-    with pytest.raises(ValueError, match="leave one out"):
+    with pytest.raises(ValueError, match="remove one"):
         FirehoseStreamHook(FIREHOSE_ARN, region_name="us-east-1")

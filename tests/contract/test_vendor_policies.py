@@ -59,8 +59,8 @@ def test_with_put_record_alone_each_record_arrives_with_its_bytes_and_keys_and_i
     assert len(kinesis.taken) == 120
     assert kinesis.operations.count(MANY[service]) <= 2  # those that were under way when the first was denied
     printed = "".join(capfd.readouterr())
-    assert printed.count("each record goes out in a request of its own") == 1
-    assert f"may not {ACTIONS[service]}, and may {service}:PutRecord" in printed
+    assert printed.count("each record is put in its own request") == 1
+    assert f"is not allowed {ACTIONS[service]}, but is allowed {service}:PutRecord" in printed
 
 
 @both
@@ -148,7 +148,7 @@ def test_iam_that_allows_the_put_of_one_record_stops_nobody(service: str) -> Non
     neither = ScriptedIam(decisions=decisions | {f"{service}:PutRecord": "implicitDeny"})
     with (
         opened(service, neither) as hook,
-        pytest.raises(DestinationRefused, match=f"may not {ACTIONS[service]} on"),
+        pytest.raises(DestinationRefused, match=f"is not allowed {ACTIONS[service]} on"),
     ):
         hook.check()
 
@@ -160,7 +160,7 @@ def test_a_login_that_may_not_look_is_asked_about_by_the_arn_of_the_stream(servi
     iam = ScriptedIam(decision="implicitDeny")
     with opened(service, iam, denied=frozenset(LOOKS)) as hook, pytest.raises(DestinationRefused) as refused:
         (hook if by == "name" else type(hook)(ARNS[service])).check()
-    assert f"may not {ACTIONS[service]} on {ARNS[service]}" in str(refused.value)
+    assert f"is not allowed {ACTIONS[service]} on {ARNS[service]}" in str(refused.value)
     asked = iam.asked[-1][1]
     assert (asked["ResourceArns.member.1"], asked["PolicySourceArn"]) == (ARNS[service], USER)
     with opened(service, ScriptedIam(), denied=frozenset(LOOKS)) as hook:

@@ -504,7 +504,7 @@ def test_what_the_sdk_would_refuse_is_refused_and_not_sent(
 def test_what_is_no_batch_of_records_is_an_error_that_says_what_is_expected(
     service: str, batch: list[Any], named: str, recorder: RecordingEndpoint, hooks: dict[str, StreamHook]
 ) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"put was given {named}; expected 1 to 500 of")) as refused:
+    with pytest.raises(ValueError, match=re.escape(f"put got {named}; expected 1 to 500 of")) as refused:
         hooks[service].put(batch)
     assert "jane" not in str(refused.value)
     assert recorder.requests == []

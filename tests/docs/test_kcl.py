@@ -116,7 +116,7 @@ def test_after_its_session_was_ended_it_goes_on_in_a_new_one(members: Any, start
     daemon = start(records)
     daemon.run()
     # It depends on what libpq reads first: the server's farewell or the closed connection.
-    assert len(re.findall("failed by (OperationalError|AdminShutdown)", daemon.errors)) == 3
+    assert len(re.findall("failed with (OperationalError|AdminShutdown)", daemon.errors)) == 3
     assert found(members) == reference(records)
     assert (daemon.remembered, daemon.starts) == (len(records), 1)
 
@@ -144,7 +144,7 @@ def test_what_may_pass_is_tried_again_and_never_set_aside(members: Any, start: S
     assert found(members) == reference(records)
     assert (daemon.remembered, daemon.starts, aside(members)) == (len(records), 1, [])
     names = [psycopg.errors.lookup(state).__name__ for state in states]
-    assert re.findall(r"failed by (\w+)", daemon.errors) == names
+    assert re.findall(r"failed with (\w+)", daemon.errors) == names
     assert "secret" not in daemon.errors
 
 
@@ -232,7 +232,7 @@ def test_what_the_tables_can_never_hold_is_set_aside_and_all_else_applied(member
     assert (daemon.remembered, daemon.starts) == (2 * len(records), 1)
     assert "secret" not in daemon.errors
     for place, message_id, _, reason in expected:
-        assert f"message {message_id} at {place} was set aside: {reason}" in daemon.errors
+        assert f"message {message_id} at {place} was skipped: {reason}" in daemon.errors
 
 
 def test_values_that_look_dangerous_and_are_not_are_applied(members: Any, start: Started) -> None:

@@ -163,7 +163,7 @@ def test_what_dynamodb_can_never_hold_is_set_aside_and_all_else_applied(
     assert (place, message_id, parts) == ("shardId-000000000000:1", "m2", [1])
     assert why == reason
     assert "secret" not in caplog.text
-    assert "message m2 at shardId-000000000000:1 was set aside" in caplog.text
+    assert "message m2 at shardId-000000000000:1 was skipped" in caplog.text
 
 
 def test_an_audience_that_is_too_long_for_a_key_and_what_is_no_message_are_set_aside(function: Namespace) -> None:
@@ -273,5 +273,5 @@ def test_a_batch_for_which_the_time_is_too_short_goes_on_where_it_was(function: 
 def test_it_logs_no_value(function: Namespace, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     run(function, [b'{"cohort_id": "secret"}', *arriving("amplitude_cohort")[:5]])
-    assert "set aside" in caplog.text
+    assert "was skipped" in caplog.text
     assert "secret" not in caplog.text

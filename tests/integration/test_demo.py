@@ -186,10 +186,10 @@ def test_any_difference_between_consumer_and_warehouse_is_counted_and_denies_equ
     ("arguments", "said"),
     [
         (["--days", "0"], "expected 1 or more"),
-        (["--start", "yesterday"], "is no day"),
+        (["--start", "yesterday"], "is not a date"),
         (["--start", "1997-01-01"], "choose another --start"),
         (["--start", "1998-06-30", "--days", "3"], "fewer --days"),
-        (["--keep", str(ROOT)], "is no empty directory"),
+        (["--keep", str(ROOT)], "is not an empty directory"),
     ],
 )
 def test_what_cannot_be_run_is_refused_before_anything_is_started(
@@ -208,7 +208,7 @@ def test_what_cannot_be_run_is_refused_before_anything_is_started(
     [
         pytest.param("mparticle_audience", "members, and every identity of each", marks=pytest.mark.long_story),
         ("adobe_profile", "profiles, and every audience, attribute and identity of each"),
-        ("mparticle_events", "purchases, and all that is said of each"),
+        ("mparticle_events", "purchases, and every field of each"),
     ],
 )
 def test_in_each_format_the_consumer_ends_with_what_is_true(

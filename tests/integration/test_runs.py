@@ -289,7 +289,7 @@ def test_each_kind_of_run_speaks_for_one_instant(airflow: RunningAirflow) -> Non
         if words.startswith(REFUSED):
             assert ended == "failed", kind
             found = airflow.xcom(dag_id, run_id, "diff", "state")
-            assert "give as_of" in found["sentences"][0] or "as_of=" in found["sentences"][0], kind
+            assert "set as_of" in found["sentences"][0] or "as_of=" in found["sentences"][0], kind
             continue
         assert ended == "success", f"{kind}\n{airflow.logs()}"
         summary = airflow.xcom(dag_id, run_id, "diff")

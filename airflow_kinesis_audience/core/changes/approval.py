@@ -49,9 +49,9 @@ def approve(ledger: Ledger, as_of: datetime, held_table: str) -> dict[str, Any]:
         is_sealed = current is not None and current.sealed
         if is_sealed or held is None or held.table != held_table or not isinstance(held.detail, ChangeSetHeld):
             raise ReleaseRefused(
-                f"the change set of sync {ledger.sync_id!r} as of {instant_text(as_of)} that was approved is not "
-                "held any more: another run was recorded, held or delivered in the meantime. Nothing was sent. "
-                "Clear the diff task of this run to see what holds now"
+                f"the change set of sync {ledger.sync_id!r} as of {instant_text(as_of)} that was approved is no "
+                "longer held: another run was recorded, held or delivered in the meantime. Nothing was sent. "
+                "Clear the diff task of this run to compute the present changes"
             )
         with contextlib.suppress(LedgerConflict):
             # Announced anew, so that a run that is computing meanwhile can no longer commit.

@@ -51,15 +51,15 @@ class Author:
         if newest is not None and known is not None and known.task not in (self.task, self.adopts):
             raise StateTaken(
                 f"sync {sync_id!r} is computed by the task {known.task}, last as of {instant_text(newest.as_of)}, "
-                f"and this is {self.task}: each would take the members of the other for its own. "
+                f"and this is {self.task}: each would treat the other's members as its own. "
                 f"{self._describe_choice(known)}. Nothing was computed or sent"
             )
         before = there.detail.author if there is not None else None
         if before is not None and self._is_another_instance(before, query):
             raise StateTaken(
                 f"sync {sync_id!r} as of {instant_text(as_of)} was computed by instance {before.map_index} of "
-                f"the mapped task {before.task}, from another query than that of instance {self.map_index}. "
-                "Give each instance a sync_id of its own. Nothing was computed or sent"
+                f"the mapped task {before.task}, from another query than the one of instance {self.map_index}. "
+                "Give each instance its own sync_id. Nothing was computed or sent"
             )
 
     def check_events(self, forwarded: DeliveryState, sync_id: str, end: datetime, query: str) -> None:
@@ -73,15 +73,15 @@ class Author:
             return
         if known.task not in (self.task, self.adopts):
             raise StateTaken(
-                f"events of sync {sync_id!r} are forwarded by the task {known.task}, last those up to "
-                f"{instant_text(until)}, and this is {self.task}: each would take the intervals of the other for "
-                f"forwarded, and leave out its own events. {self._describe_choice(known)}. Nothing was sent"
+                f"events of sync {sync_id!r} are forwarded by the task {known.task}, last up to "
+                f"{instant_text(until)}, and this is {self.task}: each would treat the other's intervals as "
+                f"forwarded and skip its own events. {self._describe_choice(known)}. Nothing was sent"
             )
         if until == end and self._is_another_instance(known, query):
             raise StateTaken(
                 f"events of sync {sync_id!r} up to {instant_text(until)} were forwarded by instance "
-                f"{known.map_index} of the mapped task {known.task}, from another query than that of instance "
-                f"{self.map_index}. Give each instance a sync_id of its own. Nothing was sent"
+                f"{known.map_index} of the mapped task {known.task}, from another query than the one of instance "
+                f"{self.map_index}. Give each instance its own sync_id. Nothing was sent"
             )
 
     @staticmethod
@@ -99,13 +99,13 @@ class Author:
             by = f" by the task {newest.detail.author.task}" if newest.detail.author is not None else ""
             raise StateTaken(
                 f"change sets of sync {sync_id!r} are computed{by}, and this task forwards events: each would "
-                "drop tables of the other. Give this task a sync_id of its own. Nothing was sent"
+                "drop the other's tables. Give this task its own sync_id. Nothing was sent"
             )
         if forwarding and not events:
             raise StateTaken(
                 f"events of sync {sync_id!r} are forwarded by the task {forwarding[0].task}, and this one "
-                "computes change sets: each would drop tables of the other. Give this task a sync_id of its own; "
-                "or the other one, and detach its destinations from this sync. Nothing was computed or sent"
+                "computes change sets: each would drop the other's tables. Give this task its own sync_id. Or "
+                "give the other task one, and detach its destinations from this sync. Nothing was computed or sent"
             )
 
     def _is_another_instance(self, known: ChangeSetAuthor, query: str) -> bool:
@@ -115,6 +115,6 @@ class Author:
     @staticmethod
     def _describe_choice(known: ChangeSetAuthor) -> str:
         return (
-            f"Give this task a sync_id of its own; or, if {known.task} was renamed and runs no more, "
+            f"Give this task its own sync_id. Or, if {known.task} was renamed and no longer runs, set "
             f"adopt_state_of={known.task!r}"
         )

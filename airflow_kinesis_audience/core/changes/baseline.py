@@ -117,10 +117,9 @@ def check_mapping(
         return []
     if of_key := describe_key_differences(baseline.previous.layout, baseline.asked):
         raise SchemaChanged(
-            "the key is not the one that the published membership was written with: "
-            f"{'; '.join(of_key)}. Everybody would exit and enter, so nothing was computed. Rename or "
-            "cast the column in the query to what it was, or to the texts that were published, or give the new "
-            "key a sync_id of its own"
+            f"the key differs from the key of the published membership: {'; '.join(of_key)}. Every member would "
+            "exit and enter again, so nothing was computed. Rename or cast the column in the query so that it has "
+            "the published name and values, or set a new sync_id for the new key"
         )
     if not baseline.differences or guards.on_schema_change == "update":
         return []
@@ -128,10 +127,9 @@ def check_mapping(
     breach = Breach(None, f"the mapping has changed: {differences} (on_schema_change is fail)")
     if not hold and not permission.covers(breach):
         raise SchemaChanged(
-            "the mapping is not the one that the published membership was written with: "
-            f"{differences}. Nothing was computed. Restore the mapping, or set "
-            'on_schema_change="update" to send an update for every member whose values differ under it, or '
-            "give the new mapping a sync_id of its own"
+            "the mapping differs from the mapping of the published membership: "
+            f'{differences}. Nothing was computed. Restore the mapping, set on_schema_change="update" to send an '
+            "update for every member whose values differ, or choose a new sync_id for the new mapping"
         )
     return [breach]
 
@@ -145,9 +143,8 @@ def settle_numbers(
     """
     if numbers and previous is not None:
         raise SchemaChanged(
-            "the mapping is not the one that the published membership was written with: "
-            f'{describe_numbers(numbers)}. With on_schema_change="update" the cast sends an update for every '
-            "member who has the property"
+            f"the mapping differs from the mapping of the published membership: {describe_numbers(numbers)}. With "
+            'on_schema_change="update" the cast sends an update for every member that has the property'
         )
     return as_numbers(layout, numbers)
 
@@ -183,10 +180,10 @@ def _check_zeros(ledger: Ledger, previous: RecordedChangeSet, asked: TableLayout
         counted = counted.with_(name, as_=body, copy=False)
     if ledger.warehouse.read_rows(render(counted, ledger.warehouse.dialect))[0][0]:
         raise SchemaChanged(
-            f"{' and '.join(repr(named[n]) for n in old)} has numbers with decimals, and an earlier version "
-            "published them with the zeros at their end, as 7.00, where 7 is the same user. Everybody would exit "
-            "and enter, so nothing was computed. Cast the column in the query to a text that is as before, or "
-            "give the ids without zeros a sync_id of their own"
+            f"{' and '.join(repr(named[n]) for n in old)} has numbers with decimals. An earlier version published "
+            "them with trailing zeros: 7.00 and not 7. Every member would exit and enter again, so nothing was "
+            "computed. Cast the column in the query to the text that was published, or set a new sync_id for the "
+            "ids without zeros"
         )
 
 
@@ -196,14 +193,16 @@ def _check_reuse(ledger: Ledger, closed: datetime, as_of: datetime, *, reuse_del
         raise deleted_before(f"sync {ledger.sync_id!r}", closed, as_of)
     if attached := find_attached(ledger.state.deliveries.values()):
         raise AudienceDeleted(
-            f"sync {ledger.sync_id!r} was deleted, and {', '.join(attached)} did not get the deletion; run the "
-            "AudienceDeleteOperator of that destination first. Nothing was computed"
+            f"sync {ledger.sync_id!r} was deleted, and {', '.join(attached)} did not receive the deletion. First "
+            "run the AudienceDeleteOperator of that destination. Nothing was computed"
         )
 
 
 def deleted_before(what: str, deleted_at: datetime, as_of: datetime) -> AudienceDeleted:
     """Make the error of what was deleted, and is computed again."""
-    advice = "give reuse_deleted=True to begin anew under it: consumers then hear of everybody as entering"
+    advice = "set reuse_deleted=True to start again under this id: every member is then published as entered"
     if as_of <= deleted_at:
-        advice = "and this run speaks for an instant that is not after it, so consumers could not tell which holds"
+        advice = (
+            "this run's instant is not later, so consumers could not order the two: run it for a later instant"
+        )
     return AudienceDeleted(f"{what} was deleted as of {instant_text(deleted_at)}; {advice}. Nothing was computed")

@@ -65,7 +65,8 @@ FEW_EXITS = 20
 FEW_AUDIENCES = 20
 """Up to so many audiences the ledger and a summary have the counts of each."""
 
-_SHARE, _NUMBER, _WHOLE = "a share from 0 to 1, where 0.5 is 50%", "a number from 0 on", "a whole number from 0 on"
+_SHARE = "a share from 0 to 1, where 0.5 is 50%"
+_NUMBER, _WHOLE = "a number of 0 or more", "a whole number of 0 or more"
 _BOUNDS = {
     "max_exit_ratio": _SHARE,
     "max_exit_ratio_per_day": _SHARE,
@@ -77,23 +78,21 @@ _BOUNDS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Guards:
-    """Bounds within which a change set is believed, for each audience by itself, and what disorder means.
+    """Limits of a change set, per audience, and what to do with invalid data.
 
-    :param max_exit_ratio: exits as a share of the previous members. Of fewer than 100 members also more than 20
-        have to exit, or all; a share of 1, or none, lets all exit.
-    :param max_exit_ratio_per_day: exits within the 24 hours up to the run, its own among them, as a share of all
-        who were members in that time, on the same conditions. A run that was let through, and what was before it,
-        does not count any more. More than 20 audiences are looked at as one.
+    :param max_exit_ratio: exits as a share of the previous members. With fewer than 100 members, also more than
+        20 must exit, or all. 1 or none lets all exit.
+    :param max_exit_ratio_per_day: exits within the 24 hours up to the run, including this run, as a share of all
+        users who were members in that time, on the same conditions. A run that was let through, and all runs
+        before it, do not count. More than 20 audiences are checked as one.
     :param max_exits: exits, as a number.
     :param max_change_ratio: entries and exits together as a share of the previous members, from 100 on.
     :param min_members: members after the change.
-    :param on_empty: what an audience without a single row in the source means: ``fail``, because not observed is
-        not empty, or ``exit_all``.
-    :param on_invalid_rows: what a row without a user id, beyond the first of its user, or with an identity that is
-        not what its rule promises, means: ``fail``, or ``drop`` it and count it. Members who may be in such a row
-        are never taken to have left.
-    :param on_schema_change: what another mapping, or another type of a mapped column, means: ``fail``, or
-        ``update`` the members whose values are others by it. A changed key always fails.
+    :param on_empty: an audience that had members and has no row in the source: ``fail``, or ``exit_all``.
+    :param on_invalid_rows: a row has no user id, repeats a user, or has an identity that breaks its rule:
+        ``fail``, or ``drop`` the row and count it. A member does not exit because its row was dropped.
+    :param on_schema_change: the mapping, or the type of a mapped column, has changed: ``fail``, or ``update`` the
+        members whose values differ. A changed key always fails.
     """
 
     max_exit_ratio: float | None = 0.5
@@ -116,7 +115,7 @@ class Guards:
         for name, expected in _BOUNDS.items():
             bound = getattr(self, name)
             if bound is not None and not _is_bound(bound, expected):
-                raise ValueError(f"{name} is {bound!r}; expected {expected}, or None for no bound")
+                raise ValueError(f"{name} is {bound!r}; expected {expected}, or None for no limit")
 
     @property
     def bounds(self) -> dict[str, Any]:
@@ -158,12 +157,12 @@ class Guards:
     def _breaches(self, a: AudienceCounts) -> Iterator[str]:
         before = a.previous_members
         if before and not a.source_rows and self.on_empty == "fail":
-            yield f"{before:,} members before, and no row in the source (on_empty is fail)"
+            yield f"{before:,} members before, and the source has no row (on_empty is fail)"
             return
         if self.max_exits is not None and a.exited > self.max_exits:
             yield f"{a.exited:,} of {before:,} members would exit (max_exits is {self.max_exits:,})"
         if self.min_members is not None and a.members < self.min_members:
-            yield f"{a.members:,} members would be left (min_members is {self.min_members:,})"
+            yield f"{a.members:,} members would remain (min_members is {self.min_members:,})"
         if not a.source_rows and self.on_empty == "exit_all":
             return
         if _is_mass_exit(a.exited, before, self.max_exit_ratio):
@@ -209,9 +208,9 @@ def find_unsure_exits(audiences: Sequence[AudienceCounts]) -> list[Breach]:
         if a.nameless_rows and exited:
             missing = "audience id" if a.audience_id is None else "user id"
             sentence = (
-                f"{a.nameless_rows:,} of the rows that are dropped have no {missing}, and may be those of "
-                f"{exited:,} of {what} who would exit (on_invalid_rows is drop; leave such rows out in the query "
-                "if they never are members)"
+                f"{a.nameless_rows:,} dropped rows have no {missing}, and could belong to {exited:,} of {what} "
+                "that would exit (on_invalid_rows is drop; if such rows are never members, exclude them in the "
+                "query)"
             )
             found.append(Breach(a.audience_id, sentence))
     return found
@@ -241,12 +240,12 @@ def stop(
     """
     # No error by itself: a run's configuration is that of all its syncs, each with audiences of its own.
     others = ", ".join(repr(a) for a in sorted({*permission.audiences} - {a.audience_id for a in audiences}))
-    unknown = f"let_through names {others}, and this sync has no such audience. " if others else ""
+    unknown = f"let_through names {others}, which this sync does not have. " if others else ""
     found = "; ".join(map(str, stopped))
     return GuardTripped(
         f"the change set of sync {sync_id!r} was stopped: {found}. {unknown}"
-        "If the source is wrong, correct it and clear this task. If it is right, let one run through: trigger "
-        'one with the configuration {"let_through": true}, or name the audiences: {"let_through": ["id", …]}. '
+        "If the source is wrong, correct it and clear this task. If it is right, let one run through: trigger a "
+        'run with the configuration {"let_through": true}, or name the audiences: {"let_through": ["id", …]}. '
         "Nothing was sent and the baseline is unchanged",
         [str(b) for b in stopped],
     )

@@ -61,7 +61,7 @@ class Gap:
         """
         if timeline.find_base(self.following.as_of) is None:
             raise HistoryGone(
-                f"the membership at {instant_text(self.following.as_of)} is not kept any more, so nothing can be "
+                f"the membership at {instant_text(self.following.as_of)} is no longer kept, so nothing can be "
                 "inserted before it; a longer keep_history keeps the memberships of later runs for longer"
             )
         if differs or timeline.find_base(self.following.as_of, layout) is None:

@@ -46,10 +46,9 @@ def check_recast_keys(ledger: Ledger, name: str, previous: RecordedChangeSet | N
     pairs = pairs.join(_ids(ledger, name, Action.ENTERED, "come"), on=exp.and_(*same))
     if ledger.warehouse.read_rows(render(pairs, dialect))[0][0]:
         raise SchemaChanged(
-            f"the column of {' and '.join(recast)} was of numbers and is a text now, which writes some of them "
-            "otherwise than they were published, as 7 or 7.0 for 7.00: members would exit and enter under another "
-            "id, so nothing was sent. Cast the column to the text that was published, or give the new ids a "
-            "sync_id of their own"
+            f"the column of {' and '.join(recast)} had numbers and now has texts, some of which differ from the "
+            "published ones, such as 7 and 7.00. Members would exit and enter under another id, so nothing was "
+            "sent. Cast the column to the text that was published, or set a new sync_id for the new ids"
         )
 
 

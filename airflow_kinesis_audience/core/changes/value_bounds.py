@@ -38,8 +38,8 @@ def choose_slice_rows(layout: TableLayout, extents: Sequence[Sequence[Any]], *, 
     """
     if found := [c.source for n, c in enumerate(_dated(layout), 1) if any(group[n] for group in extents)]:
         raise ValueError(
-            f"{', '.join(map(repr, found))} has values outside the years 1 to 9999, such as infinity, which no "
-            "message can tell; bound them in the query, or make them NULL. Nothing was sent"
+            f"{', '.join(map(repr, found))} has values outside the years 1 to 9999, such as infinity, which a "
+            "message cannot contain. Limit them in the query, or make them NULL. Nothing was sent"
         )
     width = max((float(group[0] or 0) for group in extents), default=0.0)
     return max(1, min(most_rows, int(SLICE_CHARACTERS / max(1.0, width))))

@@ -52,6 +52,6 @@ class ArrowColumn(Sequence[Any]):
                 self._values = self.array.to_pylist()
             except OverflowError:
                 raise ValueError(
-                    "a column holds a day or an instant outside the years 1 to 9999; bound it in the query"
+                    "a column has a date or an instant outside the years 1 to 9999; limit it in the query"
                 ) from None
         return self._values

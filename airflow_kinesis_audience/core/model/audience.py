@@ -77,7 +77,7 @@ class Source:
                 f"on_identity_rule_change is {self.on_identity_rule_change!r}; expected keep_old or remove_old"
             )
         if (self.audience_id is None) == (self.audience_id_column is None):
-            raise ValueError("give either audience_id, for one audience, or audience_id_column, for many")
+            raise ValueError("set either audience_id, for one audience, or audience_id_column, for many")
         if self.audience_id is not None and not self.audience_id.strip():
             raise ValueError("audience_id is empty; an audience needs an id that never changes")
         for role, names in (("identities", self.identities), ("properties", self.properties)):

@@ -23,7 +23,7 @@ def canonical_json(value: Any) -> str:
     try:
         return json.dumps(value, sort_keys=True, default=_plain)
     except TypeError:
-        raise ValueError("has keys that are not all texts; give each value a text as its key") from None
+        raise ValueError("has keys that are not texts; use a text as the key of each value") from None
 
 
 def _plain(value: Any) -> Any:
@@ -34,8 +34,8 @@ def _plain(value: Any) -> Any:
     text = repr(value)
     if _ADDRESS in text or _has_no_order(value):
         raise ValueError(
-            f"holds a {type(value).__name__}, whose text is another one in another process, and the ids of "
-            "messages are derived from it; give texts, numbers, lists or mappings"
+            f"has a {type(value).__name__}, whose text differs between processes, and message ids are derived "
+            "from it; use texts, numbers, lists or mappings"
         )
     return text
 

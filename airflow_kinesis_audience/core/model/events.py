@@ -59,7 +59,7 @@ class EventSource:
     :param event_id: column of the event's id, unique for ever.
     :param arrived_at: column of when the row came into the table: what intervals are about.
     :param arrived_at_timezone: IANA name of the time zone of ``arrived_at``, where that is a date.
-    :param occurred_at: column of when the event happened; by default when it arrived.
+    :param occurred_at: column of the time of the event; by default the time of arrival.
     :param user_id: column of the user id, and ``device_id`` of a device's, for events of nobody known; one of the
         two must have a value.
     :param identities: column to identity type, and ``identity_rules`` column to what its values become.
@@ -79,14 +79,14 @@ class EventSource:
 
     def __post_init__(self) -> None:
         if self.user_id is None and self.device_id is None:
-            raise ValueError("give user_id_column, device_id_column or both: a batch is about a user or a device")
+            raise ValueError("set user_id_column, device_id_column or both: a batch is about a user or a device")
         if self.arrived_at_timezone is not None:
             try:
                 ZoneInfo(self.arrived_at_timezone)
             except (ValueError, OSError, KeyError, TypeError):  # a directory of zones is an OSError
                 raise ValueError(
                     f"arrived_at_timezone is {self.arrived_at_timezone!r}; expected the IANA name of a time zone "
-                    "that is known here, such as America/New_York or UTC"
+                    "that this machine knows, such as America/New_York or UTC"
                 ) from None
 
 

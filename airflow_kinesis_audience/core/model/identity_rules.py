@@ -46,24 +46,20 @@ class IdentityRule:
 
     def __post_init__(self) -> None:
         if self.normalize not in NORMALIZATIONS:
-            raise ValueError(
-                f"an identity is to be normalized as {self.normalize!r}; expected {_either(NORMALIZATIONS)}"
-            )
+            raise ValueError(f"normalize of an identity is {self.normalize!r}; expected {_either(NORMALIZATIONS)}")
         for digest in filter(None, (self.hash, self.hashed)):
             if digest not in DIGEST_CHARACTERS:
-                raise ValueError(
-                    f"an identity is to be hashed with {digest!r}; expected {_either(DIGEST_CHARACTERS)}"
-                )
+                raise ValueError(f"hash of an identity is {digest!r}; expected {_either(DIGEST_CHARACTERS)}")
         if self.hashed and (self.hash or self.normalize not in ("none", "trim")):
             raise ValueError(
-                "an identity that the source has hashed can be neither hashed again nor normalized; name its "
-                "column in hashed_identities alone, or not there"
+                "an identity that the source has hashed cannot be hashed or normalized again; name its column in "
+                "hashed_identities only, or remove it there"
             )
 
         if self.placeholders is not None and self.normalize == "none" and not (self.hash or self.hashed):
             raise ValueError(
-                "placeholders are given for an identity that is sent as it is; give it normalize, hash or hashed, "
-                "or leave them out"
+                "placeholders are set for an identity that is sent as it is; set normalize, hash or hashed for "
+                "it, or remove placeholders"
             )
 
     @property
@@ -101,9 +97,9 @@ class IdentityRule:
     def violation(self) -> str:
         """How an error describes values that are not what the rule promises."""
         if self.hashed:
-            return f"are no {self.hashed} digests in hexadecimal, though hashed_identities promises them"
-        found = ["are no international phone numbers such as +47 22 12 34 56"] * (self.normalize == "phone")
-        return ", or ".join(found + ["look hashed already"] * bool(self.hash))
+            return f"are not {self.hashed} digests in hexadecimal, as hashed_identities declares"
+        found = ["are not international phone numbers such as +47 22 12 34 56"] * (self.normalize == "phone")
+        return ", or ".join(found + ["are probably hashed already"] * bool(self.hash))
 
     def __str__(self) -> str:
         hashed = [f"hashed with {self.hash}"] * bool(self.hash) + [f"given as {self.hashed}"] * bool(self.hashed)
@@ -138,8 +134,8 @@ def identity_rules(
     ):
         if unknown := sorted(set(named) - set(identities)):
             raise ValueError(
-                f"{name} names {', '.join(map(repr, unknown))}; expected source columns that identities maps: "
-                f"{', '.join(map(repr, identities)) or 'there are none'}"
+                f"{name} names {', '.join(map(repr, unknown))}; expected source columns of identities: "
+                f"{', '.join(map(repr, identities)) or 'none'}"
             )
     return {
         name: IdentityRule(

@@ -26,8 +26,7 @@ def instant(value: datetime | str, *, name: str = "as_of") -> datetime:
         raise ValueError(f"{name} is a {type(value).__name__}; expected a datetime with a time zone")
     if value.tzinfo is None or value.utcoffset() is None:
         raise ValueError(
-            f"{name} is {value.isoformat()}, without a time zone; say which instant is meant, "
-            f"for example {value.isoformat()}+00:00"
+            f"{name} is {value.isoformat()}, without a time zone; add one, for example {value.isoformat()}+00:00"
         )
     utc = value.astimezone(UTC)
     # A plain one: what Airflow's templates have is a class of its own, which no encoder of the state knows.

@@ -107,6 +107,6 @@ def notice_renderer(renderer: Renderer, message_format: str) -> Callable[[Notice
     if not renderer.traits.renders_notices:
         raise ValueError(
             f"message_format {message_format!r} has no message about a whole audience, which a resync and a "
-            "deletion need; give its renderer a method render_notice(notice, envelope)"
+            "deletion need; add a method render_notice(notice, envelope) to its renderer"
         )
     return renderer.render_notice

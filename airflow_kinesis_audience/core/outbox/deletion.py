@@ -59,8 +59,9 @@ def close(ledger: Ledger, as_of: datetime, *, exits: bool, delivery: Delivery | 
             raise HistoryGone(f"sync {ledger.sync_id!r} has no membership in schema {ledger.schema!r}")
         if as_of <= newest.as_of:
             raise ValueError(
-                f"the deletion speaks for {instant_text(as_of)}, and the newest change set of sync "
-                f"{ledger.sync_id!r} for {instant_text(newest.as_of)}; an end comes after, so give a later as_of"
+                f"the deletion is as of {instant_text(as_of)}, and the newest change set of sync "
+                f"{ledger.sync_id!r} as of {instant_text(newest.as_of)}; a deletion must be later, so set a later "
+                "as_of"
             )
         if delivery is not None:
             check_options(ledger, delivery, [newest])
@@ -122,8 +123,8 @@ def _check_destination(log: DeliveryLog) -> Callable[[Notice, Envelope], Message
     render_notice = notice_renderer(delivery.renderer, delivery.message_format)
     if not log.whole.sequence:
         raise HistoryGone(
-            f"{delivery.destination} never got anything of sync {log.ledger.sync_id!r} in the format "
-            f"{delivery.message_format}, so there is nothing to delete there"
+            f"{delivery.destination} has never received anything from sync {log.ledger.sync_id!r} in the format "
+            f"{delivery.message_format}, so it has nothing to delete"
         )
     if log.whole.attached is not None and delivery.on_new_stream == "fail" and (known := log.find_replaced()):
         log.refuse_replaced(known)

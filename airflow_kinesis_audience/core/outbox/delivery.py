@@ -86,17 +86,15 @@ class Delivery:
         if not 0 <= self.part.number < self.part.of:
             raise ValueError(f"part is {self.part.number}; expected a number from 0 to {self.part.of - 1}")
         if self.part != WHOLE and self.renderer.traits.exits_kept is not None:
-            raise ValueError(
-                f"{self.message_format} tells of profiles, which are sent by one task; leave parts out"
-            )
+            raise ValueError(f"{self.message_format} sends profiles, which one task delivers; remove parts")
         if self.aggregate and self.record_end:
-            raise ValueError(f"{self.destination} does not undo an aggregated record; leave aggregate out")
+            raise ValueError(f"{self.destination} does not split an aggregated record; remove aggregate")
         if self.aggregate:
             check_installed()
         if self.record_end and self.renderer.traits.ordered_by_stream:
             raise ValueError(
-                f"{self.destination} keeps no order, and {self.message_format} tells nothing to restore it by "
-                "unless asked to: add message_ids to format_options, or send it to a Kinesis data stream"
+                f"{self.destination} does not keep the order, and consumers of {self.message_format} cannot "
+                "restore it: add message_ids to format_options, or use a Kinesis data stream"
             )
 
     def _check_options(self) -> None:
@@ -166,14 +164,14 @@ class Delivery:
         """
         if checkpoint.partition_groups is None:
             raise DeliveryChanged(
-                f"the change set as of {instant_text(as_of)} is half sent to {self.destination} by an older "
-                "version of this package, which numbered records in another way; let that version finish it"
+                f"the change set as of {instant_text(as_of)} is partly delivered to {self.destination} by an "
+                "older version of this package, which numbered records differently; finish it with that version"
             )
         if checkpoint.render_config != self.render_config:
             raise DeliveryChanged(
-                f"the change set as of {instant_text(as_of)} is half sent to {self.destination}, and format, "
-                "options, limits or partitions are not what it was begun with, so the rest would have other bytes "
-                f"and ids. Put them back until it is delivered; it was begun with {checkpoint.render_config}"
+                f"the change set as of {instant_text(as_of)} is partly delivered to {self.destination}, and "
+                "format, options, limits or partitions have changed since, so the rest would have other bytes and "
+                f"ids. Restore them until it is delivered; the delivery started with {checkpoint.render_config}"
             )
 
     def records(self, messages: Iterable[Message], ordinal: int) -> Iterator[Record]:

@@ -112,19 +112,19 @@ class DeliveryLog:
         :raises DestinationReplaced: always.
         """
         advice = (
-            f"It has nobody of sync {self.ledger.sync_id!r}, and changes alone would not tell it who is a member. "
-            'Nothing was put. Set on_new_stream="enter_all" to deliver all members to it, or "continue" to go on '
-            "with the changes as if it had them. An AudienceResyncOperator fills it, too"
+            f"It has no member of sync {self.ledger.sync_id!r}, and changes alone do not contain all members. "
+            'Nothing was put. Set on_new_stream="enter_all" to deliver all members to it, or "continue" to put '
+            "only the changes. An AudienceResyncOperator fills it, too"
         )
         if of_events:
             advice = (
-                f"It has no event of sync {self.ledger.sync_id!r}. Nothing was put. Set "
-                'on_new_stream="continue" to go on with the events that were not forwarded yet; a run with '
-                "resend=True forwards those of its interval again"
+                f"It has no event of sync {self.ledger.sync_id!r}. Nothing was put. "
+                'Set on_new_stream="continue" to forward only the events that were not forwarded yet; a run with '
+                "resend=True forwards the events of its interval again"
             )
         raise DestinationReplaced(
-            f"{self.delivery.destination} is another stream than what was sent to before: that was {known}, and "
-            f"this is {self.delivery.stream}. {advice}"
+            f"{self.delivery.destination} is not the stream of the earlier deliveries: that was {known}, and this "
+            f"is {self.delivery.stream}. {advice}"
         )
 
     def accept_stream(self, *, log: str | None = None) -> None:
@@ -190,8 +190,8 @@ class DeliveryLog:
         if is_same and began_with <= known.timeline.standing:
             return None
         return LedgerConflict(
-            f"another publisher has gone on with the delivery to {self.delivery.destination} in the meantime, "
-            "or a run has cleared up; try again: the next attempt goes on from what it wrote"
+            f"another publisher has continued the delivery to {self.delivery.destination} in the meantime, or a "
+            "run has dropped old tables; retry: the next attempt continues from there"
         )
 
     def begin(self, as_of: datetime, on_first_run: str, *, snapshot: str = "") -> None:
@@ -202,9 +202,9 @@ class DeliveryLog:
         """
         if on_first_run == "fail":
             raise FirstRunRefused(
-                f"{self.delivery.destination} was never sent anything of sync {self.ledger.sync_id!r}, and "
-                'on_first_run is "fail". Choose "enter_all" to send it all members, or "baseline" if it knows '
-                "them"
+                f"{self.delivery.destination} has never received anything from sync {self.ledger.sync_id!r}, and "
+                'on_first_run is "fail". Set "enter_all" to put all members, or "baseline" if its consumers '
+                "already have them"
             )
         self.seal(as_of)
         while self.whole.attached is None:
@@ -237,7 +237,9 @@ class DeliveryLog:
                 break
             self.ledger.read()
         if self.whole.sequence != sequence:
-            raise LedgerConflict(f"the delivery to {self.delivery.destination} has gone on meanwhile; try again")
+            raise LedgerConflict(
+                f"the delivery to {self.delivery.destination} has continued in the meantime; retry"
+            )
 
     def attach(
         self, as_of: datetime, on_first_run: str, *, snapshot: str = "", until: datetime | None = None

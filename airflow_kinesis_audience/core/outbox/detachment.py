@@ -52,7 +52,7 @@ def choose_pins(
     if not chosen and not _was_attached(ledger, destination):
         known = ", ".join(sorted({pin.destination for pin in pins})) or "none"
         raise ValueError(
-            f"sync {ledger.sync_id!r} has never delivered to {destination!r}; its destinations: {known}"
+            f"sync {ledger.sync_id!r} has never delivered to {destination!r}; its destinations are {known}"
         )
     return chosen
 

@@ -160,12 +160,12 @@ class _Forwarder:
             if not begun:
                 when = f" {instant_text(end)}" if known else ""
                 raise ValueError(
-                    f"the run has no data interval and nothing was forwarded before{when}, so nothing says where "
-                    "to begin; give start, an instant such as 2026-01-31T00:00:00Z"
+                    f"the run has no data interval and nothing was forwarded before{when}, so the start is "
+                    "unknown; set start to an instant such as 2026-01-31T00:00:00Z"
                 )
             start = max(begun)
         if start > end:
-            raise ValueError(f"the interval is {Interval(start, end)}; it ends before it starts")
+            raise ValueError(f"the interval is {Interval(start, end)}; expected an end after the start")
         return Interval(start, end)
 
     def _finish(self) -> None:
@@ -235,8 +235,8 @@ class _Forwarder:
                 f"{count:,} rows {INVALID_EVENT_REASONS[reason]}" for reason, count in sorted(reasons.items())
             )
             raise GuardTripped(
-                f"of what arrived in {interval} {found}. Nothing of it was sent. Correct the source or the query "
-                'and clear this task, or say on_invalid_rows="drop" to leave such rows out',
+                f"events that arrived in {interval} are invalid: {found}. None of them was sent. Correct the "
+                'source or the query and clear this task, or set on_invalid_rows="drop" to skip such rows',
                 [f"events that arrived in {interval}: {found}"],
             )
         return SnapshotTable(

@@ -66,9 +66,9 @@ def mapped_of(layout: TableLayout, *, events: bool = False) -> Mapped:
 
 def _describe_older(error: ValueError, recorded: RecordedChangeSet, delivery: Delivery) -> str:
     return (
-        f"{error}. So it is in the mapping of the change set as of {instant_text(recorded.as_of)}, which "
-        f"{delivery.destination} is still to get; later ones have another mapping. Publish as of that instant "
-        "with the options that fit it, then go on with these. Nothing was sent"
+        f"{error}. That is the mapping of the change set as of {instant_text(recorded.as_of)}, which "
+        f"{delivery.destination} has not received yet; later ones have another mapping. Publish as of that "
+        "instant with the options for that mapping, then restore these. Nothing was sent"
     )
 
 
@@ -76,7 +76,7 @@ def _describe_unknown(option: str, unknown: Sequence[str], found: Collection[str
     shown = [repr(a) for a in sorted(found)[:_MOST_IDS]]
     shown += [f"and {len(found) - len(shown):,} more"] * (len(found) > len(shown))
     return (
-        f"{option} in format_options names {', '.join(map(repr, unknown))}, and sync {sync_id!r} has no such "
-        f"audience and had none; it has {', '.join(shown) or 'none'}. Correct the ids. If such an audience comes "
-        'later, say on_unknown_audience="wait" in this task: until then the id stands for nobody. Nothing was sent'
+        f"{option} in format_options names {', '.join(map(repr, unknown))}, which sync {sync_id!r} does not have "
+        f"and never had; it has {', '.join(shown) or 'none'}. Correct the ids. If the audience is added later, "
+        'set on_unknown_audience="wait" on this task: until then, no audience has this id. Nothing was sent'
     )

@@ -53,12 +53,11 @@ def check_other_syncs(log: DeliveryLog, change_set: RecordedChangeSet) -> None:
             adopting = _describe_adoption(ledger.sync_id, change_set.detail.author, sync_id, newest.detail.author)
             raise AudienceTaken(
                 f"sync {ledger.sync_id!r} has sent nothing to {log.delivery.destination} yet, and sync "
-                f"{sync_id!r} delivers {_describe_audiences(same)} there already, in the same format; its newest "
-                f"change set is as of {instant_text(newest.as_of)}. Whoever has left since would stay a member at "
-                f"the consumers. If that is this sync before it was renamed, go on with its state: {adopting} in "
-                "the task that computes the change set. If they are two syncs on purpose, say "
-                'on_other_sync="ignore" in this task. If nobody needs the other one, delete it or detach its '
-                "destination. Nothing was sent"
+                f"{sync_id!r} already delivers {_describe_audiences(same)} there, in the same format; its newest "
+                f"change set is as of {instant_text(newest.as_of)}. A member that has left since would stay a "
+                "member at the consumers. If that is this sync before it was renamed, continue with its state: "
+                f'set {adopting} on the diff task. If both syncs are intended, set on_other_sync="ignore" on this '
+                "task. If nobody needs the other sync, delete it or detach its destination. Nothing was sent"
             )
 
 

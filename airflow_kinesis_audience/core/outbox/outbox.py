@@ -175,8 +175,8 @@ class Outbox(Sender):
         if timeline.find(as_of) is None:
             if timeline.held is not None and timeline.held.as_of == as_of:
                 raise HistoryGone(
-                    f"the change set of sync {sync_id!r} as of {instant_text(as_of)} is held by a guard "
-                    "and was not approved; nothing was sent"
+                    f"the change set of sync {sync_id!r} as of {instant_text(as_of)} is held for approval and was "
+                    "not approved; nothing was sent"
                 )
             raise HistoryGone(
                 f"sync {sync_id!r} has no change set as of {instant_text(as_of)}; run its diff task first"
@@ -184,7 +184,7 @@ class Outbox(Sender):
         if self.log.whole.attached is None and timeline.closed is not None:
             raise AudienceDeleted(
                 f"sync {sync_id!r} was deleted as of {instant_text(timeline.closed)}, and "
-                f"{self.delivery.destination} is not attached to it any more; nothing was sent"
+                f"{self.delivery.destination} is no longer attached to it; nothing was sent"
             )
 
     def _to_be_sent(self, as_of: datetime, *, resend: bool) -> list[RecordedChangeSet]:
@@ -268,8 +268,8 @@ class Outbox(Sender):
         if as_of < whole.attached:
             # It has exits of users whose entry this destination never got.
             raise HistoryGone(
-                f"{self.delivery.destination} was attached as of {instant_text(whole.attached)} and was never "
-                f"sent the change set as of {instant_text(as_of)}, so it cannot be sent again"
+                f"{self.delivery.destination} was attached as of {instant_text(whole.attached)} and never "
+                f"received the change set as of {instant_text(as_of)}, so it cannot be sent again"
             )
         if as_of == whole.attached and whole.on_first_run == "enter_all":
             name = announce_litter(self.log, "snapshot", as_of)
@@ -277,7 +277,7 @@ class Outbox(Sender):
             self.send(snapshot_of(self.log, as_of, name), resend=True)
         elif recorded.previous_as_of is None or recorded.dropped:
             raise HistoryGone(
-                f"the change set as of {instant_text(as_of)} is not kept, so it cannot be sent again"
+                f"the change set as of {instant_text(as_of)} is no longer kept, so it cannot be sent again"
             )
         else:
             self.send(change_set_of(self.ledger, self.log.timeline, recorded), resend=True)

@@ -33,8 +33,8 @@ def check_parts(log: DeliveryLog) -> None:
     begun |= {1} if whole.sending is not None else set()
     if other := sorted(begun - {log.delivery.part.of}):
         raise DeliveryChanged(
-            f"a change set is half sent to {log.delivery.destination} in {other[0]} parts, and this task "
-            f"sends one of {log.delivery.part.of}; put parts back until it is delivered"
+            f"a change set is partly delivered to {log.delivery.destination} in {other[0]} parts, and this task "
+            f"delivers one of {log.delivery.part.of}; restore parts until it is delivered"
         )
 
 

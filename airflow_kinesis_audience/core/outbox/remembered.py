@@ -45,12 +45,12 @@ def check_nothing_lost(log: DeliveryLog, remembered: Remembered | None) -> None:
     if (lost := find_lost(log, remembered)) is not None:
         known = log.whole.cursor
         raise LedgerBehind(
-            f"{log.delivery.destination} was sent the changes of sync {log.ledger.sync_id!r} up to "
-            f"{instant_text(lost)}, and the ledger knows of {instant_text(known) if known else 'nothing'}: it was "
-            "restored from a backup, or rows of it were deleted. Who entered and left since is a member there, "
-            "and changes alone would not correct that, so nothing was sent. Run the diff task for a later "
-            "instant, and then an AudienceResyncOperator of this destination: it makes void what was sent, sends "
-            "all members, and publishing goes on after it"
+            f"{log.delivery.destination} received the changes of sync {log.ledger.sync_id!r} up to "
+            f"{instant_text(lost)}, and the ledger ends at {instant_text(known) if known else 'nothing'}: it was "
+            "restored from a backup, or some of its rows were deleted. Members that entered and left since would "
+            "stay members at the consumers, so nothing was sent. Run the diff task for a later instant, and then "
+            "an AudienceResyncOperator of this destination: it replaces what was sent with all present members, "
+            "and publishing continues after it"
         )
 
 
@@ -61,9 +61,10 @@ def check_later(log: DeliveryLog, as_of: datetime | None, lost: datetime) -> dat
     """
     if as_of is None or as_of <= lost:
         raise LedgerBehind(
-            f"{log.delivery.destination} was sent changes up to {instant_text(lost)}, and a resync of sync "
-            f"{log.ledger.sync_id!r} would speak for {instant_text(as_of) if as_of else 'no instant'}, so nothing "
-            "in it would be newer. Run the diff task for a later instant, then another resync. Nothing was sent"
+            f"{log.delivery.destination} received changes up to {instant_text(lost)}, and a resync of sync "
+            f"{log.ledger.sync_id!r} would be as of {instant_text(as_of) if as_of else 'no instant'}, so "
+            "consumers would ignore it. Run the diff task for a later instant, then another resync. Nothing was "
+            "sent"
         )
     return as_of
 

@@ -116,7 +116,7 @@ class _Suspicion:
         found = []
         for breach in self.guards.find_breaches(counts, self.exits_of_day):
             number = removed[breach.audience_id] if breach.audience_id is not None else sum(removed.values())
-            sentence = f"{breach.sentence}: {number:,} of them are still in the source, and an update removes them"
+            sentence = f"{breach.sentence}: {number:,} of them are still in the source, but an update removes them"
             found.append(Breach(breach.audience_id, sentence))
         return found
 
@@ -176,11 +176,11 @@ def _breach_of(found: RemovalBreach) -> Breach:
 def _tripped(log: DeliveryLog, as_of: datetime, stopped: Sequence[Breach]) -> GuardTripped:
     return GuardTripped(
         f"the change set of sync {log.ledger.sync_id!r} as of {instant_text(as_of)} was stopped before "
-        f"{log.delivery.destination} got anything of it: {'; '.join(map(str, stopped))}. If the source is wrong, "
-        "correct it and clear the diff task of that run, or let the next run correct it. If it is right, let one "
-        'run through: trigger one with the configuration {"let_through": true}, or name the audiences: '
-        '{"let_through": ["id", …]}; or, where the DAG has a task to approve at, clear that one and approve. '
-        "Nothing of it was put",
+        f"{log.delivery.destination} received anything of it: {'; '.join(map(str, stopped))}. If the source is "
+        "wrong, correct it and clear the diff task of that run, or let the next run correct it. If it is right, "
+        'let one run through: trigger a run with the configuration {"let_through": true}, or name the audiences: '
+        '{"let_through": ["id", …]}. Or, if the DAG has an approval task, clear that task and approve. Nothing of '
+        "it was put",
         [str(b) for b in stopped],
     )
 
@@ -242,9 +242,9 @@ def release(ledger: Ledger, log: str, table: str) -> None:
         change_set = next((c for c in state.timeline.change_sets if c.table == table), None)
         if counted is None or counted.table != table or change_set is None:
             raise ReleaseRefused(
-                f"what was approved of sync {ledger.sync_id!r} is not what is stopped at its destination any "
-                "more: another change set is, or none. Nothing was sent. Clear the publishing task to see what "
-                "holds now"
+                f"the change set of sync {ledger.sync_id!r} that was approved is no longer the one that is "
+                "stopped at its destination. Nothing was sent. Clear the publish task to see which one is stopped "
+                "now"
             )
         if counted.released:
             return

@@ -3,7 +3,7 @@
 They are those that are kept, with the times, bytes and ids that a publisher to this destination gives them. A
 replay is a delivery of its own that comes to an end. Until then it keeps the history that it needs, and whoever
 publishes to the same destination waits; after that the destination has everything up to the replay's end, and
-publishing goes on right there. What is not kept any more is refused before anything is put.
+publishing goes on right there. What is no longer kept is refused before anything is put.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Span:
     def __post_init__(self) -> None:
         if self.until is not None and self.until < self.since:
             raise ValueError(
-                f"since is {instant_text(self.since)} and until {instant_text(self.until)}; expected an until "
-                "that is not before since"
+                f"since is {instant_text(self.since)} and until {instant_text(self.until)}; expected until at or "
+                "after since"
             )
 
 
@@ -110,8 +110,8 @@ class _Replay:
             self._begin()
         elif replaced := self._log.find_replaced():
             raise DestinationReplaced(
-                f"{self._log.delivery.destination} was created anew while the replay was under way: it began to "
-                f"send to {replaced}, and this is {self._log.delivery.stream}. Nothing more was put; trigger "
+                f"{self._log.delivery.destination} was deleted and created again during the replay: the replay "
+                f"started on {replaced}, and this is {self._log.delivery.stream}. Nothing more was put; trigger "
                 "another replay"
             )
         if self._log.whole.cursor is None and self._log.whole.sending is None:
@@ -191,8 +191,8 @@ class _Replay:
         timeline, ledger, span = self._log.timeline, self._ledger, self._span
         if timeline.closed is not None:
             raise AudienceDeleted(
-                f"sync {ledger.sync_id!r} was deleted as of {instant_text(timeline.closed)}, so it has nothing to "
-                "replay; nothing was sent"
+                f"sync {ledger.sync_id!r} was deleted as of {instant_text(timeline.closed)}, so there is nothing "
+                "to replay; nothing was sent"
             )
         if timeline.newest is None:
             raise HistoryGone(
@@ -236,13 +236,13 @@ class _Replay:
             found = next((c for c in timeline.change_sets if c.as_of <= end.as_of and self._is_kept(c, end)), None)
             if found is not None:
                 return HistoryGone(
-                    f"sync {self._ledger.sync_id!r} does not keep all from {instant_text(self._span.since)} up to "
-                    f"{instant_text(until)}: older history than keep_history was dropped. A replay up to "
-                    f"{instant_text(end.as_of)} can begin at {instant_text(found.as_of)} or later. Nothing was "
-                    "sent"
+                    f"sync {self._ledger.sync_id!r} no longer keeps everything from "
+                    f"{instant_text(self._span.since)} to {instant_text(until)}: history older than keep_history "
+                    f"was dropped. A replay up to {instant_text(end.as_of)} can start at "
+                    f"{instant_text(found.as_of)} or later. Nothing was sent"
                 )
         return HistoryGone(
-            f"sync {self._ledger.sync_id!r} keeps no membership any more, so nothing of it can be replayed"
+            f"sync {self._ledger.sync_id!r} no longer keeps a membership, so nothing can be replayed"
         )
 
     def _check_reach(self, until: datetime) -> None:
@@ -252,6 +252,6 @@ class _Replay:
             raise ValueError(
                 f"{self._log.delivery.destination} has the changes of sync {self._ledger.sync_id!r} up to "
                 f"{instant_text(max(reached))}, and the replay would end at {instant_text(until)}: a consumer "
-                "that begins with it would never get what is between. Give a later until, or leave it out. "
+                "that starts with the replay would miss the changes in between. Set a later until, or remove it. "
                 "Nothing was sent"
             )

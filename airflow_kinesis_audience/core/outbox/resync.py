@@ -60,14 +60,14 @@ def resync(outbox: Outbox, delivery: Delivery, *, remembered: Remembered | None 
         cursor = changes.whole.cursor if lost is None else _begin_epoch(changes, lost)
         if cursor is None:
             raise HistoryGone(
-                f"{delivery.destination} never got a membership of sync {outbox.ledger.sync_id!r} in the "
-                f"format {delivery.message_format}, so there is nothing to send again; run its publish task first"
+                f"{delivery.destination} has never received a membership of sync {outbox.ledger.sync_id!r} in the "
+                f"format {delivery.message_format}, so there is nothing to resend; run its publish task first"
             )
         _check_options(outbox, cursor)
         outbox.log.attach(cursor, RESYNC)
     elif replaced := outbox.log.find_replaced():
         raise DestinationReplaced(
-            f"{delivery.destination} was created anew while the resync was under way: it began to send to "
+            f"{delivery.destination} was deleted and created again during the resync: the resync started on "
             f"{replaced}, and this is {delivery.stream}. Nothing more was put; trigger another resync"
         )
     as_of = outbox.log.whole.attached

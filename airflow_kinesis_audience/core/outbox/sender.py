@@ -220,8 +220,9 @@ class Sender:
             left_out = attempt.left_out
             raise DeliveryIncomplete(
                 f"{attempt.delivered:,} of {attempt.total:,} changes as of {instant_text(attempt.content.as_of)} "
-                f"were acknowledged, {left_out['too_large']:,} are too large, and {left_out['omitted']:,} have "
-                f"nothing to say in {self.delivery.message_format}: the sums do not match"
+                f"were acknowledged, {left_out['too_large']:,} are too large, and {left_out['omitted']:,} cannot "
+                f"be expressed in {self.delivery.message_format}: the sums do not match. This is a bug, and the "
+                "task fails so that nothing is lost. Retry it, and report it if it persists"
             )
 
     def _keep_too_large(self, attempt: DeliveryAttempt, *, resend: bool) -> None:

@@ -92,7 +92,7 @@ def find_or_write_profiles(log: DeliveryLog, change_set: ChangeSet, *, exits_kep
     """Find the profiles that a change set is about, or write them.
 
     :param exits_kept: how long after its end a profile still has a membership.
-    :raises HistoryGone: if the membership that the change set leads from is not kept any more.
+    :raises HistoryGone: if the membership that the change set leads from is no longer kept.
     """
     known, seconds = log.whole.profiles, int(exits_kept.total_seconds())
     asked = (True, change_set.table, seconds)

@@ -100,12 +100,12 @@ class TooLargeSummary:
         more = f" and {self.rows - len(self.users):,} more" if self.rows > len(self.users) else ""
         kept = ""
         if self.table:
-            kept = f" They stand in the table {self.table} of schema {schema}, and every run tries them again."
+            kept = f" They are in the table {self.table} of schema {schema}, and every run retries them."
         return MessageTooLarge(
-            f"All was delivered but {self.rows:,} changes, of users whose ids have the SHA-256 "
-            f"{'…, '.join(self.users)}…{more}: their messages are too large for a record, the limit is "
-            f"{limit_bytes:,} bytes and the largest has {self.largest:,}.{kept} Shorten what the source says of "
-            'them, send fewer properties or identities, or say on_rejected="skip" to let the task pass'
+            f"{self.rows:,} changes were not delivered, because their messages are too large for a record: the "
+            f"limit is {limit_bytes:,} bytes and the largest has {self.largest:,}. All others were delivered. The "
+            f"SHA-256 of the user ids begins with {'…, '.join(self.users)}….{more}{kept} Shorten the values in "
+            'the source, send fewer properties or identities, or set on_rejected="skip" to let the task succeed'
         )
 
 

@@ -57,10 +57,9 @@ class Turns:
         found = next((s for s in self._beside({self._delivery.log}) if s.is_replay), None)
         if found is not None:
             raise ReplayUnfinished(
-                f"a replay of sync {self._ledger.sync_id!r} to {self._delivery.destination} is not finished, "
-                "and what comes after it waits until it is. Nothing was put. If its task has failed, clear it: it "
-                "goes on where it stopped. If nobody finishes it, `detach` ends it; a resync then makes the "
-                "destination right"
+                f"a replay of sync {self._ledger.sync_id!r} to {self._delivery.destination} is not finished, and "
+                "later changes wait for it. Nothing was put. If its task failed, clear the task: the replay "
+                "continues where it stopped. To give it up, run `detach` and then a resync"
             )
 
     def _beside(self, own: set[str]) -> Iterator[DeliveryState]:
@@ -125,7 +124,7 @@ class Turns:
 
     def _conflict(self) -> LedgerConflict:
         return LedgerConflict(
-            f"another task is delivering to {self._delivery.destination} at this moment, and this one has put "
-            "nothing of what is left; try again: the next attempt goes on from what that one has written. To run "
-            "one at a time, set max_active_tis_per_dag=1"
+            f"another task is delivering to {self._delivery.destination} at this moment, and this task has put "
+            "nothing of what is left. Retry: the next attempt continues from what the other task has recorded. To "
+            "run one at a time, set max_active_tis_per_dag=1"
         )

@@ -31,7 +31,7 @@ class AcknowledgedRanges(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         bounds = [self.below, *(bound for pair in self.above for bound in pair)]
         if bounds[0] < 0 or any(low >= high for low, high in pairwise(bounds)):
-            raise ValueError("ranges are not ascending")
+            raise ValueError("ranges are not in ascending order")
 
 
 class AcknowledgedOrdinals:

@@ -264,7 +264,7 @@ class _Scheduler:
         elif self._error:
             raise self._error
         elif self.result.failed or stalled:
-            why = f"{self._policy.attempts} attempts each" if self._exhausted else "a clear refusal"
+            why = f"{self._policy.attempts} attempts each" if self._exhausted else "the error is permanent"
             if stalled:
                 why = f"nothing was acknowledged for {self._policy.stall_seconds:g} s"
             exhausted = stalled or self._exhausted

@@ -33,9 +33,11 @@ KINESIS_LIMITS = Limits(
     records_per_request=500,
     record_bytes=1_000_000,
     request_bytes=5_000_000,
-    rate="a shard takes 1,000 records and 1 MB a second",
-    remedy="add shards, switch the stream to on-demand mode, aggregate small messages, or look for another "
-    "producer that fills it",
+    rate="a shard accepts 1,000 records and 1 MB per second",
+    remedy=(
+        "add shards, switch the stream to on-demand mode, aggregate small messages, or look for another producer "
+        "that uses it up"
+    ),
     shard_records=1_000,
     shard_bytes=1_000_000,
 )
@@ -49,8 +51,8 @@ FIREHOSE_LIMITS = Limits(
     records_per_request=500,
     record_bytes=1_000_000,
     request_bytes=3_000_000,
-    rate="a delivery stream takes as many records, requests and bytes a second as its quota in the region says",
-    remedy="have the quota raised at AWS, or look for another producer that fills it",
+    rate="its quota in the region limits a delivery stream's records, requests and bytes per second",
+    remedy="ask AWS to raise the quota, or look for another producer that uses it up",
 )
 """PutRecordBatch: 500 records, 1,000 KiB a record, 4 MiB a request.
 

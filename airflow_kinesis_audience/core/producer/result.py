@@ -73,9 +73,9 @@ def describe_failure(result: ProduceResult, limits: Limits, destination: str, wh
         advice = f"{limits.rate}: {limits.remedy}" if limits.rate else advice
     met = "Retry Limit Exceeded" if exhausted else "Refused"
     return (
-        f"{met} at {destination} ({why}): {result.failed} records with {result.changes_failed} changes were "
-        f"given up, and {result.delivered} records with {result.changes_delivered} changes delivered; most "
-        f"frequent answer: {code}, {times} times{where}: {advice}. The next attempt sends exactly what is missing"
+        f"{met} at {destination} ({why}): {result.failed} records with {result.changes_failed} changes failed, "
+        f"and {result.delivered} records with {result.changes_delivered} changes were delivered. Most frequent "
+        f"error: {code}, {times} times{where}: {advice}. The next attempt puts only what is missing"
     )
 
 

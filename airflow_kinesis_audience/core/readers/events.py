@@ -51,9 +51,9 @@ BATCH_ROWS = 500
 
 INVALID_EVENT_REASONS = {
     "no_id": "have no event id",
-    "nobody": "name neither a user nor a device",
-    "no_time": "do not say when they happened",
-    "wrong_identity": "have an identity that is not what its rule promises",
+    "nobody": "have neither a user id nor a device id",
+    "no_time": "have no time",
+    "wrong_identity": "have an identity that breaks its rule",
     "repeated": "repeat the event id of another",
 }
 """The reasons for which a row is no event: as stored, and as a sentence goes on after a number of rows."""

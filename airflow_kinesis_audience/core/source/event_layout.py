@@ -44,7 +44,8 @@ def event_layout(source: EventSource, types: Mapping[str, str], dialect: Dialect
     named = [source.event_id, source.arrived_at, occurred_at, source.user_id, source.device_id]
     if missing := sorted({c for c in named if c is not None and c not in types}):
         raise ValueError(
-            f"the query gives no column {', '.join(map(repr, missing))}; it gives {', '.join(map(repr, types))}"
+            f"the query returns no column {', '.join(map(repr, missing))}; it returns "
+            f"{', '.join(map(repr, types))}"
         )
     mapped = Source(
         query=source.query,
@@ -61,14 +62,14 @@ def event_layout(source: EventSource, types: Mapping[str, str], dialect: Dialect
     zone = source.arrived_at_timezone
     if kinds[0] is LogicalType.DATE and zone is None:
         raise ValueError(
-            f"column {source.arrived_at!r} is a date, and nothing says where its days begin and end; give "
-            "arrived_at_timezone, the time zone in which the dates are meant, such as America/New_York or UTC, or "
-            "the column of a timestamp with time zone"
+            f"column {source.arrived_at!r} is a date, and the time zone of its days is unknown. Set "
+            "arrived_at_timezone to the time zone of the dates, such as America/New_York or UTC, or choose a "
+            "column of timestamps with time zone"
         )
     if kinds[0] is not LogicalType.DATE and zone is not None:
         raise ValueError(
             f"arrived_at_timezone is {zone!r}, and column {source.arrived_at!r} is a {types[source.arrived_at]}, "
-            "which says by itself which instant it means; leave arrived_at_timezone out"
+            "which already has a time zone; remove arrived_at_timezone"
         )
     columns = layout_of(mapped, types, dialect)
     keys = (c for c in (source.event_id, source.user_id, source.device_id) if c is not None)

@@ -62,7 +62,6 @@ def describe_numbers(found: Collection[Column]) -> str:
     names = ", ".join(repr(c.source) for c in found)
     casts = ", ".join(f"CAST({c.source} AS SIGNED) AS {c.source}" for c in found)
     return (
-        f"{names} is a TINYINT(1), which is how MySQL writes BOOLEAN, and has other numbers than 0 and 1. Nothing "
-        f"of it was sent. To send numbers, write {casts} in the query; to send true and false, keep 0 and 1 alone "
-        "in it"
+        f"{names} is a TINYINT(1), which is MySQL's BOOLEAN, and has numbers other than 0 and 1. Nothing was "
+        f"sent. To send numbers, write {casts} in the query; to send true and false, return only 0 and 1"
     )

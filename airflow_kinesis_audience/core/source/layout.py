@@ -200,8 +200,8 @@ def layout_of(
     """
     if missing := [c for c in source.columns if c not in types]:
         raise ValueError(
-            f"the query gives no column {', '.join(map(repr, missing))}; "
-            f"it gives {', '.join(map(repr, types)) or 'none'}. Correct the mapping or the query"
+            f"the query returns no column {', '.join(map(repr, missing))}; it returns "
+            f"{', '.join(map(repr, types)) or 'none'}. Correct the mapping or the query"
         )
     # By label, so that the order in which a mapping was written down decides nothing, not even the fingerprint.
     columns = [

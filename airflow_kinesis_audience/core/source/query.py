@@ -54,8 +54,8 @@ def match_column_case(source: _Mapped, types: Mapping[str, str], dialect: Dialec
             named[column] = {given(name): meaning for name, meaning in value.items()}
             if len(named[column]) < len(value):
                 raise ValueError(
-                    f"{column} names a column twice, in letters of another case, among "
-                    f"{', '.join(map(repr, value))}; the query gives it once. Name each column once"
+                    f"{column} names one column twice, with letters of different case, in "
+                    f"{', '.join(map(repr, value))}; the query returns it once. Name each column once"
                 )
     return replace(source, **named)
 
@@ -71,8 +71,8 @@ def describe_query(origin: Warehouse, source: _Mapped) -> tuple[_Mapped, str, di
         types = origin.read_types(query)
     except WarehouseRefused as error:
         raise WarehouseRefused(
-            f"{error}. This statement reads the source: correct the task's sql or table, or the database and "
-            "schema of its connection, or let the connection's login read it"
+            f"{error}. This statement reads the source: correct the task's sql or table, correct the database and "
+            "schema of its connection, or let the connection's login read the table"
         ) from None
     return match_column_case(source, types, origin.dialect), query, types
 
@@ -87,7 +87,7 @@ def check_query(query: str, dialect: Dialect) -> str:
     while tokens and tokens[-1].token_type is TokenType.SEMICOLON:
         closing.append(tokens.pop())
     if not tokens:
-        raise ValueError("sql is empty; expected a SELECT that gives one row per member")
+        raise ValueError("sql is empty; expected a SELECT that returns one row per member")
     if tokens[0].token_type not in (TokenType.SELECT, TokenType.WITH, TokenType.FROM, TokenType.L_PAREN):
         raise ValueError(f"sql begins with {tokens[0].text.upper()}; expected a SELECT or WITH ... SELECT")
     if any(code_in_comments(closing, dialect)):
@@ -113,7 +113,7 @@ def _check_part(tokens: Sequence[Token], dialect: Dialect) -> None:
         if depth < 0:
             break
     if depth:
-        raise ValueError("sql has a parenthesis that is not closed, or closed too often")
+        raise ValueError("sql has a parenthesis that is not closed, or is closed too often")
     for code in code_in_comments(tokens, dialect):
         _check_part(_tokens(code, dialect), dialect)
 

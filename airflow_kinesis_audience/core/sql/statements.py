@@ -39,7 +39,7 @@ def render(expression: exp.Expr, dialect: Dialect, *, query: str | None = None) 
         return sql
     marker = table(None, SOURCE_PLACEHOLDER).sql(dialect=dialect.name, identify=True)
     before, found, after = sql.partition(marker)
-    assert found, "a statement over the source must name it once"  # noqa: S101
+    assert found, "a statement over the source must name the source once"  # noqa: S101
     return f"{before}(\n{query}\n){after}"
 
 
@@ -92,8 +92,8 @@ def named_table(name: str, dialect: Dialect | None = None) -> exp.Table:
     """
     if not _TABLE_NAME.fullmatch(name):
         raise ValueError(
-            f"table is {name!r}; expected a table's name such as marts.lapsed, or one with quotes around a part "
-            'that needs them, such as "My.Schema"."order"'
+            f"table is {name!r}; expected a table name such as marts.lapsed, with quotes around a part that "
+            'needs them, such as "My.Schema"."order"'
         )
     parts = [_unquoted(part, dialect) for part in re.findall(_NAME_PART, name)]
     *database, schema, inner = ["", *parts]

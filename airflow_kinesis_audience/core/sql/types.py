@@ -111,9 +111,8 @@ def logical_type_of(type_name: str, column_name: str, dialect: Dialect) -> Logic
         return _KINDS[found]
     if found in _NAIVE:
         raise ValueError(
-            f"column {column_name!r} is a {type_name}, without a time zone, so its instants are not known; "
-            "say which zone it is in, for example: "
-            f"{dialect.types.as_instant.format(column=column_name)} AS {column_name}"
+            f"column {column_name!r} is a {type_name}, without a time zone, so its instants are not known; add "
+            f"its time zone, for example: {dialect.types.as_instant.format(column=column_name)} AS {column_name}"
         )
     raise ValueError(
         f"column {column_name!r} is of type {type_name}, which has no single JSON form; "
@@ -137,15 +136,14 @@ def text_kind(type_name: str, column_name: str, dialect: Dialect, *, role: str) 
         parameters = built.expressions
     if found in ("FLOAT", "DOUBLE"):
         raise ValueError(
-            f"column {column_name!r} is a {type_name}, whose values are not exact, with no one text, so "
-            f"it can be no {role}; cast it in the query, for example: "
-            f"{_cast_to_whole(column_name, dialect, each=each)} AS {column_name}"
+            f"column {column_name!r} is a {type_name}, whose values are not exact, so it cannot be a {role}; cast "
+            f"it in the query, for example: {_cast_to_whole(column_name, dialect, each=each)} AS {column_name}"
         )
     if role == "identity" and found in _NO_TEXT:
         raise ValueError(
-            f"column {column_name!r} is of type {type_name}, with no one text, so it can be no identity; take "
-            f"a part of it in the query, or cast it: {dialect.types.as_text.format(column=column_name)} AS "
-            f"{column_name}"
+            f"column {column_name!r} is of type {type_name}, which has no single text, so it cannot be an "
+            "identity; select a part of it in the query, or cast it: "
+            f"{dialect.types.as_text.format(column=column_name)} AS {column_name}"
         )
     if found in ("DECIMAL", "BIGDECIMAL"):
         scale = str(parameters[1]) if len(parameters) > 1 else "0" if parameters else "unknown"

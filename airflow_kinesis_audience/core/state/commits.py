@@ -143,7 +143,7 @@ class TableCommitter:
         if not self.timeline.is_committed(name) and not self.timeline.is_held(name):
             self.drop([name], as_of, ended=True)
         return LedgerConflict(
-            f"another run of sync {self.ledger.sync_id!r} has begun since this one did, or a delivery of "
-            f"{instant_text(as_of)} has; try again: the next attempt goes on from what it wrote. "
-            "To run one at a time, set max_active_tis_per_dag=1"
+            f"another run of sync {self.ledger.sync_id!r} has started since this run started, or a delivery of "
+            f"{instant_text(as_of)} has; retry: the next attempt continues from there. To run one at a time, set "
+            "max_active_tis_per_dag=1"
         )

@@ -113,7 +113,7 @@ def follow(known: str, entry: Entry) -> str:
     if entry.detail.before and entry.detail.before != known:
         raise LedgerUnreadable(
             f"rows of the ledger's log {entry.log!r} before row {entry.sequence}, {entry.event.value} as of "
-            f"{instant_text(entry.as_of)}, were deleted or changed: restore the ledger from a backup"
+            f"{instant_text(entry.as_of)}, were deleted or changed: restore the table from a backup"
         )
     return known if entry.event is Event.CHECKPOINT else entry.digest
 

@@ -103,12 +103,12 @@ class Ledger:
         for row in rows:
             # An engine without keys may have a row twice; it never has two of one number.
             if new.setdefault((row.log, int(row.sequence)), row).token != row.token:
-                raise self._unreadable("two rows of it have one number")
+                raise self._unreadable("two rows have one number")
         entries = [self._entry(new[key]) for key in sorted(new) if key[1] > last.get(key[0], 0)]
         own = [e.sequence for e in entries if e.log == SYNC_LOG]
         # Only checkpoints are left out, and none is in the sync's own log.
         if own != list(range(last.get(SYNC_LOG, 0) + 1, last.get(SYNC_LOG, 0) + 1 + len(own))):
-            raise self._unreadable("rows of it are missing")
+            raise self._unreadable("rows are missing")
         self.state = state.with_entries(entries)
         if self._begins_anew:
             self._begins_anew, self._unfolded = False, rows
@@ -146,16 +146,16 @@ class Ledger:
             entry = _decode(row)
         except ValueError as error:
             raise AudienceError(
-                f"a row {row.event!r} of the ledger of sync {self.sync_id!r} cannot be written: {error}. Give the "
-                "task arguments of the types that its page names"
+                f"a row {row.event!r} of the ledger of sync {self.sync_id!r} cannot be written: {error}. Check "
+                "the types of the task's arguments"
             ) from None
         try:
             self.rows.append(row, lazy=lazy)
         except LedgerConflict as conflict:
             self._begins_anew = True  # what was appended lazily may have come too late: all is read again
             raise type(conflict)(
-                f"another run has written to sync {self.sync_id!r} in the meantime; try again: "
-                "the next attempt goes on from what it wrote"
+                f"another run has written to sync {self.sync_id!r} in the meantime; retry: the next attempt "
+                "continues from there"
             ) from None
         self.state = self.state.with_entries([entry])
         return self.state
@@ -210,7 +210,7 @@ class Ledger:
     def _unreadable(self, found: str) -> LedgerUnreadable:
         """Make the error of a ledger that is there and makes no sense."""
         return LedgerUnreadable(
-            f"the ledger of sync {self.sync_id!r} in schema {self.schema!r} cannot be understood: {found}. "
+            f"the ledger of sync {self.sync_id!r} in schema {self.schema!r} is not valid: {found}. "
             "Restore it from a backup; nothing was computed or sent"
         )
 

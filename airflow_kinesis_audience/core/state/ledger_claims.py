@@ -118,7 +118,7 @@ class ClaimedLedgerTable(PrimaryKeyLedgerTable):
                 break
             if not left:
                 raise WarehouseUnavailable(
-                    f"a row that was written to the ledger in schema {self._schema!r} is not there; try again"
+                    f"a row that was written to the ledger in schema {self._schema!r} is missing; retry"
                 )
         self._claimed = []
         for row in rows:

@@ -69,7 +69,7 @@ class Pin:
     @property
     def sentence(self) -> str:
         """What is kept, for which delivery, and since when."""
-        what = f"{self.change_sets:,} change sets it has not got"
+        what = f"{self.change_sets:,} change sets that it has not received"
         if self.is_resync or self.is_replay:
             what = f"a {'resync' if self.is_resync else 'replay'} that is not finished"
         return (
@@ -95,7 +95,7 @@ def is_there(warehouse: Warehouse, schema: str) -> bool:
     try:
         [(found,)] = warehouse.read_rows(query.sql(dialect=warehouse.dialect.name))
     except AudienceError as error:
-        raise LedgerUnreadable(f"whether schema {schema!r} has a ledger cannot be found out: {error}") from None
+        raise LedgerUnreadable(f"the tables of schema {schema!r} cannot be listed: {error}") from None
     return bool(found)
 
 

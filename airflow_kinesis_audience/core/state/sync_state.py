@@ -44,7 +44,7 @@ class SyncState:
         return own | {log: state.sequence for log, state in self.deliveries.items()}
 
     def without_what_is_gone(self) -> SyncState:
-        """Return the state without most of what is not kept any more, so that it does not grow with its age."""
+        """Return the state without most of what is no longer kept, so that it does not grow with its age."""
         timeline = self.timeline.without_what_is_gone()
         deliveries = {log: s.without_what_is_gone(timeline) for log, s in self.deliveries.items()}
         return SyncState(timeline=timeline, deliveries=deliveries)

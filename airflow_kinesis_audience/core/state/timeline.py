@@ -95,8 +95,8 @@ class Timeline:
         change_set = self.find(as_of)
         if change_set is None:
             raise RunSuperseded(
-                f"this run speaks for {instant_text(as_of)}, and a later run has already covered it with the "
-                f"change set as of {instant_text(newest.as_of)}; there is nothing left to compute"
+                f"this run represents {instant_text(as_of)}, and a later run has already covered it with the "
+                f"change set as of {instant_text(newest.as_of)}; there is nothing to compute"
             )
         return None if change_set is newest and not change_set.sealed else change_set
 
@@ -124,7 +124,7 @@ class Timeline:
         """
         base = self.find_base(as_of, layout)
         if base is None:
-            raise HistoryGone(f"the membership at {instant_text(as_of)} is not kept any more")
+            raise HistoryGone(f"the membership at {instant_text(as_of)} is no longer kept")
         changes = [(e.table, instant_text(e.as_of)) for e in self.after(base.as_of, as_of)]
         return Tables(schema=schema, layout=base.layout, base=base.table, changes=changes)
 

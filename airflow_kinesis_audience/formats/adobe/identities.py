@@ -44,12 +44,12 @@ def find_namespaces(
     for namespace, kind in asked:
         if namespace in found:
             raise ValueError(
-                f"two identities would be in the namespace {namespace!r}; give one another in namespaces or "
+                f"two identities would be in the namespace {namespace!r}; set another one in namespaces or "
                 "user_id_as"
             )
         found[namespace] = kind
     if not found:
-        raise ValueError("a profile would have no identity; map one in identities, or give user_id_as")
+        raise ValueError("a profile would have no identity; map one in identities, or set user_id_as")
     return sorted(found.items())
 
 

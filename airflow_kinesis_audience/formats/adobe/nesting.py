@@ -27,9 +27,9 @@ def nest(columns: Iterable[tuple[str, Sequence[bytes]]], rows: int, *, taken: Se
     for name, values in columns:
         *outer, inner = path = name.split(".")
         if not all(path):
-            raise ValueError(f"{name!r} has an empty part; expected names with a single dot between them")
+            raise ValueError(f"{name!r} has an empty part; expected names separated by single dots")
         if path[0] in taken:
-            raise ValueError(f"{name!r} would stand where the format has {path[0]!r}; give it another name")
+            raise ValueError(f"{name!r} has the place that the format uses for {path[0]!r}; choose another name")
         place = tree
         for part in outer:
             deeper = place.setdefault(part, {})
@@ -58,4 +58,4 @@ def _pieces(tree: Tree) -> Iterator[bytes | Sequence[bytes]]:
 
 
 def _both(name: str) -> str:
-    return f"{name!r} would be a value and an object at once; give one of the names that begin like it another"
+    return f"{name!r} would be both a value and an object; rename it, or the names that start with it"

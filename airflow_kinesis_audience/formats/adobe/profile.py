@@ -39,25 +39,24 @@ _MOST_DAYS = 3650
 class AdobeProfile(Renderer):
     """Render profiles as Adobe's profile export.
 
-    :param audiences: the mapped audiences: a profile that is in none of them is not exported, and the others start
-        no export; none for all.
-    :param attributes: the mapped attributes, property names whose dots nest; none for all but the consent.
-    :param on_membership_change: export a profile that enters or exits a mapped audience.
-    :param on_attribute_change: export a profile of which a mapped attribute is another.
-    :param on_identity_change: export a profile of which an identity is another.
-    :param existing: write ``existing`` for who stays, as the vendor did until 2023, and not ``realized``.
-    :param keep_exits_days: how long a membership that has ended stays in the document.
-    :param namespace: under which the audiences stand.
+    :param audiences: only these audiences start an export, and only their profiles are exported; none for all.
+    :param attributes: the mapped attributes, property names, whose dots nest; none for all except the consent.
+    :param on_membership_change: export a profile if it enters or exits a mapped audience.
+    :param on_attribute_change: export a profile if a mapped attribute changes.
+    :param on_identity_change: export a profile if an identity changes.
+    :param existing: write ``existing``, and not ``realized``, for profiles that stay (the vendor did until 2023).
+    :param keep_exits_days: how many days an ended membership stays in the document.
+    :param namespace: key of the audiences.
     :param segment_names: add each audience's ``name``.
     :param segment_timestamps: add ``createdAt``, when the stay began, and ``updatedAt``, when the membership last
         changed, in epoch milliseconds.
-    :param consent: a property that must be true, or ``y``, ``yes`` or ``true``, for a profile to be exported. Who
-        takes it back is sent once more, as having left everything and without attributes.
-    :param namespaces: identity type to another namespace than its own name.
-    :param user_id_as: the namespace under which the user id is sent; none if it is not.
-    :param message_ids: add ``messageId`` and ``computedTime``, which the vendor's documents do not have, for
-        consumers to drop duplicates by and to restore the order.
-    :raises ValueError: if an option is not one of these; a retry does not help.
+    :param consent: a property that must be true, or ``y``, ``yes`` or ``true``, for a profile to be exported. A
+        profile that withdraws it is sent once more, without attributes and with all memberships ended.
+    :param namespaces: identity type to its namespace, if another one is wanted.
+    :param user_id_as: namespace of the user id; none if it is not sent.
+    :param message_ids: add ``messageId`` and ``computedTime``, which the vendor's documents do not have, so that
+        consumers can deduplicate and restore the order.
+    :raises ValueError: if an option is invalid; a retry does not help.
     """
 
     version: ClassVar[int] = 1
@@ -82,7 +81,7 @@ class AdobeProfile(Renderer):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected true or false")
         if not any(getattr(self, name) for name in _SWITCHES):
-            raise ValueError(f"{', '.join(_SWITCHES)} are all off, so no change would be sent; leave one on")
+            raise ValueError(f"{', '.join(_SWITCHES)} are all false, so no change would be sent; set one to true")
         if type(self.keep_exits_days) is not int or not 0 <= self.keep_exits_days <= _MOST_DAYS:
             raise ValueError(
                 f"keep_exits_days is {self.keep_exits_days!r}; expected a number of days up to {_MOST_DAYS}"
@@ -169,7 +168,7 @@ class AdobeProfile(Renderer):
     def check_options(self, mapped: Mapped) -> None:
         """Check that consent, attributes and namespaces are of what is mapped, and have a place of their own."""
         if self.audiences is not None and not self.audiences:
-            raise ValueError("audiences is empty, so nobody would be exported; give ids, or none for all")
+            raise ValueError("audiences is empty, so nothing would be exported; list ids, or set none for all")
         if self.consent is not None:
             check_mapped("consent", [self.consent], mapped.properties)
         nest([(name, []) for name in self._attribute_names(mapped.properties)], 0, taken=_OURS)

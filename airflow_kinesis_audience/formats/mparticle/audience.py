@@ -63,19 +63,19 @@ class _Side(NamedTuple):
 class MparticleAudience(Renderer):
     """Render changes as mParticle's audience messages.
 
-    An update is sent only if an identity that is sent differs; a user without an identity to send never.
+    An update is sent only if an identity that is sent differs. A user without an identity to send is never sent.
 
-    :param send_remove_on_identity_change: send an update as a removal with the identities that were sent and an
-        addition with the new ones; if not, as the addition alone.
-    :param send_anonymous_users: send users without an identity to send but the mParticle id.
-    :param forward_email_addresses: send ``Email``; likewise the following three their identities.
+    :param send_remove_on_identity_change: send an update as a removal with the old identities and an addition
+        with the new ones; if false, only as the addition.
+    :param send_anonymous_users: also send users that have only an mParticle id.
+    :param forward_email_addresses: send ``Email``; the following three do the same for their identities.
     :param identities_to_exclude: identity types that are not sent.
-    :param user_id_as: the identity type as which the sync's user id is sent; none if it is not.
-    :param identity_keys: identity type to another key than its own.
-    :param external_names: audience id to the name that is sent instead of the audience's own.
-    :param message_ids: add ``MessageId``, which the vendor's messages do not have, for consumers to drop
-        duplicates by and to check a resync.
-    :raises ValueError: if an option is not one of these; a retry does not help.
+    :param user_id_as: identity type of the sync's user id in messages; none if it is not sent.
+    :param identity_keys: identity type to its key in messages, if another one is wanted.
+    :param external_names: audience id to the name that is sent instead of the audience's name.
+    :param message_ids: add ``MessageId``, which the vendor's messages do not have, so that consumers can
+        deduplicate and check a resync.
+    :raises ValueError: if an option is invalid; a retry does not help.
     """
 
     version: ClassVar[int] = 1
@@ -103,9 +103,7 @@ class MparticleAudience(Renderer):
             if not isinstance(given, Mapping) or not _are_names([*given, *given.values()]):
                 raise ValueError(f"{name} is {given!r}; expected texts by text")
         if "" in self.identity_keys.values():
-            raise ValueError(
-                "identity_keys has an empty key; to leave a type out, name it in identities_to_exclude"
-            )
+            raise ValueError("identity_keys has an empty key; to exclude a type, add it to identities_to_exclude")
         if self.user_id_as is not None:
             if not isinstance(self.user_id_as, str):
                 raise ValueError(f"user_id_as is {self.user_id_as!r}; expected an identity type, or none")
@@ -199,7 +197,7 @@ class MparticleAudience(Renderer):
         keys = {(find_type(name) or name): key for name, key in self.identity_keys.items()}
         if twice := [n for n, key in self.identity_keys.items() if keys[find_type(n) or n] != key]:
             raise ValueError(
-                f"identity_keys has two keys for the identity type {find_type(twice[0])!r}; leave one out"
+                f"identity_keys has two keys for the identity type {find_type(twice[0])!r}; remove one"
             )
 
     def named_audiences(self) -> Mapping[str, Collection[str]]:
@@ -242,12 +240,13 @@ class MparticleAudience(Renderer):
             if key is None:
                 by = "" if label is not None else "user_id_as: "
                 raise ValueError(
-                    f"{by}identity type {name!r} is not one that mParticle has, so it has no key; give it one in "
-                    f"identity_keys, or leave it out by identities_to_exclude. mParticle's are {', '.join(_ORDER)}"
+                    f"{by}identity type {name!r} is unknown to mParticle. Map it to a key with identity_keys, or "
+                    f"exclude it with identities_to_exclude. mParticle's types are {', '.join(_ORDER)}"
                 )
             if key in shown:
                 raise ValueError(
-                    f"two identity types would be sent as {key!r}; give one another key in identity_keys"
+                    f"two identity types would be sent as {key!r}; set another key for one of them in "
+                    "identity_keys"
                 )
             shown[key] = _Shown(key, kind, label)
         return sorted(shown.values(), key=lambda s: (_ORDER.get(s.kind, len(_ORDER)), s.key))
@@ -286,7 +285,10 @@ def _are_names(found: Iterable[Any]) -> bool:
 def _twice(kind: str, user_id_as: str | None) -> str:
     if user_id_as is not None and (find_type(user_id_as) or user_id_as) == kind:
         return (
-            f"the user id is to be sent as {kind!r}, and an identity of that type is mapped, too; say in "
-            "user_id_as as what the user id is sent, or null if it is not"
+            f"the user id and a mapped identity would both be sent as {kind!r}; set user_id_as to another type, "
+            "or to null if the user id is not sent"
         )
-    return f"two columns are mapped to the identity type {kind!r}; each type needs one column, of lists if need be"
+    return (
+        f"two columns are mapped to the identity type {kind!r}; map one column per type, of lists if a user can "
+        "have several"
+    )

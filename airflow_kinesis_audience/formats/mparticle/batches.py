@@ -82,8 +82,8 @@ def add_identities(
         elif kind.place is not None and texts:
             if len(texts) > 1:
                 raise ValueError(
-                    f"a user has several identities of type {name}, and the format has room for one; map a column "
-                    "of single values"
+                    f"a user has several identities of type {name}, and the format can hold one; map a column of "
+                    "single values"
                 )
             set_place(batch, kind.place, texts[0])
 
@@ -119,8 +119,8 @@ def close_batch(
     document = dumps({**own, **with_lists(known)})
     if len(document) > most_bytes:
         raise MessageTooLarge(
-            f"one event with what is known of its user makes a message of {len(document):,} bytes, the limit is "
-            f"{most_bytes:,}; map fewer fields, or exclude some",
+            f"one event with its user's identities and attributes is a message of {len(document):,} bytes, the "
+            f"limit is {most_bytes:,}; map fewer fields, or exclude some",
             size=len(document),
         )
     return document

@@ -114,7 +114,7 @@ def event_identity(name: str, named_by: str = "") -> EventIdentity:
         if place is not None:
             return EventIdentity(None, place)
     known = ", ".join((*_USER.values(), *_MORE_USER, *_PLACES, *_MORE_PLACES))
-    raise ValueError(f"{named_by}identity type {name!r} is not one that mParticle has; expected one of {known}")
+    raise ValueError(f"{named_by}identity type {name!r} is unknown to mParticle; expected one of {known}")
 
 
 def is_hidden(place: str, hidden: Collection[str]) -> bool:
@@ -147,10 +147,10 @@ def set_place(document: dict[str, Any], place: str, value: Any, *, raw: bytes = 
     for part in outer:
         deeper = inside.setdefault(part, {})
         if not isinstance(deeper, dict):
-            raise ValueError(f"{place!r} would be inside of a value; give one of the two another place")
+            raise ValueError(f"{place!r} would be inside a value; move one of the two to another place")
         inside = deeper
     if isinstance(inside.get(leaf), dict):
-        raise ValueError(f"{place!r} would be a value and an object at once; give one of the two another place")
+        raise ValueError(f"{place!r} would be both a value and an object; move one of the two to another place")
     if _INT64.fullmatch(leaf) and (_WHOLE.fullmatch(raw) if raw else type(value) is int):
         value = raw.decode() if raw else str(value)
     inside[leaf] = value
@@ -166,8 +166,8 @@ def check_place(place: str, named_by: str = "") -> None:
     if place in ("event_type", *_VALUES) or (top in ("data", *_OBJECTS) and rest):
         return
     raise ValueError(
-        f"{named_by}{place!r} is no place in a batch; expected event_type, {', '.join(_VALUES)}, data.…, or a "
-        f"place inside of one of {', '.join(_OBJECTS)}"
+        f"{named_by}{place!r} is not a place in a batch; expected event_type, {', '.join(_VALUES)}, data.…, or a "
+        f"place inside one of {', '.join(_OBJECTS)}"
     )
 
 
@@ -195,5 +195,5 @@ def _listed(name: str, value: Any) -> Any:
     if name not in _LISTS:
         return inner
     if not all(key.isdigit() for key in inner):
-        raise ValueError(f"{name} is a list; expected numbers after it, such as {name}.0")
+        raise ValueError(f"{name} is a list; expected an index after it, such as {name}.0")
     return [inner[key] for key in sorted(inner, key=int)]

@@ -154,13 +154,13 @@ class DuckDbParquetWarehouse(DuckDbWarehouse):
             except WarehouseUnavailable:
                 if f"{found['name']}.parquet" in self._files.find(found["schema"]):
                     raise
-                raise WarehouseRefused(f"the state's table {found['name']} is not there: {address}") from None
+                raise WarehouseRefused(f"the state's table {found['name']} does not exist: {address}") from None
             self._views.add(name)
 
     def _path(self, name: str) -> str:
         found = _TABLE.fullmatch(name)
         if found is None:
-            raise WarehouseRefused(f"state_schema is to be one name where there is a state_path; found {name}")
+            raise WarehouseRefused(f"with state_path, state_schema must be one name; found {name}")
         return f"{found['schema']}/{found['name']}.parquet"
 
     def _connect_here(self) -> Any:

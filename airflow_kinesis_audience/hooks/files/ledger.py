@@ -157,14 +157,14 @@ class FileLedgerTable:
                 yield from self._read_rows(there, own=own)  # it was but the copy of these
                 continue
             if rows is None:
-                raise self._unreadable(path, "is empty or cut off: restore that file from a backup")
+                raise self._unreadable(path, "is empty or truncated: restore that file from a backup")
             if own and any(row.sync_id != self._sync_id for row in rows):
                 raise self._unreadable(path, "has rows of another sync: restore the directory from a backup")
             yield from rows
 
     def _unreadable(self, path: str, found: str) -> LedgerUnreadable:
         return LedgerUnreadable(
-            f"the ledger of sync {self._sync_id!r} cannot be understood: {self._files.address(path)} {found}. "
+            f"the ledger of sync {self._sync_id!r} is not valid: {self._files.address(path)} {found}. "
             "Nothing was computed or sent"
         )
 

@@ -46,8 +46,8 @@ class ObjectStorage:
         self.protocol = next((name for name in names if name in EXCLUSIVE), "")
         if not self.protocol:
             raise ValueError(
-                f"state_path is on {'/'.join(names)}, which has no way to create a file that is not there yet and "
-                f"refuse one that is; expected one of {', '.join(EXCLUSIVE)}"
+                f"state_path is on {'/'.join(names)}, which cannot create a file only if it does not exist; "
+                f"expected one of {', '.join(EXCLUSIVE)}"
             )
 
     @property
@@ -148,8 +148,9 @@ class ObjectStorage:
         finally:
             self.remove(name)
         raise WarehouseRefused(
-            f"the storage of state_path ({self.protocol}) wrote a file twice that was to be created once, so two "
-            "runs at once could not be kept apart; use a newer version of its fsspec package, or another storage"
+            f"the storage of state_path ({self.protocol}) created a file that already existed, so two "
+            "simultaneous runs could overwrite each other; use a newer version of its fsspec package, or another "
+            "storage"
         )
 
     @contextlib.contextmanager
@@ -160,15 +161,15 @@ class ObjectStorage:
             raise
         except PermissionError:
             raise WarehouseRefused(
-                f"the storage of state_path ({self.protocol}) denies it; the login needs to list, read, write and "
-                "delete there"
+                f"the storage of state_path ({self.protocol}) denies access; the login needs permission to list, "
+                "read, write and delete files"
             ) from None
         except OSError as error:
             if "PreconditionFailed" in str(error):
                 raise FileExistsError from None
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise WarehouseUnavailable(
-                    f"the storage of state_path ({self.protocol}) is full; make room there and clear this task"
+                    f"the storage of state_path ({self.protocol}) is full; free some space and clear this task"
                 ) from None
             raise WarehouseUnavailable(
                 f"the storage of state_path ({self.protocol}) failed with {type(error).__name__}; check its "

@@ -18,7 +18,7 @@ def region_of(arn: str, region_name: str | None, *, form: str, argument: str) ->
     if len(parts) != 6 or parts[2] != wanted[2] or not parts[3] or not parts[5].startswith(f"{kind}/"):
         raise ValueError(f"{argument} is {arn!r}; expected a name or {form}")
     if region_name not in (None, parts[3]):
-        raise ValueError(f"region_name is {region_name!r}, but the stream's ARN says {parts[3]!r}; leave one out")
+        raise ValueError(f"region_name is {region_name!r}, but the stream's ARN says {parts[3]!r}; remove one")
     return parts[3]
 
 

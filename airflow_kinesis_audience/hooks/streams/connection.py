@@ -79,8 +79,8 @@ def require_aws(connection: Any) -> None:
     name = f"connection {connection.conn_id}"
     if (kind := connection.conn_type or "aws") != "aws":
         raise ValueError(
-            f"{name} is of type {kind}; expected aws. What it says would be passed over, its endpoint, too; make "
-            "one of type Amazon Web Services"
+            f"{name} is of type {kind}; expected aws. Its settings would be ignored, also its endpoint; create a "
+            "connection of type Amazon Web Services"
         )
     extra = _read_extra(name, connection.extra)
     where = f"the extra of {name}"
@@ -90,7 +90,7 @@ def require_aws(connection: Any) -> None:
             continue
         known = _MEANT.get(key.lower()) or _nearest(key, _KNOWN)
         if known and known not in extra:
-            raise ValueError(f"{where} has {key!r}, which nothing reads; did you mean {known}?")
+            raise ValueError(f"{where} has {key!r}, which is not used; did you mean {known}?")
     if str(extra.get("verify")).lower() in _NO_PATHS and isinstance(extra.get("verify"), str):
         raise ValueError(
             f"verify in {where} is a text; expected true, false, or the path of a file of certificates"
@@ -106,9 +106,7 @@ def _read_extra(name: str, extra: Any) -> Mapping[str, Any]:
     except ValueError:
         found = None
     if not isinstance(found, Mapping):
-        raise ValueError(
-            f"the extra of {name} is no JSON object, so that all of it would be passed over; correct it"
-        )
+        raise ValueError(f"the extra of {name} is not a JSON object, so all of it would be ignored; correct it")
     return found
 
 
@@ -117,7 +115,7 @@ def _require_options(where: str, options: Mapping[str, Any]) -> None:
     for key, value in options.items():
         if key not in Config.OPTION_DEFAULTS:
             raise ValueError(
-                f"{inside} has {key!r}, which the AWS SDK does not know{_offer(key, Config.OPTION_DEFAULTS)}"
+                f"{inside} has {key!r}, which is unknown to the AWS SDK{_offer(key, Config.OPTION_DEFAULTS)}"
             )
         _require_type(inside, key, value, _OPTIONS.get(key, (str,)))
     try:
@@ -132,13 +130,13 @@ def _require_services(where: str, services: Mapping[str, Any]) -> None:
         if service not in _SERVICES:
             # The connection may have something for hooks of other services.
             if known := _nearest(service, _SERVICES):
-                raise ValueError(f"{inside} has {service!r}, which is no service; did you mean {known}?")
+                raise ValueError(f"{inside} has {service!r}, which is not a service; did you mean {known}?")
             continue
         _require_type(inside, service, options, (dict,))
         for key in options or {}:
             if key not in _SERVICES[service]:
                 known = " or ".join(_SERVICES[service])
-                raise ValueError(f"{service} in {inside} has {key!r}, which nothing reads; expected {known}")
+                raise ValueError(f"{service} in {inside} has {key!r}, which is not used; expected {known}")
         _require_url(f"{service} in {inside}", (options or {}).get("endpoint_url"))
 
 
@@ -152,7 +150,7 @@ def _require_type(where: str, key: str, value: Any, types: tuple[type, ...]) -> 
 
 def _require_url(where: str, url: Any) -> None:
     if url and not (isinstance(url, str) and url.startswith(("http://", "https://"))):
-        raise ValueError(f"endpoint_url in {where} is no URL; expected http://… or https://…")
+        raise ValueError(f"endpoint_url in {where} is not a URL; expected http://… or https://…")
 
 
 def _nearest(key: str, known: Iterable[str]) -> str:
@@ -162,4 +160,4 @@ def _nearest(key: str, known: Iterable[str]) -> str:
 
 def _offer(key: str, known: Iterable[str]) -> str:
     found = _nearest(key, known)
-    return f"; did you mean {found}?" if found else "; take it out"
+    return f"; did you mean {found}?" if found else "; remove it"

@@ -51,7 +51,13 @@ def find_caller(hook: AwsBaseHook) -> str | None:
             _client(hook, hook.get_session(region_name=hook.region_name), "sts").get_caller_identity()["Arn"]
         )
     except _NOT_KNOWN as error:
-        log.debug("STS could not be asked who the login is (%s); the first put will show", type(error))
+        log.debug(
+            (
+                "The check of the login with STS failed (%s); publishing continues, and the first put shows any "
+                "problem"
+            ),
+            type(error),
+        )
         return None
 
 
@@ -73,7 +79,9 @@ def find_missing_permission(hook: AwsBaseHook, action: str, resource: str) -> Gr
         decision, unsure = result["EvalDecision"], result.get("MissingContextValues")
     except _NOT_KNOWN as error:
         log.debug(
-            "IAM could not be asked whether %s is allowed (%s); the first put will show", action, type(error)
+            "The check of %s with IAM failed (%s); publishing continues, and the first put shows any problem",
+            action,
+            type(error),
         )
         return None
     denied = decision == "explicitDeny"

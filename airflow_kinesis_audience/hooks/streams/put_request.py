@@ -211,7 +211,7 @@ def find_patch(client: Any) -> str:
 def _say_once(patch: str) -> None:
     log.info(
         "The AWS SDK is patched in this process (%s), as tracers do to add their context to records. This package "
-        "puts its own bytes, so the patch adds nothing to any record",
+        "puts its own bytes, so the patch has no effect on the records",
         patch,
     )
 

@@ -38,7 +38,7 @@ REFUSED: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (
         re.compile("(InvalidArgument|Serialization|UnknownOperation|Validation)Exception"),
-        "AWS refuses the form of {operation} to {noun} {stream} ({code}); check {argument} and endpoint_url{form}",
+        "AWS rejects the form of {operation} to {noun} {stream} ({code}); check {argument} and endpoint_url{form}",
     ),
 )
 """Codes of responses that would be the same for every record and at every attempt, and what to do then."""

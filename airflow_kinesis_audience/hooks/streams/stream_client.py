@@ -53,9 +53,9 @@ class StreamClient(AwsBaseHook):
     """The client of a stream; what kind of stream it is says the hook.
 
     :param name: the stream's name, or its ARN.
-    :param aws_conn_id: Airflow connection of type ``aws``; all in its extra holds, except retries.
+    :param aws_conn_id: Airflow connection of type ``aws``; all settings in its extra are used, except retries.
     :param region_name: default: the ARN's region, else the connection's, else the SDK's.
-    :raises ValueError: if the ARN does not name such a stream, or names one of another region.
+    :raises ValueError: if the ARN is not such a stream's, or has another region.
     """
 
     service: ClassVar[str]
@@ -110,8 +110,8 @@ class StreamClient(AwsBaseHook):
         except (sdk.ClientError, sdk.BotoCoreError) as error:
             outcome = self.outcome_of(error)
             raise DeliveryIncomplete(
-                f"nothing was put: the credentials of connection {self.aws_conn_id} could not be had from AWS "
-                f"({outcome.code}); if the next attempt says the same, check its role and the network"
+                f"nothing was put: the credentials of connection {self.aws_conn_id} could not be loaded from AWS "
+                f"({outcome.code}); if the next attempt fails, too, check its role and the network"
             ) from None
 
     @cached_property
@@ -147,10 +147,10 @@ class StreamClient(AwsBaseHook):
             if self.renewals >= MOST_RENEWALS:
                 if is_too_old(error):
                     raise DeliveryIncomplete(
-                        f"AWS takes the signature or the session token of connection {self.aws_conn_id} for too "
-                        f"old ({code_of(error)}), even after credentials were asked for anew {MOST_RENEWALS} "
-                        f"times. {describe_clock(error)}Correct the worker's clock, or give the connection a new "
-                        "session token or, better, a role_arn. The next attempt puts what was not acknowledged"
+                        f"AWS rejects the signature or the session token of connection {self.aws_conn_id} as too "
+                        f"old ({code_of(error)}), also after {MOST_RENEWALS} requests for new credentials. "
+                        f"{describe_clock(error)}Correct the worker's clock, or set a new session token or "
+                        "(better) a role_arn in the connection. The next attempt puts what was not acknowledged"
                     ) from None
                 self.outcome_of(error)
             self.renewals += 1
@@ -207,9 +207,9 @@ class StreamClient(AwsBaseHook):
             return Outcome(Status.UNKNOWN, code)
         if isinstance(error, NO_CREDENTIALS):
             raise DestinationRefused(
-                f"there are no AWS credentials for {self.noun} {self.name} ({code}); give connection "
-                f"{self.aws_conn_id} an access key as login and password, or a profile_name or role_arn in its "
-                "extra, or give the worker a role"
+                f"there are no AWS credentials for {self.noun} {self.name} ({code}); set an access key as login "
+                f"and password of connection {self.aws_conn_id}, set a profile_name or role_arn in its extra, or "
+                "attach a role to the worker"
             ) from None
         raise DestinationRefused(
             f"the request to {self.noun} {self.name} cannot be made ({code}); check {self.argument} and the extra "

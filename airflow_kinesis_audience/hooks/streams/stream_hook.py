@@ -42,9 +42,9 @@ class StreamHook(StreamClient):
     :ivar identity: which stream it is, by ARN and creation, once it was looked at: another stream of its name has
         another one. Empty where the login may not look.
     :param name: the stream's name, or its ARN.
-    :param aws_conn_id: Airflow connection of type ``aws``; all in its extra holds, except retries.
+    :param aws_conn_id: Airflow connection of type ``aws``; all settings in its extra are used, except retries.
     :param region_name: default: the ARN's region, else the connection's, else the SDK's.
-    :raises ValueError: if the ARN does not name such a stream, or names one of another region.
+    :raises ValueError: if the ARN is not such a stream's, or has another region.
     """
 
     limits: Limits
@@ -73,11 +73,12 @@ class StreamHook(StreamClient):
         return f"{BASE_AWS_CONSOLE_LINK.format(aws_domain=domain)}/{where}" if domain else ""
 
     def check(self) -> None:
-        """Check that the stream is there and can take records, and that the login may put them.
+        """Check that the stream exists and accepts records, and that the login is allowed to put them.
 
-        Both as far as the login may look.
+        Both as far as the login is allowed to check.
 
-        :raises DestinationRefused: if it is missing or going, or the login is no good; a retry does not help.
+        :raises DestinationRefused: if it is missing or being deleted, or the login is not valid; a retry does not
+            help.
         :raises DeliveryIncomplete: if it is being created; a retry helps.
         :raises ValueError: if there is no connection of that id.
         """
@@ -88,13 +89,14 @@ class StreamHook(StreamClient):
             if not (DENIED.fullmatch(code_of(error)) and operation_of(error).startswith("Describe")):
                 outcome = self.outcome_of(error)
                 self.log.info(
-                    "The check of the stream failed (%s); publishing goes on, and the first put shows any problem",
+                    "The check of the stream failed (%s); publishing continues, and the first put shows any "
+                    "problem",
                     outcome.code,
                 )
                 return
             self.log.info(
-                "The login of connection %s is not allowed to describe the stream. Publishing needs %s only; a "
-                "stream that was deleted and created again under the same name cannot be noticed",
+                "The login of connection %s is not allowed to describe the stream. Publishing needs %s only; the "
+                "task cannot detect a stream that was deleted and created again under the same name",
                 self.aws_conn_id,
                 self.put_action,
             )
@@ -116,16 +118,18 @@ class StreamHook(StreamClient):
 
     def _refuse_without(self, missing: Grant) -> None:
         if not missing.denied and self.may_be_granted_by_stream(missing.resource):
-            self.log.info("The stream has a resource policy, which may grant what the login's policies do not")
+            self.log.info(
+                "The stream has a resource policy, which can grant permissions that the login's policies lack"
+            )
             return
         if find_missing_permission(self, self.single_action, missing.resource) is None:
             return  # the first put decides between the two
-        why, do = "no policy of its own allows it", f"Its policy needs {missing.statement}"
+        why, do = "none of its policies allows it", f"Its policy needs {missing.statement}"
         if missing.denied:
-            why, do = "a policy denies it explicitly", "Take that statement out, or choose another login"
+            why, do = "a policy denies it explicitly", "Remove that statement, or choose another login"
         raise DestinationRefused(
-            f"the login of connection {self.aws_conn_id} may not {missing.action} on {missing.resource}: {why}, "
-            f"as iam:SimulatePrincipalPolicy says; nothing was put. {do}"
+            f"the login of connection {self.aws_conn_id} is not allowed {missing.action} on {missing.resource}: "
+            f"{why} (checked with iam:SimulatePrincipalPolicy). Nothing was put. {do}"
         )
 
     def describe(self) -> Mapping[str, Any]:
@@ -141,9 +145,9 @@ class StreamHook(StreamClient):
         """Put records in one request; safe to call from several threads.
 
         :param batch: within :attr:`limits`.
-        :returns: one outcome per record, in order; fewer if AWS has sent fewer.
+        :returns: one outcome per record, in order; fewer if AWS returned fewer.
         :raises DestinationRefused: if every record would have the same outcome; a retry does not help.
-        :raises ValueError: if it is no batch of records, or has more than a request takes.
+        :raises ValueError: if it is not a batch of records, or has more than a request may have.
         """
         self._check_batch(batch)
         if self._puts_one_by_one:
@@ -161,7 +165,7 @@ class StreamHook(StreamClient):
             return
         kinds = ", ".join(sorted({type(record).__name__ for record in batch}))
         raise ValueError(
-            f"put was given {len(batch):,} values ({kinds or 'none'}); expected 1 to {most} of class Record of "
+            f"put got {len(batch):,} values ({kinds or 'none'}); expected 1 to {most} of class Record of "
             "core.producer.records. Nothing was put"
         )
 
@@ -176,8 +180,8 @@ class StreamHook(StreamClient):
         if not self._puts_one_by_one:
             self._puts_one_by_one = True
             self.log.warning(
-                "The login of connection %s may not %s, and may %s: each record goes out in a request of its own, "
-                "which is slower. Allow it %s, and up to %s records go out in one",
+                "The login of connection %s is not allowed %s, but is allowed %s: each record is put in its own "
+                "request, which is slower. If you allow %s, one request puts up to %s records",
                 self.aws_conn_id,
                 self.put_action,
                 self.single_action,
@@ -201,8 +205,8 @@ class StreamHook(StreamClient):
             results = request.put(batch, self.address)
         except BodyChanged as patch:
             raise DestinationRefused(
-                f"the body of a request to {self.noun} {self.name} was changed after it was signed, by {patch}; "
-                "nothing was sent. Turn off, for the AWS SDK, what patches it in this process, such as a tracer"
+                f"the body of a request to {self.noun} {self.name} was changed by {patch} after it was signed; "
+                "nothing was sent. Switch off what patches the AWS SDK in this process, such as a tracer"
             ) from None
         except FAILED as error:
             if is_too_old(error) or (self._is_accepted and is_not_accepted(error)):

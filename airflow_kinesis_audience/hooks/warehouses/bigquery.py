@@ -84,19 +84,17 @@ class BigQueryWarehouse(SqlWarehouse):
         code = getattr(error, "code", None)
         if code == 403:
             return WarehouseRefused(
-                "BigQuery denies it. The account needs roles/bigquery.jobUser on the project, dataViewer on the "
-                "source's dataset, and dataEditor on the state's (and bigquery.datasets.create for the first run "
-                "to make that one)"
+                "BigQuery denies access. The account needs roles/bigquery.jobUser on the project, dataViewer on "
+                "the source's dataset, and dataEditor on the state's (and bigquery.datasets.create for the first "
+                "run to make that one)"
             )
         if code in (400, 404, 409):
             found = _ABOUT_THE_STATEMENT.search(getattr(error, "message", ""))
             if planned and found:
                 return WarehouseRefused(f"BigQuery cannot run the statement ({code}): {found[0]}")
-            return WarehouseRefused(f"BigQuery refused the statement ({code}), {NOT_SHOWN}")
+            return WarehouseRefused(f"BigQuery rejected the statement ({code}), {NOT_SHOWN}")
         if isinstance(error, ValueError | OverflowError):
-            return WarehouseRefused(
-                "a value that BigQuery gave is beyond what its type can be read as; it is not shown here"
-            )
+            return WarehouseRefused("a value from BigQuery is outside the range of its type; it is not shown here")
         return WarehouseUnavailable(
             f"BigQuery is not available ({type(error).__name__}); check project, location, account and quotas"
         )

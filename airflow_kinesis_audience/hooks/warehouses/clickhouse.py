@@ -44,8 +44,8 @@ SETTINGS: Mapping[str, Any] = {
 
 _DENIED = 497
 _ENDED = {
-    159: "it took longer than max_execution_time allows this user",
-    241: "it took more memory than max_memory_usage, or the server, allows",
+    159: "it exceeded the user's max_execution_time",
+    241: "it exceeded max_memory_usage, or the server's memory",
     394: "somebody ended it",
 }
 """Codes of errors of a server that is well reached, and why it ended the statement."""
@@ -114,14 +114,14 @@ class ClickHouseWarehouse(SqlWarehouse):
         code = getattr(error, "code", None) or (int(found[1]) if found else None)
         if code == _DENIED:
             return WarehouseRefused(
-                "ClickHouse denies it. The user needs SELECT on the source, and CREATE DATABASE, CREATE TABLE, "
-                "CREATE VIEW, DROP TABLE, DROP VIEW, SELECT and INSERT on the state's database"
+                "ClickHouse denies access. The user needs SELECT on the source, and CREATE DATABASE, CREATE "
+                "TABLE, CREATE VIEW, DROP TABLE, DROP VIEW, SELECT and INSERT on the state's database"
             )
         if planned and code in _ABOUT_THE_STATEMENT:
             return WarehouseRefused(f"ClickHouse cannot run the statement ({code}): {_first_sentence(text)}")
         if code is None and isinstance(error, ValueError | OverflowError):
             return WarehouseRefused(
-                "a value that ClickHouse gave is beyond what its type can be read as; it is not shown here"
+                "a value from ClickHouse is outside the range of its type; it is not shown here"
             )
         if code in _ENDED:
             return WarehouseUnavailable(f"ClickHouse ended the statement ({code}): {_ENDED[code]}")
@@ -129,7 +129,7 @@ class ClickHouseWarehouse(SqlWarehouse):
             return WarehouseUnavailable(
                 f"ClickHouse is not available ({type(error).__name__} {code}); check host, port, user and load"
             )
-        return WarehouseRefused(f"ClickHouse refused the statement ({code}), {NOT_SHOWN}")
+        return WarehouseRefused(f"ClickHouse rejected the statement ({code}), {NOT_SHOWN}")
 
 
 def _in_types(block: pa.Table, schema: pa.Schema) -> pa.Table:

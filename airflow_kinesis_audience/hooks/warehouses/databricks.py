@@ -54,7 +54,7 @@ class DatabricksWarehouse(SparkWarehouse):
     def _translate(self, error: Exception, *, planned: bool) -> AudienceError:
         if isinstance(error, ValueError):
             return WarehouseRefused(
-                "a value that Databricks gave is beyond what its type can be read as; it is not shown here"
+                "a value from Databricks is outside the range of its type; it is not shown here"
             )
         state = re.search(r"SQLSTATE: (\w{5})", str(error))
         if state is not None:

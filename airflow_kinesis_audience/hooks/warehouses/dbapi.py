@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 
 NOT_SHOWN = (
-    "maybe on a value of a row, so its words are not shown here; run the query by itself, or see its own log"
+    "possibly because of a value of a row, so its message is not shown here; run the query in the warehouse, or "
+    "read its log"
 )
 """Ends what is said of a statement that has read rows."""
 

@@ -88,8 +88,8 @@ class DuckDbWarehouse(SqlWarehouse):
                     ) from None
                 if time.monotonic() > deadline:
                     raise WarehouseUnavailable(
-                        f"another process has held the DuckDB file for {LOCK_WAIT_SECONDS:.0f} s; DuckDB lets one "
-                        "process write at a time: put the tasks of this file into a pool with one slot"
+                        f"another process has held the DuckDB file for {LOCK_WAIT_SECONDS:.0f} s; in DuckDB, one "
+                        "process can write at a time: put the tasks of this file into a pool with one slot"
                     ) from None
                 time.sleep(0.2)
 
@@ -105,7 +105,7 @@ class DuckDbWarehouse(SqlWarehouse):
                     connection.close()
                     raise WarehouseRefused(
                         f"DuckDB's setting {name} is {value!r} and cannot be changed; expected "
-                        f"{SETTINGS[name]!r}: leave it, or lock_configuration, out of the connection's extra"
+                        f"{SETTINGS[name]!r}: remove it, or lock_configuration, from the connection's extra"
                     ) from None
         return connection
 
@@ -131,8 +131,8 @@ class DuckDbWarehouse(SqlWarehouse):
                 'such as {"memory_limit": "1GB", "threads": 2}'
             )
         if name in ("IOException", "InterruptException", "TransactionException"):
-            return WarehouseUnavailable(f"DuckDB failed with {name}; see its temp_directory and disk")
-        return WarehouseRefused(f"DuckDB refused the statement with {name}, {NOT_SHOWN}")
+            return WarehouseUnavailable(f"DuckDB failed with {name}; check its temp_directory and disk")
+        return WarehouseRefused(f"DuckDB rejected the statement with {name}, {NOT_SHOWN}")
 
 
 def remove_spilled(connection: Any) -> None:
@@ -156,8 +156,8 @@ def _is_old(file: Path) -> bool:
 def within_bounds(conn_id: str, hook: Any) -> Callable[[], Any]:
     if hook.get_database() == ":memory:":
         raise ValueError(
-            f"warehouse connection {conn_id!r} is a DuckDB in memory, which forgets who was sent what; "
-            "set its host to a file's path"
+            f"warehouse connection {conn_id!r} is a DuckDB in memory, so the delivery state would be lost; set "
+            "its host to the path of a file"
         )
     given = hook.get_connect_config()
     if any(name in given for name in _BOUNDS):

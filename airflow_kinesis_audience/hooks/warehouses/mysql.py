@@ -49,12 +49,10 @@ _SLOW_READER_SECONDS = 3600
 
 _DENIED = {1044, 1142, 1143, 1227, 1370, 1410}
 _ENDED = {
-    **dict.fromkeys(
-        (1969, 3024), "it took longer than max_statement_time, or max_execution_time, allows this login"
-    ),
-    **{1205: "it waited for another one longer than innodb_lock_wait_timeout allows", 1317: "somebody ended it"},
+    **dict.fromkeys((1969, 3024), "it exceeded the login's max_statement_time or max_execution_time"),
+    **{1205: "it waited for another statement longer than innodb_lock_wait_timeout", 1317: "somebody ended it"},
     **{
-        1213: "it and another one waited for each other",
+        1213: "it and another statement waited for each other (deadlock)",
         1021: "the disk is full",
         1114: "a table, or the disk, is full",
     },
@@ -82,8 +80,8 @@ _ABOUT_THE_STATEMENT = {
 
 _NO_CHARACTERS = {1300, 3854}
 _NOT_UTF8 = (
-    "a column of bytes, such as BINARY, BLOB or BIT, has some that are no text in UTF-8; say in the query what "
-    "text they are, for example: HEX(column) AS column"
+    "a column of bytes, such as BINARY, BLOB or BIT, has values that are not UTF-8 text; convert them to text in "
+    "the query, for example: HEX(column) AS column"
 )
 """What a server says of bytes, and what becomes of it: when it only reads, it warns and gives question marks."""
 
@@ -176,8 +174,8 @@ class MySqlWarehouse(SqlWarehouse):
             if not hasattr(connection, "cursorclass"):
                 connection.close()
                 raise WarehouseRefused(
-                    "the connection's extra asks for the client mysql-connector-python, which does not tell a "
-                    "boolean from a number; leave client out, and mysqlclient is used"
+                    "the connection's extra sets the client mysql-connector-python, which reads a boolean as a "
+                    "number; remove client, so that mysqlclient is used"
                 )
             self._collation = _prepare(connection)
             # Later it could not be asked for: the driver lets one thread at a time have a connection.
@@ -193,7 +191,7 @@ class MySqlWarehouse(SqlWarehouse):
         if number in _DENIED:
             said = f": {_sentence(error)}" if planned else f" ({number})"
             return WarehouseRefused(
-                f"MySQL denies it{said}. The login needs SELECT on the source, and SELECT, INSERT, "
+                f"MySQL denies access{said}. The login needs SELECT on the source, and SELECT, INSERT, "
                 "CREATE, DROP, INDEX and CREATE VIEW on the state schema"
             )
         if number in _ENDED:
@@ -208,15 +206,17 @@ class MySqlWarehouse(SqlWarehouse):
             return WarehouseRefused(f"MySQL cannot run the statement ({number}): {_sentence(error)}")
         if isinstance(error, ValueError):
             return WarehouseRefused(
-                "a value that MySQL gave is beyond what its type can be read as, such as the date 0000-00-00; "
+                "a value from MySQL is outside the range of its type, such as the date 0000-00-00; "
                 "it is not shown here"
             )
         if number is None and isinstance(error, ImportError | RuntimeError):
             return WarehouseRefused(
-                "mysqlclient, or the library that it stands on, is not installed here; "
+                "mysqlclient, or the library that it needs, is not installed here; "
                 "pip install airflow-kinesis-audience[mysql]"
             )
-        return WarehouseRefused(f"MySQL refused the statement with {type(error).__name__} ({number}), {NOT_SHOWN}")
+        return WarehouseRefused(
+            f"MySQL rejected the statement with {type(error).__name__} ({number}), {NOT_SHOWN}"
+        )
 
 
 def _prepare(connection: Any) -> str:

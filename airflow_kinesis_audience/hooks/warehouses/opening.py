@@ -58,7 +58,7 @@ def _failure(error: Exception, connection: Any) -> AudienceError:
             f"{failed}. Correct the connection's login, password, or database (its field schema)"
         )
     return WarehouseUnavailable(
-        f"{failed}. If the next attempt says the same, check its host and port, and the network"
+        f"{failed}. If the next attempt fails, too, check its host and port, and the network"
     )
 
 

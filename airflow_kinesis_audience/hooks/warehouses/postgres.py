@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 
 ENDED: Mapping[str, str] = {
-    "57014": "it took longer than statement_timeout allows this login, or somebody cancelled it",
-    "55P03": "it waited for another one longer than lock_timeout allows this login",
-    "25P03": "its session was idle longer than idle_in_transaction_session_timeout allows this login",
-    "40P01": "it and another one waited for each other",
+    "57014": "it exceeded the login's statement_timeout, or somebody cancelled it",
+    "55P03": "it waited for another statement longer than the login's lock_timeout",
+    "25P03": "its session was idle longer than the login's idle_in_transaction_session_timeout",
+    "40P01": "it and another statement waited for each other (deadlock)",
     "53100": "the server's disk is full",
     "53200": "the server has too little memory for it",
 }
@@ -172,23 +172,23 @@ class PostgresWarehouse(SqlWarehouse):
         if state == "42501":
             said = f": {first_line(error)}" if planned else f" ({state})"
             return WarehouseRefused(
-                f"PostgreSQL denies it{said}. The login needs SELECT on the source, and USAGE and "
+                f"PostgreSQL denies access{said}. The login needs SELECT on the source, and USAGE and "
                 "CREATE on the state schema (and CREATE on the database for the first run to make that schema)"
             )
         if state == "22P05":
             return WarehouseRefused(
-                f"the database's encoding ({self.dialect.text_encoding}) lacks a character of the statement, such "
-                "as one in an audience's name or id; write it in characters that the database has"
+                f"the database's encoding ({self.dialect.text_encoding}) lacks a character of the statement, for "
+                "example in an audience's name or id; use characters that the database supports"
             )
         if state == "25006":
             return WarehouseRefused(
-                "PostgreSQL lets this login only read (default_transaction_read_only), or is a standby; keep the "
-                "state elsewhere (state_path), or use a login that may write to the state schema"
+                "PostgreSQL allows this login only to read (default_transaction_read_only), or is a standby; keep "
+                "the state in files (state_path), or use a login that can write to the state schema"
             )
         if isinstance(error, ValueError):
             return WarehouseRefused(
-                "a value that PostgreSQL gave is beyond what its type can be read as, such as an infinite date or "
-                "one before Christ; it is not shown here"
+                "a value from PostgreSQL is outside the range of its type, such as an infinite date or a date "
+                "before Christ; it is not shown here"
             )
         if state in ENDED:
             return WarehouseUnavailable(f"PostgreSQL ended the statement ({state}): {ENDED[state]}")
@@ -199,7 +199,7 @@ class PostgresWarehouse(SqlWarehouse):
         if planned and state.startswith(_ABOUT_THE_STATEMENT):
             return WarehouseRefused(f"PostgreSQL cannot run the statement ({state}): {first_line(error)}")
         return WarehouseRefused(
-            f"PostgreSQL refused the statement with {type(error).__name__} ({state}), {NOT_SHOWN}"
+            f"PostgreSQL rejected the statement with {type(error).__name__} ({state}), {NOT_SHOWN}"
         )
 
 

@@ -60,8 +60,8 @@ def settle(connection: Any) -> str:
     kept_in = str(said("server_encoding") or "UTF8")
     if kept_in == "SQL_ASCII":
         raise WarehouseRefused(
-            "the database is in SQL_ASCII, which does not say what the bytes of a text mean; expected UTF8 "
-            "or another encoding whose characters are known; move it to a database with ENCODING 'UTF8'"
+            "the database's encoding is SQL_ASCII, which does not define the characters of a text; expected UTF8 "
+            "or another encoding that defines them; move the tables to a database with ENCODING 'UTF8'"
         )
     asked = {name: value for name, value in _BEFORE.items() if said(name) != value}
     if "client_encoding" in asked and not with_psycopg_3:
@@ -89,7 +89,7 @@ def _literal(value: Any, cursor: Any) -> str:
     """Write a value into a statement in which a backslash stands for itself."""
     if isinstance(value, str):
         if "\0" in value:
-            raise WarehouseRefused("PostgreSQL holds no text with the character NUL in it")
+            raise WarehouseRefused("PostgreSQL cannot store a text with the character NUL")
         return "'" + value.replace("'", "''") + "'"
     if value is None or isinstance(value, int):
         return "NULL" if value is None else str(value)

@@ -119,13 +119,11 @@ class RedshiftWarehouse(SqlWarehouse):
         if state == "42501":
             said = f": {text}" if planned else f" ({state})"
             return WarehouseRefused(
-                f"Redshift denies it{said}. The login needs USAGE on the schemas, SELECT on the source, and "
+                f"Redshift denies access{said}. The login needs USAGE on the schemas, SELECT on the source, and "
                 "CREATE on the state schema (and on the database for the first run to make that schema)"
             )
         if isinstance(error, ValueError | OverflowError):
-            return WarehouseRefused(
-                "a value that Redshift gave is beyond what its type can be read as; it is not shown here"
-            )
+            return WarehouseRefused("a value from Redshift is outside the range of its type; it is not shown here")
         if state in ENDED:
             return WarehouseUnavailable(f"Redshift ended the statement ({state}): {ENDED[state]}")
         if not state or state.startswith(_TEMPORARY):
@@ -134,7 +132,7 @@ class RedshiftWarehouse(SqlWarehouse):
             )
         if planned and state.startswith(_ABOUT_THE_STATEMENT):
             return WarehouseRefused(f"Redshift cannot run the statement ({state}): {text}")
-        return WarehouseRefused(f"Redshift refused the statement ({state}), {NOT_SHOWN}")
+        return WarehouseRefused(f"Redshift rejected the statement ({state}), {NOT_SHOWN}")
 
 
 def _text(name: Any) -> str:

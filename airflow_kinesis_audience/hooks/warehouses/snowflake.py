@@ -82,17 +82,17 @@ class SnowflakeWarehouse(SqlWarehouse):
     def _translate(self, error: Exception, *, planned: bool) -> AudienceError:
         if isinstance(error, ValueError | OverflowError):
             return WarehouseRefused(
-                "a value that Snowflake gave is beyond what its type can be read as, such as an integer of more "
-                "than 64 bits, which the query may cast to VARCHAR; it is not shown here"
+                "a value from Snowflake is outside the range of its type, such as an integer of more than 64 "
+                "bits, which the query can cast to VARCHAR; it is not shown here"
             )
         state, number = getattr(error, "sqlstate", None) or "", getattr(error, "errno", None)
         text = " ".join(str(getattr(error, "raw_msg", None) or "").split())
         if number == _DENIED or (number == _MISSING_OR_DENIED and "not authorized" in text):
             said = f": {text}" if planned else f" ({number})"
             return WarehouseRefused(
-                f"Snowflake denies it, or it is not there{said}. The role needs USAGE on the database, the "
-                "schemas and the virtual warehouse, SELECT on the source, and CREATE TABLE and CREATE VIEW on the "
-                "state schema"
+                f"Snowflake denies access, or the object does not exist{said}. The role needs USAGE on the "
+                "database, the schemas and the virtual warehouse, SELECT on the source, and CREATE TABLE and "
+                "CREATE VIEW on the state schema"
             )
         if type(error).__name__ not in _ANSWERED:
             return WarehouseUnavailable(
@@ -105,7 +105,7 @@ class SnowflakeWarehouse(SqlWarehouse):
             )
         if planned and state.startswith(_ABOUT_THE_STATEMENT):
             return WarehouseRefused(f"Snowflake cannot run the statement ({number}): {text}")
-        return WarehouseRefused(f"Snowflake refused the statement ({number}, {state}), {NOT_SHOWN}")
+        return WarehouseRefused(f"Snowflake rejected the statement ({number}, {state}), {NOT_SHOWN}")
 
 
 def _type_name(column: Any) -> str:

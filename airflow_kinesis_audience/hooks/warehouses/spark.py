@@ -84,8 +84,8 @@ class SparkWarehouse(SqlWarehouse):
             except StatementFailed as failed:
                 connection.close()
                 raise WarehouseRefused(
-                    f"the server is no Spark, or does not let a session set what it must ({failed.state}); "
-                    f"expected Spark SQL's Thrift server, with these settings free: {'; '.join(SETTINGS)}"
+                    f"the server is not Spark, or does not allow a session to set some settings ({failed.state}); "
+                    f"expected Spark SQL's Thrift server, with these settings allowed: {'; '.join(SETTINGS)}"
                 ) from None
         return connection
 
@@ -102,7 +102,7 @@ class SparkWarehouse(SqlWarehouse):
             return translated(error.state, str(error), "Spark", planned=planned)
         if isinstance(error, ValueError):
             return WarehouseRefused(
-                "a value that Spark gave is beyond what its type can be read as, such as a date after the year "
+                "a value from Spark is outside the range of its type, such as a date after the year "
                 "9999; it is not shown here"
             )
         return WarehouseUnavailable(
@@ -120,16 +120,16 @@ def translated(state: str, message: str, engine: str, *, planned: bool) -> Audie
     if state == "42501":
         said = f": {_sentence(message)}" if planned else f" ({state})"
         return WarehouseRefused(
-            f"{engine} denies it{said}. The login needs SELECT on the source, and CREATE TABLE, "
+            f"{engine} denies access{said}. The login needs SELECT on the source, and CREATE TABLE, "
             "SELECT and MODIFY on the state schema"
         )
     if not state or state.startswith(_TEMPORARY):
         return WarehouseUnavailable(
-            f"{engine} failed ({state or 'no SQLSTATE'}{_condition(message)}); its own log says more"
+            f"{engine} failed ({state or 'no SQLSTATE'}{_condition(message)}); see its own log"
         )
     if planned and state.startswith(_ABOUT_THE_STATEMENT):
         return WarehouseRefused(f"{engine} cannot run the statement ({state}): {_sentence(message)}")
-    return WarehouseRefused(f"{engine} refused the statement ({state}{_condition(message)}), {NOT_SHOWN}")
+    return WarehouseRefused(f"{engine} rejected the statement ({state}{_condition(message)}), {NOT_SHOWN}")
 
 
 def bound(sql: str, parameters: Sequence[Any]) -> str:
@@ -150,7 +150,9 @@ def literal(value: Any) -> str:
     if isinstance(value, bool | int):
         return str(value).upper()
     if not isinstance(value, str):
-        raise TypeError(f"a {type(value).__name__} cannot be written into a statement; expected text or a number")
+        raise TypeError(
+            f"a {type(value).__name__} cannot be a parameter of a statement; expected text or a number"
+        )
     # NUL by its number: \0 and two digits after it would be another character.
     escaped = value.replace("\\", "\\\\").replace("'", "\\'").replace("\0", "\\u0000").replace("${", "\\u0024{")
     return f"'{escaped}'"
@@ -172,4 +174,4 @@ def _condition(message: str) -> str:
 def _sentence(message: str) -> str:
     """Return the sentence after the names of the error's classes, up to the end of its line."""
     sentence = re.sub(r"^Error running query: ", "", message).rpartition("Exception: ")[2].strip()
-    return re.sub(r"\s*SQLSTATE: \w+.*$", "", sentence.splitlines()[0]) if sentence else "it says no more"
+    return re.sub(r"\s*SQLSTATE: \w+.*$", "", sentence.splitlines()[0]) if sentence else "no details"

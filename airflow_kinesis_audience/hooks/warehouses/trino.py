@@ -70,21 +70,20 @@ class TrinoWarehouse(SqlWarehouse):
         if name == "PERMISSION_DENIED":
             said = f": {text}" if text else ""
             return WarehouseRefused(
-                f"{self._title} denies it{said}. The login has to select from the source, and to create, drop, "
-                "read and insert into tables and views of the state schema"
+                f"{self._title} denies access{said}. The login must be allowed to select from the source, and to "
+                "create, drop, read and insert into tables and views of the state schema"
             )
         if text and _ABOUT_THE_STATEMENT.fullmatch(name):
             return WarehouseRefused(f"{self._title} cannot run the statement ({name}): {text}")
         if isinstance(error, ValueError | OverflowError):
             return WarehouseRefused(
-                f"a value that {self._title} gave is beyond what its type can be read as; it is not shown here"
+                f"a value from {self._title} is outside the range of its type; it is not shown here"
             )
         if refused:
-            return WarehouseRefused(f"{self._title} refused the statement ({name}), {NOT_SHOWN}")
+            return WarehouseRefused(f"{self._title} rejected the statement ({name}), {NOT_SHOWN}")
         if name.startswith(("EXCEEDED_", "USER_CANCELED", "ADMINISTRATIVELY_")):
             return WarehouseUnavailable(
-                f"{self._title} ended the statement ({name}); see its own log, and the bounds of time and memory "
-                "that it has"
+                f"{self._title} ended the statement ({name}); see its own log, and its limits of time and memory"
             )
         return WarehouseUnavailable(
             f"{self._title} is not available ({type(error).__name__} {name}); check the connection and the load"

@@ -20,7 +20,7 @@ def log_change_set(summary: Mapping[str, Any]) -> None:
         *(summary[n] for n in ("sync_id", "as_of", *CHANGE_COUNTS, "members")),
     )
     if summary["previous_as_of"] is None and not summary["members"]:
-        _log.warning("The source has no rows, so the sync begins without members; is its table loaded?")
+        _log.warning("The source has no rows, so the sync starts without members. Check that the table is loaded")
     if "recorded" in summary:
         _log.warning(
             "This change set is already published and was not computed again. To correct it, see docs/backfill.md"
@@ -42,7 +42,9 @@ def log_placeholders(summary: Mapping[str, Any]) -> None:
     """Write to the log how many rows, or events, have in an identity what is none."""
     for label, rows in summary.get("placeholders", {}).items():
         _log.warning(
-            "%s rows have a placeholder such as N/A in %r, which is no identity and is not published", rows, label
+            "%s rows have a placeholder such as N/A in %r, which is not an identity and is not published",
+            rows,
+            label,
         )
 
 

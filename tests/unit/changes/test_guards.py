@@ -88,10 +88,10 @@ def change(before: int, exited: int = 0, entered: int = 0) -> AudienceCounts:
         (Guards(max_exit_ratio=0.9), change(50, 45), change(50, 46), "46 of 50 members would exit, 92%"),
         (Guards(max_exits=10), change(1000, 10), change(1000, 11), "11 of 1,000.*max_exits is 10"),
         (Guards(max_exits=0), change(5, 0, 9), change(5, 1), "1 of 5.*max_exits is 0"),
-        (Guards(min_members=5), change(5), change(5, 1), "4 members would be left.*min_members is 5"),
+        (Guards(min_members=5), change(5), change(5, 1), "4 members would remain.*min_members is 5"),
         (Guards(max_change_ratio=0.1), change(100, 5, 5), change(100, 5, 6), "6 would enter and 5 exit.*11%"),
-        (Guards(), change(0), change(5, 5), "5 members before, and no row in the source"),
-        (Guards(), change(0, 0, 10**6), change(1, 1), "1 members before, and no row"),
+        (Guards(), change(0), change(5, 5), "5 members before, and the source has no row"),
+        (Guards(), change(0, 0, 10**6), change(1, 1), "1 members before, and the source has no row"),
     ],
 )
 def test_a_bound_holds_up_to_itself_and_says_the_numbers_beyond(guards, within, beyond, sentence):
@@ -121,7 +121,7 @@ BOUNDS = ("max_exit_ratio", "max_exit_ratio_per_day", "max_exits", "max_change_r
 @pytest.mark.parametrize("name", BOUNDS)
 @pytest.mark.parametrize("value", [-1, math.nan, math.inf, -math.inf, True, "0.5", [1]])
 def test_a_bound_that_makes_no_sense_is_the_authors_mistake(name, value):
-    with pytest.raises(ValueError, match=rf"{name} is .*; expected a .* from 0 .*, or None for no bound"):
+    with pytest.raises(ValueError, match=rf"{name} is .*; expected a .*, or None for no limit"):
         Guards(**{name: value})
 
 

@@ -33,7 +33,7 @@ def test_any_other_record_comes_back_as_it_is(data: bytes, marked: bool) -> None
 
 
 def test_a_record_that_was_not_taken_apart_is_refused_by_what_takes_it_apart() -> None:
-    with pytest.raises(ValueError, match="take it apart by split_record"):
+    with pytest.raises(ValueError, match="split it with split_record"):
         read_message(put_together([b"{}", b"{}"]))
 
 

@@ -142,7 +142,7 @@ def test_a_failure_is_tried_again_with_longer_pauses_up_to_a_bound(caplog: pytes
     assert len(pauses) == 12
     assert pauses == sorted(pauses)
     assert max(pauses) == 30
-    assert "failed by OSError" in caplog.text
+    assert "failed with OSError" in caplog.text
     assert "secret" not in caplog.text
 
 

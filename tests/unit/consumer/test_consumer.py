@@ -110,9 +110,9 @@ def test_two_statements_of_one_time_end_alike_in_either_order():
         ("[" * 100_000, "not JSON"),
         ('["secret"]', "JSON list; expected one JSON object"),
         ("null", "JSON NoneType; expected one JSON object"),
-        ({}, "no known format; expected one of the keys cohort_id"),
+        ({}, "unknown format; expected one of the keys cohort_id"),
         ({"AudienceId": "secret"}, "lacks MembershipChangedTimestamp"),
-        ({"Audience": "secret"}, "no known format"),
+        ({"Audience": "secret"}, "unknown format"),
         ({"cohort_id": "secret"}, "lacks in_cohort; expected a bool"),
         (message() | {"cohort_id": 7}, "cohort_id is a int; expected a str"),
         (message() | {"in_cohort": "secret"}, "in_cohort is a str; expected a bool"),
@@ -123,7 +123,7 @@ def test_two_statements_of_one_time_end_alike_in_either_order():
         (message() | {"computed_time": "١٢"}, "computed_time is not"),
         (message() | {"message_id": None}, "message_id is a NoneType; expected a str"),
         (message() | {"users": {"user_id": "secret"}}, "users is a dict; expected a list"),
-        (message() | {"users": ["secret"]}, "users holds a str; expected objects"),
+        (message() | {"users": ["secret"]}, "users has a str; expected objects"),
         (message() | {"users": [{"user": "secret"}]}, "lacks user_id"),
         (message() | {"users": [{"user_id": 7}]}, "user_id is a int; expected a str"),
         (message() | {"users": [{"user_id": "secret", "user_properties": "x"}]}, "user_properties is a str"),
@@ -138,7 +138,7 @@ def test_what_is_no_message_is_refused_without_its_content(broken, says):
 
 def test_a_broken_message_changes_nothing_and_may_come_again_whole():
     reader = AudienceConsumer()
-    with pytest.raises(ValueError, match="users holds a int"):
+    with pytest.raises(ValueError, match="users has a int"):
         reader.apply(message() | {"users": [{"user_id": "u1"}, 7]})
     assert reader.audiences() == frozenset()
     assert reader.apply(message()) is True
@@ -345,7 +345,7 @@ def test_notices_of_mparticle_end_an_audience_and_count_a_resync():
         (of_mparticle(user=None), "UserIdentities has no text under CustomerId.*user_id_as"),
         (of_mparticle(UserIdentities={"CustomerId": ["secret"]}), "UserIdentities has no text under CustomerId"),
         (of_mparticle(MessageId=7), "MessageId is a int"),
-        (of_mparticle(Lifecycle={"Event": "deleted", "Members": True}), "Members or Exits that are no numbers"),
+        (of_mparticle(Lifecycle={"Event": "deleted", "Members": True}), "Members or Exits that are not numbers"),
         (of_mparticle(Lifecycle={"Members": 1}), "lacks Event"),
     ],
 )

@@ -222,7 +222,7 @@ def test_a_notice_is_a_document_about_nobody(kind: Lifecycle) -> None:
     ("options", "sentence"),
     [
         ({"existing": "yes"}, "existing is 'yes'; expected true or false"),
-        ({f"on_{switch}_change": False for switch in CHANGES}, "all off"),
+        ({f"on_{switch}_change": False for switch in CHANGES}, "all false"),
         ({"keep_exits_days": -1}, "keep_exits_days is -1"),
         ({"keep_exits_days": 1.5}, "keep_exits_days is 1.5"),
         ({"audiences": "a"}, "audiences is 'a'; expected a list"),
@@ -246,8 +246,12 @@ def test_an_option_that_cannot_be_meant_is_refused(options: dict[str, Any], sent
         ({"namespaces": {"z": "y"}}, build(ENTERED), "namespaces names 'z'; the mapped identity types are none"),
         ({"user_id_as": None}, build(ENTERED), "no identity"),
         ({"user_id_as": "E"}, build(ENTERED, new_identities={"E": "x"}), "two identities .* 'E'"),
-        ({}, build(ENTERED, new={"identityMap.x": 1}), "would stand where the format has 'identityMap'"),
-        ({}, build(ENTERED, new={"lifecycle.event": "deleted"}), "would stand where the format has 'lifecycle'"),
+        ({}, build(ENTERED, new={"identityMap.x": 1}), "has the place that the format uses for 'identityMap'"),
+        (
+            {},
+            build(ENTERED, new={"lifecycle.event": "deleted"}),
+            "has the place that the format uses for 'lifecycle'",
+        ),
         ({}, build(ENTERED, new={"a": 1, "a.b": 2}), "a value and an object"),
         ({}, build(ENTERED, new={"a.b.c": 1, "a.b": 2}), "a value and an object"),
         ({}, build(ENTERED, new={"a..b": 1}), "an empty part"),

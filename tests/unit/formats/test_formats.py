@@ -68,7 +68,7 @@ def test_of_the_failure_of_a_foreign_format_its_kind_and_place_are_shown_and_no_
 
 
 def test_a_format_that_gives_no_renderer_is_refused():
-    with pytest.raises(ValueError, match="giving_nothing' gives a NoneType; expected a renderer"):
+    with pytest.raises(ValueError, match="giving_nothing' returns a NoneType; expected a renderer"):
         load_renderer(f"{__name__}.giving_nothing", {})
 
 
@@ -89,7 +89,7 @@ def test_a_path_to_something_that_cannot_be_called_is_refused():
 
 def test_an_unknown_option_is_refused_with_the_known_ones():
     with pytest.raises(
-        ValueError, match="format_options has max_user; amplitude_cohort knows max_users, user_prop"
+        ValueError, match="format_options has max_user; amplitude_cohort accepts max_users, user_prop"
     ):
         load_renderer("amplitude_cohort", {"max_user": 3})
 
@@ -146,7 +146,7 @@ def test_the_traits_of_an_own_format_are_read_when_it_is_loaded(attributes, trai
 def test_a_plain_function_needs_no_traits_and_excludes_nobody():
     renderer = load_renderer(f"{__name__}.plain", {})
     assert (renderer.traits, renderer.count_excluded(None)) == (RendererTraits(), 0)
-    with pytest.raises(ValueError, match=r"my\.format.*give its renderer a method render_notice"):
+    with pytest.raises(ValueError, match=r"my\.format.*add a method render_notice"):
         notice_renderer(renderer, "my.format")
 
 
@@ -171,11 +171,11 @@ def test_a_format_of_ours_has_the_same_traits_by_its_dotted_path(path):
 @pytest.mark.parametrize(
     ("attributes", "says"),
     [
-        ({"exit_kept": timedelta(days=3)}, "with exit_kept, which nothing reads; is exits_kept meant"),
-        ({"order_by_stream": True}, "is ordered_by_stream meant"),
-        ({"count_exclude": len}, "is count_excluded meant"),
-        ({"render_notices": len}, "is render_notice meant"),
-        ({"one_message_per_rows": True}, "is one_message_per_row meant"),
+        ({"exit_kept": timedelta(days=3)}, "with exit_kept, which is not used; did you mean exits_kept"),
+        ({"order_by_stream": True}, "did you mean ordered_by_stream"),
+        ({"count_exclude": len}, "did you mean count_excluded"),
+        ({"render_notices": len}, "did you mean render_notice"),
+        ({"one_message_per_rows": True}, "did you mean one_message_per_row"),
         ({"exits_kept": 30}, "whose exits_kept is a int; expected a timedelta"),
         ({"render_notice": "x"}, "whose render_notice is a str; expected a method"),
     ],

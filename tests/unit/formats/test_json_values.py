@@ -132,14 +132,14 @@ def test_timestamps_are_the_same_instant_in_utc_with_microseconds_only_if_there_
     ],
 )
 def test_any_other_type_is_refused_by_name_and_type_without_the_value(value, found):
-    with pytest.raises(ValueError, match=rf"^property city holds {found}; expected") as caught:
+    with pytest.raises(ValueError, match=rf"^property city has {found}; expected") as caught:
         render_column("property city", ["secret", value, 2**60])
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", [datetime, Moment])
 def test_a_naive_timestamp_is_refused(kind):
-    with pytest.raises(ValueError, match=r"^property seen holds a timestamp without time zone") as caught:
+    with pytest.raises(ValueError, match=r"^property seen has a timestamp without time zone") as caught:
         render_column("property seen", [None, kind(1999, 12, 31)])
     assert "1999" not in str(caught.value)
 
@@ -151,7 +151,7 @@ def test_a_timestamp_that_utc_cannot_express_is_refused():
 
 @pytest.mark.parametrize("others", [[], [1], [Decimal(1)]])
 def test_a_lone_surrogate_is_refused_without_the_value(others):
-    with pytest.raises(ValueError, match=r"^property city holds text with a lone surrogate") as caught:
+    with pytest.raises(ValueError, match=r"^property city has text with a lone surrogate") as caught:
         render_column("property city", ["secret\ud800", *others])
     assert "secret" not in str(caught.value)
     assert caught.value.__cause__ is None
@@ -159,5 +159,5 @@ def test_a_lone_surrogate_is_refused_without_the_value(others):
 
 def test_a_column_of_text_takes_nothing_but_text():
     assert render_texts("user_id", ["7", "é"]) == [b'"7"', '"é"'.encode()]
-    with pytest.raises(ValueError, match=r"^user_id holds NoneType and int; expected text"):
+    with pytest.raises(ValueError, match=r"^user_id has NoneType and int; expected text"):
         render_texts("user_id", ["7", 7, None])

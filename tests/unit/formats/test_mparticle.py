@@ -362,9 +362,9 @@ def test_a_message_is_one_line_of_utf8_whatever_is_in_it():
         (
             {"Loyalty": "l"},
             {},
-            "'Loyalty' is not one that mParticle has, so it has no key; give it one in identity_keys",
+            "'Loyalty' is unknown to mParticle. Map it to a key with identity_keys",
         ),
-        ({"CustomerId": "c"}, {}, "user id is to be sent as 'CustomerId', and an identity of that type is mapped"),
+        ({"CustomerId": "c"}, {}, "user id and a mapped identity would both be sent as 'CustomerId'"),
         (
             {"idfa": "a", "AdvertisingIdentifier": "b"},
             {},
@@ -396,7 +396,7 @@ def test_a_mapping_that_cannot_be_sent_is_refused_without_a_value(identities, op
         ({"identity_keys": ["Email"]}, "identity_keys is .*; expected texts by text"),
         ({"external_names": {"1": None}}, "external_names is .*; expected texts by text"),
         ({"user_id_as": 7}, "user_id_as is 7; expected an identity type"),
-        ({"user_id_as": "Loyalty"}, "'Loyalty' is not one that mParticle has"),
+        ({"user_id_as": "Loyalty"}, "'Loyalty' is unknown to mParticle"),
     ],
 )
 def test_an_option_that_cannot_be_meant_is_refused(options, sentence):

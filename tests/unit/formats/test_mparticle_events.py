@@ -156,7 +156,7 @@ def test_every_identity_has_its_place() -> None:
     assert event_identity("mobile_number").user == "mobile_number"
     [batch] = render(build("a", identities={"Other": [["x", "y"]]}), user_id_as=None)
     assert [i["identity"] for i in batch["user_identities"]] == ["x", "y"]
-    with pytest.raises(ValueError, match="'loyalty' is not one that mParticle has"):
+    with pytest.raises(ValueError, match="'loyalty' is unknown to mParticle"):
         render(build("a", identities={"loyalty": ["x"]}))
 
 
@@ -243,9 +243,9 @@ def test_metadata_and_any_other_place_can_be_left_out() -> None:
         ({"environment": "test"}, "expected production or development"),
         ({"exclude": "ip"}, "exclude is 'ip'"),
         ({"constants": ["a"]}, "constants is"),
-        ({"constants": {"plan": 1}}, "'plan' is no place in a batch"),
-        ({"constants": {"data.event_name": "x"}}, "which is an event's"),
-        ({"user_id_as": "loyalty"}, "not one that mParticle has"),
+        ({"constants": {"plan": 1}}, "'plan' is not a place in a batch"),
+        ({"constants": {"data.event_name": "x"}}, "a place of an event"),
+        ({"user_id_as": "loyalty"}, "unknown to mParticle"),
     ],
 )
 def test_an_option_that_cannot_be_meant_is_refused(options: dict[str, Any], sentence: str) -> None:
@@ -256,20 +256,20 @@ def test_an_option_that_cannot_be_meant_is_refused(options: dict[str, Any], sent
 @pytest.mark.parametrize(
     ("events", "sentence"),
     [
-        (with_field("price", 1), "'price' is no place in a batch"),
-        (with_field("data.", 1), "'data.' is no place in a batch"),
-        (with_field("device_info", 1), "'device_info' is no place in a batch"),
-        (with_field("mpid.x", 1), "'mpid.x' is no place in a batch"),
+        (with_field("price", 1), "'price' is not a place in a batch"),
+        (with_field("data.", 1), "'data.' is not a place in a batch"),
+        (with_field("device_info", 1), "'device_info' is not a place in a batch"),
+        (with_field("mpid.x", 1), "'mpid.x' is not a place in a batch"),
         (with_field("data.product_action.products.first.id", 1), "products is a list"),
         (build("e", identities={"IDFA": [["x", "y"]]}), "several identities of type IDFA"),
         (with_field("data.a..b", 1), "an empty part"),
-        (with_field("data.event_name.x", 1), "inside of a value"),
+        (with_field("data.event_name.x", 1), "inside a value"),
         (
             with_field("data.custom_event_type", "sport"),
             "data.custom_event_type of an event has a value",
         ),
         (with_field("data.product_action.action", "buy", kind="commerce_event"), "expected add_to_cart"),
-        (with_field("data.x", 1, kind="clicked"), "of a type that mParticle does not have"),
+        (with_field("data.x", 1, kind="clicked"), "of a type that is unknown to mParticle"),
         (with_field("data.x", 1, kind="screen_view"), "screen_view has no screen_name"),
     ],
 )
@@ -279,7 +279,7 @@ def test_what_the_format_does_not_have_is_said(events: Events, sentence: str) ->
 
 
 def test_an_event_that_is_too_large_names_nobody() -> None:
-    with pytest.raises(MessageTooLarge, match="one event with what is known") as raised:
+    with pytest.raises(MessageTooLarge, match="one event with its user's identities") as raised:
         list(MparticleEvents()(build("e"), Envelope(batch_id=JOB, partitions=4, message_bytes=50)))
     assert "u1" not in str(raised.value)
 

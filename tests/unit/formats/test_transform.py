@@ -80,16 +80,19 @@ def test_values_keep_their_types_and_nothing_becomes_nan():
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda frame: frame.head(1), "gives 1 rows for 2; nobody may be left out"),
-        (lambda frame: pd.concat([frame, frame]), "gives 4 rows for 2"),
+        (lambda frame: frame.head(1), "returns 1 rows for 2; it must not add or remove"),
+        (lambda frame: pd.concat([frame, frame]), "returns 4 rows for 2"),
         (lambda frame: frame.iloc[::-1], "changes audience_id|changes user_id"),
         (lambda frame: frame.assign(user_id="x"), "changes user_id"),
         (lambda frame: frame.drop(columns="audience_id"), "changes audience_id"),
-        (lambda frame: frame.assign(city=[1, "a"]), "more than one type in 'city'"),
-        (lambda frame: frame.assign(Email=7), "gives int64 for the identity 'Email'"),
-        (lambda frame: frame.rename(columns={"city": 7}), "no name of their own"),
-        (lambda frame: {}, "gives a dict; expected the frame"),
-        (lambda frame: frame.rename(columns={"city": "x"} if len(frame) == 2 else {}), "once and"),
+        (lambda frame: frame.assign(city=[1, "a"]), "several types in 'city'"),
+        (lambda frame: frame.assign(Email=7), "returns int64 for the identity 'Email'"),
+        (lambda frame: frame.rename(columns={"city": 7}), "without a unique name"),
+        (lambda frame: {}, "returns a dict; expected the changed frame"),
+        (
+            lambda frame: frame.rename(columns={"city": "x"} if len(frame) == 2 else {}),
+            "always return the same columns",
+        ),
     ],
 )
 def test_what_cannot_be_sent_is_refused(call, said):

@@ -51,7 +51,7 @@ def test_the_texts_that_stand_for_no_identity_can_be_others_and_are_of_no_use_wh
     assert own["c"].no_values == ("unknown",)
     assert "null" in IdentityRule(normalize="trim").no_values
     assert hashlib.md5(b"", usedforsecurity=False).hexdigest() in IdentityRule(hashed="md5").no_values
-    with pytest.raises(ValueError, match="give it normalize, hash or hashed, or leave them out"):
+    with pytest.raises(ValueError, match="set normalize, hash or hashed for it"):
         identity_rules({"c": "Other"}, normalize={}, hash_with={}, hashed_with={}, placeholders={"c": []})
 
 
@@ -65,10 +65,13 @@ def test_identities_without_a_rule_have_none():
         ({"normalize": {"x": "email"}}, "normalize_identities names 'x'; expected source columns .*: 'mail'"),
         ({"hash_with": {"Email": "md5"}}, "hash_identities names 'Email'; expected source columns"),
         ({"hashed_with": {"x": "md5"}}, "hashed_identities names 'x'"),
-        ({"normalize": {"mail": "e-mail"}}, "normalized as 'e-mail'; expected none, trim, email, gmail or phone"),
-        ({"hash_with": {"mail": "sha1"}}, "hashed with 'sha1'; expected md5 or sha256"),
-        ({"hash_with": {"mail": "md5"}, "hashed_with": {"mail": "md5"}}, "neither hashed again nor normalized"),
-        ({"normalize": {"mail": "email"}, "hashed_with": {"mail": "md5"}}, "neither hashed again nor normalized"),
+        (
+            {"normalize": {"mail": "e-mail"}},
+            "normalize of an identity is 'e-mail'; expected none, trim, email, gmail or phone",
+        ),
+        ({"hash_with": {"mail": "sha1"}}, "hash of an identity is 'sha1'; expected md5 or sha256"),
+        ({"hash_with": {"mail": "md5"}, "hashed_with": {"mail": "md5"}}, "cannot be hashed or normalized again"),
+        ({"normalize": {"mail": "email"}, "hashed_with": {"mail": "md5"}}, "cannot be hashed or normalized again"),
     ],
 )
 def test_rules_that_cannot_be_meant_are_refused(given, sentence):

@@ -111,5 +111,5 @@ def test_aggregating_is_part_of_what_decides_the_bytes():
 
 
 def test_a_destination_that_ends_its_records_does_not_take_aggregated_ones():
-    with pytest.raises(ValueError, match="firehose://eu-west-1/a does not undo an aggregated record"):
+    with pytest.raises(ValueError, match="firehose://eu-west-1/a does not split an aggregated record"):
         delivery(destination="firehose://eu-west-1/a", limits=FIREHOSE_LIMITS, record_end=b"\n")

@@ -397,7 +397,7 @@ def test_the_shards_that_throttled_are_named_the_busiest_first() -> None:
 def test_a_clear_refusal_is_no_exhausted_retry() -> None:
     refused = Outcome(Status.REJECTED, "NotLikeThis")
     result = run(spread(2, 2), FakeDestination(lambda _r, _b: refused).put)
-    assert str(result.failure).startswith("Refused at the destination (a clear refusal): 2 records")
+    assert str(result.failure).startswith("Refused at the destination (the error is permanent): 2 records")
     assert "look up this code" in str(result.failure)
 
 

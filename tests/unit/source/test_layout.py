@@ -66,7 +66,7 @@ def test_a_layout_is_the_same_after_the_ledger():
 
 def test_a_column_that_the_query_does_not_give_is_named_beside_those_that_it_gives():
     types = {"uid": "BIGINT", "email": "TEXT"}
-    with pytest.raises(ValueError, match=r"no column 'phone no', 'city', 'n+'; it gives 'uid', 'email'\."):
+    with pytest.raises(ValueError, match=r"no column 'phone no', 'city', 'n+'; it returns 'uid', 'email'\."):
         layout_of(SOURCE, types, POSTGRES)
 
 

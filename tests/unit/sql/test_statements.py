@@ -108,7 +108,7 @@ def test_snowflake_means_upper_case_by_a_name_without_quotes(name, parts):
 
 @pytest.mark.parametrize("name", ["", " ", ".", "a.", ".a", "a..b", '"a', '"a"b', '"', '""', 'a."b', "`a", '"a".'])
 def test_what_is_no_name_of_a_table_is_refused_with_what_to_write(name):
-    with pytest.raises(ValueError, match="expected a table's name"):
+    with pytest.raises(ValueError, match="expected a table name"):
         named_table(name)
 
 
