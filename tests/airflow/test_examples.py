@@ -146,7 +146,7 @@ def test_one_audience_that_a_guard_stops_does_not_stop_the_others(
         run = dag.run(midnight(NEXT))
     states = {name: task.state for name, task in run.tasks.items()}
     assert states["diff[1]"] == "failed"
-    assert "no row in the source" in run["diff[1]"].xcom["state"]["sentences"][0]
+    assert "the source has no row" in run["diff[1]"].xcom["state"]["sentences"][0]
     # The stopped one has nothing to map over.
     assert {name: state for name, state in states.items() if name.startswith("publish")} == {
         "publish[0]": "success",

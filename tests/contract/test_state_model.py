@@ -325,7 +325,7 @@ def test_guards_stop_what_is_not_to_be_believed(place):
     crowd.write(*people)
     crowd.run(0)
     for rows, said in (
-        ([], "no row in the source"),
+        ([], "the source has no row"),
         (people[:50], "70 of 120 members would exit, 58%"),
         ([*people, user("")], "1 of 121 rows have no user id"),
         ([*people, user("u7", city="y")], "1 of 121 rows repeat a user id"),

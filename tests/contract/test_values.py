@@ -287,7 +287,7 @@ def test_ids_that_an_older_version_wrote_with_zeros_are_never_everybodys_exit(nu
     as_before(numbers, 0)
     if {u for _, u in numbers.members(0)} == {"7", "8"}:
         pytest.skip("the engine writes no such zeros")
-    with pytest.raises(SchemaChanged, match="an earlier version published them with trailing zeros"):
+    with pytest.raises(SchemaChanged, match="An earlier version published them with trailing zeros"):
         numbers.run(1)
 
 
