@@ -96,7 +96,7 @@ def test_a_rule_that_is_given_in_both_forms_is_an_error(rule: str, argument: str
 
 
 def test_a_rule_of_a_value_that_does_not_exist_is_an_error() -> None:
-    with pytest.raises(ValueError, match="hashed with 'sha1'; expected md5 or sha256"):
+    with pytest.raises(ValueError, match="hash of an identity is 'sha1'; expected md5 or sha256"):
         diff(identities={"email": Identity("Email", hash="sha1")}).build_source()
 
 

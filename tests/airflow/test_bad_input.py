@@ -113,7 +113,7 @@ WRONG_DIFFS: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "no audience": ({"audience_id": None, "audience_name": None}, "set either audience_id, for one audience"),
     "a missing column": (
         {"identities": {"mail": "Email"}},
-        "the query returns no column 'mail'; it gives 'user_id', 'email', 'city'. Correct the mapping or the "
+        "the query returns no column 'mail'; it returns 'user_id', 'email', 'city'. Correct the mapping or the "
         "query",
     ),
     "a missing user id column": ({"user_id_column": "id"}, "the query returns no column 'id'"),
@@ -196,7 +196,7 @@ WRONG_DELIVERIES: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "no such module": ({"message_format": "no.such.Format"}, "message_format 'no.such.Format' cannot be imported"),
     "no such option": (
         {"format_options": {"max_user": 5}},
-        "format_options has max_user; amplitude_cohort knows max_users",
+        "format_options has max_user; amplitude_cohort accepts max_users",
     ),
     "an option's value": ({"format_options": {"max_users": 0}}, "max_users is 0; expected"),
     "first run": (

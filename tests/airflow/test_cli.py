@@ -167,7 +167,7 @@ def test_a_check_finds_what_tasks_lack_and_puts_and_writes_nothing(
     assert found["source"] == "✓ the query runs and returns user_id, email, city"
     assert found["state"].startswith("✓ this sync has not run yet; --write checks")
     assert found["stream"].startswith(
-        f"✓ kinesis://us-east-1/{stream.name} takes amplitude_cohort from this login"
+        f"✓ kinesis://us-east-1/{stream.name} accepts amplitude_cohort from this login"
     )
     assert "has no sync yet" in command("status")
     proven = checked(command("check", good, "--write"))
@@ -256,7 +256,7 @@ def test_a_task_that_is_mapped_over_a_list_is_planned_one_by_one(
     command.connect(warehouse=duckdb_warehouse.connection)
     file = tmp_path / "plans.py"
     file.write_text(MAPPED.format(task="", over="listed"))
-    assert "has these diff tasks: plans.diff[0], plans.diff[1]; name one" in command("plan", str(file), code=1)
+    assert "has these diff tasks: plans.diff[0], plans.diff[1]; choose one" in command("plan", str(file), code=1)
     planned = json.loads(command("plan", str(file), "--task", "diff[1]", "--json"))
     assert (planned["sync_id"], planned["members"]) == ("plans.free", 3)
     file.write_text(MAPPED.format(task="", over='[{"audience_id": a} for a in ("gold", "free")]'))

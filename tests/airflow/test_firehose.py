@@ -184,7 +184,7 @@ def deaggregated(arrived: Sequence[Arrived]) -> list[bytes]:
         ({"format_options": {"user_id_as": "Loyalty"}}, "unknown to mParticle"),
         (
             {"format_options": {"forward_emails": False}},
-            "format_options has forward_emails; mparticle_audience knows",
+            "format_options has forward_emails; mparticle_audience accepts",
         ),
         ({"delivery_stream_name": "arn:aws:kinesis:us-east-1:1:stream/x"}, "expected a name or arn:aws:firehose"),
     ],
@@ -209,10 +209,10 @@ def test_bad_input_fails_without_a_retry_and_puts_nothing(
     ("diff", "sentence"),
     [
         ({"hash_identities": {"mail": "sha256"}}, "hash_identities names 'mail'; expected source columns"),
-        ({"hash_identities": {"email": "sha1"}}, "hashed with 'sha1'; expected md5 or sha256"),
+        ({"hash_identities": {"email": "sha1"}}, "hash of an identity is 'sha1'; expected md5 or sha256"),
         (
             {"normalize_identities": {"email": "mail"}},
-            "normalized as 'mail'; expected none, trim, email, gmail or phone",
+            "normalize of an identity is 'mail'; expected none, trim, email, gmail or phone",
         ),
         (
             {"hash_identities": {"email": "md5"}, "hashed_identities": {"email": "md5"}},

@@ -465,7 +465,7 @@ def test_a_query_means_what_its_author_tested(warehouse, query):
         ("SELECT 'u1' AS uid, '' AS city) AS given, (SELECT 1", "parenthesis"),
         ("SELECT 'u1' AS uid, 'open AS city", "not closed"),
         ("  ;\n", "empty"),
-        ("SELECT 'u1' AS uid, 'x' AS town", "no column 'city'; it gives 'uid', 'town'"),
+        ("SELECT 'u1' AS uid, 'x' AS town", "no column 'city'; it returns 'uid', 'town'"),
     ],
 )
 def test_a_query_that_is_no_single_select_of_the_columns_is_refused(warehouse, query, sentence):

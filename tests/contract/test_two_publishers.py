@@ -417,7 +417,7 @@ def test_who_waits_too_long_asks_for_a_retry_and_has_put_nothing(
     second, errors = named(first, "second"), []
 
     def come_second() -> None:
-        with pytest.raises(LedgerConflict, match=r"another task is delivering to .* try again") as raised:
+        with pytest.raises(LedgerConflict, match=r"another task is delivering to .* Retry") as raised:
             second.publish(0)
         errors.append(raised.value)
 
