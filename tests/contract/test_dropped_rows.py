@@ -216,6 +216,14 @@ def test_a_member_whose_identity_is_wrong_now_stays_as_it_was(table):
     assert [table.run(3)[n] for n in COUNTED] == [0, 0, 1, 98]
 
 
+def test_an_audience_without_a_wrong_row_is_counted_beside_one_with_some(table):
+    table.write(*crowd(3, DIGEST), *crowd(3, DIGEST, audience="b"))
+    table.run(0)
+    table.write(*crowd(3, "no digest"), *crowd(2, DIGEST, audience="b"))
+    found = table.run(1)
+    assert [found[n] for n in (*COUNTED, "dropped_rows")] == [0, 1, 0, 5, 3]
+
+
 def test_a_wrong_row_beside_a_right_one_or_another_wrong_one_keeps_the_member_once(table):
     table.write(*crowd(4, DIGEST))
     table.run(0)
