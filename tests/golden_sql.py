@@ -64,11 +64,12 @@ class Heard:
         self._warehouse = warehouse
         duck = warehouse.dialect
         of_lists = duck.functions.of_lists if like.functions.of_lists else None
+        is_text = "{column} = {column}" if like.functions.is_text else None
         self.dialect = replace(
             duck,
             enforces_keys=like.enforces_keys,
             types=replace(duck.types, has_lists=like.types.has_lists),
-            functions=replace(duck.functions, fingerprint=None, of_lists=of_lists),
+            functions=replace(duck.functions, fingerprint=None, of_lists=of_lists, is_text=is_text),
         )
         self.given: list[Any] = []
 

@@ -33,6 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             "test_statements.py",
             "test_values.py",
             "test_any_values.py",
+            "test_own_types.py",
             "test_quoted_values.py",
         )
         if engine and ENGINES[engine].slow and item.originalname not in ENGINES[engine].quick:  # type: ignore[attr-defined]

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from airflow_kinesis_audience.core.exceptions import WarehouseRefused
 from tests.contract.test_state_model import Crowd, engine, place
 from tests.contract.test_values import collated
 
@@ -56,15 +57,25 @@ class Kind:
 
     :param type_name: as DuckDB calls it.
     :param text: how a key or an identity is written, and ``told`` what comes of a property.
+    :param heard: makes of what came of an identity what ``text`` gives.
+    :param has_text: whether a value can be written at all; where one cannot, nothing is sent of the run.
     :param engines: those that have the type, if not all do.
     """
 
     type_name: str
     values: st.SearchStrategy[Any]
-    text: Callable[[Any], str] = str
+    text: Callable[[Any], Any] = str
     told: Callable[[Any], Any] = lambda value: value
+    heard: Callable[[Any], Any] = lambda value: value
+    has_text: Callable[[Any], bool] = lambda value: True
     roles: tuple[str, ...] = ROLES
     engines: tuple[str, ...] = ()
+
+    def written(self, value: Any) -> Any:
+        """Give what the author's table is made of."""
+        if isinstance(value, Decimal):
+            return format(value, "f")
+        return str(value) if isinstance(value, uuid.UUID) else value
 
 
 def number_text(number: Decimal) -> str:
@@ -110,13 +121,6 @@ NUMBERS = ("BIGINT", "DECIMAL(18, 0)", "DECIMAL(20, 2)", "DECIMAL(30, 10)")
 """Types in which the same whole number is the same key; from the second on they have decimals or could have."""
 
 
-def written(value: Any) -> Any:
-    """Give what the author's table is made of."""
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    return str(value) if isinstance(value, uuid.UUID) else value
-
-
 State = Mapping[str, Any]
 """Text of a key to its value; or a user to the value of an identity or a property."""
 
@@ -160,29 +164,35 @@ def expect(before: State, now: State, role: str, told: Callable[[Any], Any]) -> 
     return found
 
 
-def rows_of(state: State, role: str) -> list[dict[str, Any]]:
-    column = COLUMN[role]
-    rows = ({"uid": name if role in LABEL else "u", "audience": "vips"} | {column: v} for name, v in state.items())
-    return [{n: written(v) for n, v in row.items()} for row in rows]
+def rows_of(state: State, role: str, kind: Kind) -> list[dict[str, Any]]:
+    rows = ((name if role in LABEL else "u", kind.written(v)) for name, v in state.items())
+    return [{"uid": user, "audience": "vips", COLUMN[role]: v} for user, v in rows]
 
 
-def check(crowd: Crowd, history: list[State], role: str, kind: Kind, source: Any = None) -> None:
-    """Run over each state, and compare each change set with what Python says."""
-    before: State = {}
+def check(crowd: Crowd, history: list[State], role: str, kind: Kind, source: Any = None) -> str:
+    """Run over each state, and compare each change set with what Python says; gives the last refusal's words."""
+    before: State | None = None
+    refusal = ""
     for number, state in enumerate(history):
-        crowd.write(*rows_of(state, role))
+        crowd.write(*rows_of(state, role, kind))
+        if not all(v is None or kind.has_text(v) for v in state.values()):
+            with pytest.raises(WarehouseRefused) as refused:
+                crowd.run(number, source=source)
+            refusal = str(refused.value)
+            continue
         summary = crowd.run(number, source=source)
         assert summary["members"] == len(state)
-        if number:
+        if before is not None:
             told = kind.text if role == "identity" else kind.told
             expected = expect(before, state, role, told)
             label = LABEL.get(role)
             found = {
-                member: (action, new[label] if label else None, old[label] if label else None)
+                member: (action, *(kind.heard(values[label]) if label else None for values in (new, old)))
                 for member, (action, new, old) in crowd.changes(number).items()
             }
             assert found == expected
         before = state
+    return refusal
 
 
 @contextmanager
@@ -233,15 +243,17 @@ def test_texts_are_told_apart_by_their_bytes_whatever_the_collation(place, engin
 @given(data=st.data())
 @pytest.mark.parametrize("role", ["key", "identity", "audience id"])
 @pytest.mark.slow
-def test_whole_numbers_are_the_same_in_any_scale_that_a_column_comes_to_have(place, role, data):
+def test_whole_numbers_are_the_same_in_any_scale_that_a_column_comes_to_have(place, engine, role, data):
     kind = Kind(type_name="BIGINT", values=st.integers(-(10**15), 10**15))
     history = data.draw(states(kind, role), label="states")
     first = data.draw(st.sampled_from(NUMBERS), label="first type")
-    later = data.draw(st.lists(st.sampled_from(NUMBERS[1:]), min_size=3, max_size=3), label="later types")
+    # Snowflake tells no NUMBER without decimals from an integer, which a column with decimals may not become.
+    wider = NUMBERS[2:] if engine == "snowflake" else NUMBERS[1:]
+    later = data.draw(st.lists(st.sampled_from(wider), min_size=3, max_size=3), label="later types")
     before: State = {}
     with crowd_of(place, role, first) as crowd:
         for number, (state, wider) in enumerate(zip(history, later, strict=False)):
-            crowd.write(*rows_of(state, role))
+            crowd.write(*rows_of(state, role, kind))
             assert crowd.run(number)["members"] == len(state)
             if number:
                 expected = {m: c[0] for m, c in expect(before, state, role, str).items()}

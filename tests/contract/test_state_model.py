@@ -93,7 +93,8 @@ Member = tuple[str, str]
 class Crowd:
     """A source table that is written anew for each run, the sync over it, and a stream that is told.
 
-    :param types: of its columns, as DuckDB calls them; ``expressions`` has columns that a plain value cannot make.
+    :param types: of its columns, as DuckDB calls them; ``expressions`` has columns that a plain value cannot make,
+        and ``defined`` how the table's definition has those of a type that no expression has.
     """
 
     place: Place
@@ -104,6 +105,7 @@ class Crowd:
     guards: Guards = LET_ALL_THROUGH
     upkeep: Retention = field(default_factory=Retention)
     expressions: Mapping[str, str] = field(default_factory=dict)
+    defined: Mapping[str, str] = field(default_factory=dict)
     schema: str = field(default_factory=fresh_schema)
     stream: Stream = field(default_factory=Stream)
     sync_id: str = "dag.diff"
@@ -131,7 +133,13 @@ class Crowd:
             for n, t in self.types.items()
             if t in self.place.only_defined
         ]
-        if defined:
+        if self.defined:
+            # Of a query's ENUM, MariaDB would make a column that it takes for one of no length.
+            texts = {n: self.place.type_of(t).sql(dialect=warehouse.dialect.name) for n, t in self.types.items()}
+            columns = (f"{n} {definition}" for n, definition in {**texts, **self.defined}.items())
+            warehouse.execute(f"CREATE TABLE {name} ({', '.join(columns)})")
+            warehouse.execute(f"INSERT INTO {name} {query}")
+        elif defined:
             warehouse.execute(f"CREATE TABLE {name} ({', '.join(defined)}) AS {query}")
         else:
             warehouse.write_table(name, query)

@@ -291,6 +291,20 @@ def test_ids_that_an_older_version_wrote_with_zeros_are_never_everybodys_exit(nu
         numbers.run(1)
 
 
+@pytest.mark.parametrize("place", ["mysql"], indirect=True)
+def test_ids_that_an_older_version_filled_with_zeros_are_never_everybodys_exit(place, monkeypatch):
+    crowd = Crowd(place, expressions={"uid": "NULL"}, defined={"uid": "INT(6) ZEROFILL NULL"})
+    crowd.types = {name: kind for name, kind in crowd.types.items() if name != "uid"}
+    crowd.write({"uid": 7}, {"uid": 8})
+    with monkeypatch.context() as before:
+        before.setattr("airflow_kinesis_audience.hooks.warehouses.mysql._ZEROFILL", 0)
+        crowd.run(0)
+    assert {u for _, u in crowd.members(0)} == {"000007", "000008"}
+    with pytest.raises(SchemaChanged, match="or leading ones"):
+        crowd.run(1)
+    assert counts(crowd.run(1, source=recast(crowd, as_text(crowd)))) == [0, 0, 0, 2]
+
+
 @pytest.fixture
 def floats_before(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Write ids of floats, as versions did that refused none."""

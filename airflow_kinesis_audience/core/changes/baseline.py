@@ -17,7 +17,7 @@ from airflow_kinesis_audience.core.source.flags import as_numbers, describe_numb
 from airflow_kinesis_audience.core.source.layout import describe_differences, describe_key_differences, layout_of
 from airflow_kinesis_audience.core.source.query import describe_query
 from airflow_kinesis_audience.core.sql.statements import column, render, table
-from airflow_kinesis_audience.core.sql.types import DECIMAL, LogicalType
+from airflow_kinesis_audience.core.sql.types import DECIMAL, FILLED, LogicalType
 from airflow_kinesis_audience.core.state.cursors import find_attached
 from airflow_kinesis_audience.core.state.membership import select_membership
 
@@ -88,7 +88,7 @@ def find_baseline(ledger: Ledger, described: DescribedSource, as_of: datetime, *
     """Find the membership that the run for an instant goes on from, by what the ledger knows.
 
     :raises AudienceDeleted: if the sync was deleted, and may not begin anew.
-    :raises SchemaChanged: if its ids are numbers that an earlier version wrote with the zeros at their end.
+    :raises SchemaChanged: if its ids are numbers that an earlier version wrote with zeros.
     """
     timeline, previous, layout = ledger.state.timeline, None, described.layout
     differences: list[str] = []
@@ -162,29 +162,39 @@ def check_audiences(
 
 
 def _check_zeros(ledger: Ledger, previous: RecordedChangeSet, asked: TableLayout) -> None:
-    """Refuse ids that were published as 7.00 and are 7 now; asked once, of a state that may have such."""
+    """Refuse ids that were published as 7.00 or 007 and are 7 now; asked once, of a state that may have such."""
     were, are = previous.layout.key_types, asked.key_types
     named = {"user_id": asked.user_id, "audience_id": asked.audience_id_column}
-    old = [
-        n
-        for n, c in named.items()
-        if c and were.get(c, LogicalType.EXACT) == LogicalType.EXACT and are.get(c) == DECIMAL
-    ]
+    old = [n for n, c in named.items() if c and _may_have_zeros(were.get(c, LogicalType.EXACT), are.get(c, ""))]
     if not old:
         return
     needed, members = select_membership(ledger.state.timeline.tables(ledger.schema, previous.as_of))
-    zeros = exp.Literal.string("%.%0")
     counted: exp.Query = exp.select(exp.Count(this=exp.Star())).from_(table(None, "published"))
-    counted = counted.where(exp.or_(*(exp.Like(this=column(n), expression=zeros.copy()) for n in old)))
+    counted = counted.where(exp.or_(*map(_has_zeros, old)))
     for name, body in (*needed, ("published", members)):
         counted = counted.with_(name, as_=body, copy=False)
     if ledger.warehouse.read_rows(render(counted, ledger.warehouse.dialect))[0][0]:
         raise SchemaChanged(
-            f"{' and '.join(repr(named[n]) for n in old)} has numbers with decimals. An earlier version published "
-            "them with trailing zeros: 7.00 and not 7. Every member would exit and enter again, so nothing was "
-            "computed. Cast the column in the query to the text that was published, or set a new sync_id for the "
-            "ids without zeros"
+            f"{' and '.join(repr(named[n]) for n in old)} has numbers. An earlier version published them with "
+            "trailing zeros, or leading ones: 7.00 or 007, and not 7. Every member would exit and enter again, so "
+            "nothing was computed. Cast the column in the query to the text that was published, or set a new "
+            "sync_id for the ids without zeros"
         )
+
+
+def _may_have_zeros(was: str, is_: str) -> bool:
+    """Whether an earlier version wrote a column's numbers with zeros that are left out now."""
+    filled = is_.endswith(FILLED) and not was.endswith(FILLED)
+    return filled or (was == LogicalType.EXACT and is_ == DECIMAL)
+
+
+def _has_zeros(name: str) -> exp.Expr:
+    """Build the condition that an id has zeros at the end of its decimals, or before its first digit."""
+
+    def like(pattern: str) -> exp.Expr:
+        return exp.Like(this=column(name), expression=exp.Literal.string(pattern))
+
+    return exp.or_(like("%.%0"), exp.and_(like("0_%"), exp.not_(like("0.%"))))
 
 
 def _check_reuse(ledger: Ledger, closed: datetime, as_of: datetime, *, reuse_deleted: bool) -> None:

@@ -16,7 +16,7 @@ from airflow_kinesis_audience.core.source.identities import matches
 from airflow_kinesis_audience.core.source.layout import recast_keys
 from airflow_kinesis_audience.core.source.texts import without_zeros
 from airflow_kinesis_audience.core.sql.statements import column, render, table, text
-from airflow_kinesis_audience.core.sql.types import LogicalType
+from airflow_kinesis_audience.core.sql.types import FILLED, LogicalType
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.core.source.layout import TableLayout
@@ -59,6 +59,8 @@ def _ids(ledger: Ledger, name: str, action: Action, alias: str) -> exp.Subquery:
 
 def _number(value: exp.Expr, kind: str, dialect: Dialect) -> exp.Expr:
     """Build what is the same for two spellings of a number: of a float its value, of another its shortest text."""
+    if kind.endswith(FILLED):
+        value = exp.Trim(this=value, expression=exp.Literal.string("0"), position="LEADING")
     if kind != LogicalType.FLOAT:
         return without_zeros(value)
     is_number = matches(value.copy(), _NUMBER, dialect)

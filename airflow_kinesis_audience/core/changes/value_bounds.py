@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import sqlglot
 from sqlglot import exp
 
+from airflow_kinesis_audience.core.exceptions import WarehouseRefused
 from airflow_kinesis_audience.core.source.flags import find_numbers, flags_of, has_numbers
 from airflow_kinesis_audience.core.sql.statements import column
-from airflow_kinesis_audience.core.sql.types import LogicalType
+from airflow_kinesis_audience.core.sql.types import LogicalType, in_each
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_kinesis_audience.core.source.layout import Column, TableLayout
+    from airflow_kinesis_audience.core.sql.dialects import Dialect
 
 SLICE_CHARACTERS = 20_000_000
 """Most characters of a slice's texts, on an average."""
@@ -30,12 +33,23 @@ _BOUNDS = {
 """The days and instants that JSON's RFC 3339 and Python have words for."""
 
 
-def choose_slice_rows(layout: TableLayout, extents: Sequence[Sequence[Any]], *, most_rows: int) -> int:
+def choose_slice_rows(
+    layout: TableLayout, dialect: Dialect, extents: Sequence[Sequence[Any]], *, most_rows: int
+) -> int:
     """Choose how many rows a slice of a new table has.
 
     :param extents: of each group of rows: what :func:`measure_values` selects.
     :raises ValueError: if a value is a day or an instant that JSON cannot hold; a retry does not help.
+    :raises WarehouseRefused: if a text has bytes that are no characters; a retry does not help.
     """
+    texts = _checked_texts(layout, dialect)
+    if found := [c for n, c in enumerate(texts.values(), -len(texts)) if any(group[n] for group in extents)]:
+        several = found[0] in {c.source for c in layout.columns if c.several}
+        digits = in_each("HEX({column})", found[0], dialect, several=several)
+        raise WarehouseRefused(
+            f"{' and '.join(map(repr, found))} has values that are not UTF-8 text. Nothing was sent. Convert them "
+            f"to text in the query, for example: {digits} AS {found[0]}"
+        )
     if found := [c.source for n, c in enumerate(_dated(layout), 1) if any(group[n] for group in extents)]:
         raise ValueError(
             f"{', '.join(map(repr, found))} has values outside the years 1 to 9999, such as infinity, which a "
@@ -45,11 +59,11 @@ def choose_slice_rows(layout: TableLayout, extents: Sequence[Sequence[Any]], *, 
     return max(1, min(most_rows, int(SLICE_CHARACTERS / max(1.0, width))))
 
 
-def measure_values(layout: TableLayout, *, both_sides: bool) -> list[exp.Expr]:
+def measure_values(layout: TableLayout, dialect: Dialect, *, both_sides: bool) -> list[exp.Expr]:
     """Build the measures of a group of rows.
 
     They are: characters of a row on an average; per dated column whether it is beyond the bounds; per boolean
-    that could be a number whether it is one.
+    that could be a number whether it is one; per text whether it is none, where texts may have any bytes.
 
     :param both_sides: whether the table has old values beside the new ones.
     """
@@ -58,7 +72,8 @@ def measure_values(layout: TableLayout, *, both_sides: bool) -> list[exp.Expr]:
         length = exp.func("COALESCE", exp.Length(this=column(n)), exp.Literal.number(0))
         width = exp.Add(this=width, expression=length)
     dated = (exp.Max(this=_is_beyond(c)) for c in _dated(layout))
-    return [exp.Avg(this=exp.cast(width, "DOUBLE")), *dated, *map(has_numbers, flags_of(layout))]
+    flags, texts = map(has_numbers, flags_of(layout)), _checked_texts(layout, dialect)
+    return [exp.Avg(this=exp.cast(width, "DOUBLE")), *dated, *flags, *(_is_no_text(n, dialect) for n in texts)]
 
 
 def find_measured_numbers(layout: TableLayout, extents: Sequence[Sequence[Any]]) -> list[Column]:
@@ -68,6 +83,21 @@ def find_measured_numbers(layout: TableLayout, extents: Sequence[Sequence[Any]])
 
 def _dated(layout: TableLayout) -> list[Column]:
     return [c for c in layout.columns if c.kind in _BOUNDS]
+
+
+def _checked_texts(layout: TableLayout, dialect: Dialect) -> dict[str, str]:
+    """Name the state columns of texts that may have any bytes, and what they are in the source."""
+    if dialect.functions.is_text is None:
+        return {}
+    keys = {"user_id": layout.user_id, "audience_id": layout.audience_id_column}
+    mapped = {c.new: c.source for c in layout.columns if c.kind is LogicalType.TEXT and not c.retired}
+    return {n: c for n, c in (keys | mapped).items() if c is not None}
+
+
+def _is_no_text(name: str, dialect: Dialect) -> exp.Expr:
+    quoted = column(name).sql(dialect=dialect.name, identify=True)
+    is_text = sqlglot.parse_one(str(dialect.functions.is_text).format(column=quoted), dialect=dialect.name)
+    return exp.Max(this=exp.case().when(exp.not_(is_text), exp.Literal.number(1)).else_(exp.Literal.number(0)))
 
 
 def _is_beyond(c: Column) -> exp.Expr:

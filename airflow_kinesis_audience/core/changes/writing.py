@@ -107,7 +107,8 @@ class TableWriter:
     def count(self, step: Step) -> Written:
         """Count a table's rows and what was before, in one statement."""
         before_in = self._committer.timeline.audiences_table(step.previous) if step.previous else None
-        measures = value_bounds.measure_values(step.layout, both_sides=step.previous is not None)
+        known = step.layout, self._warehouse.dialect
+        measures = value_bounds.measure_values(*known, both_sides=step.previous is not None)
         query = state_rows.select_found(self._ledger.schema, step.table, *measures, before_in=before_in)
         found = self._warehouse.read_rows(render(query, self._warehouse.dialect))
         # Of the audiences before: id, rows, invalid rows.
@@ -122,6 +123,6 @@ class TableWriter:
         values = [row[-len(measures) :] for row in found]
         return Written(
             counts=counts,
-            slice_rows=value_bounds.choose_slice_rows(step.layout, values, most_rows=state_rows.SLICE_ROWS),
+            slice_rows=value_bounds.choose_slice_rows(*known, values, most_rows=state_rows.SLICE_ROWS),
             numbers=value_bounds.find_measured_numbers(step.layout, values),
         )

@@ -15,7 +15,7 @@ from airflow_kinesis_audience.core.source.identities import identity_value, is_f
 from airflow_kinesis_audience.core.source.staging import SourceReading, stage_source_rows
 from airflow_kinesis_audience.core.source.texts import text_of, value_itself
 from airflow_kinesis_audience.core.sql.statements import SOURCE_PLACEHOLDER, column, table, text
-from airflow_kinesis_audience.core.sql.types import REAL, LogicalType
+from airflow_kinesis_audience.core.sql.types import FILLED, REAL, LogicalType
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.core.model.audience import Source
@@ -74,4 +74,6 @@ def value_of(c: Column, dialect: Dialect) -> exp.Expr:
     if c.given == REAL:
         # Of the number that it is written as: 0.1 has other digits once it is widened.
         return exp.cast(exp.cast(value_itself(column(c.source), dialect), "TEXT"), "DOUBLE")
-    return text_of(c.source, c.kind, dialect) if c.kind is LogicalType.TEXT else column(c.source)
+    if c.kind is LogicalType.TEXT:
+        return text_of(c.source, c.kind, dialect)
+    return value_itself(column(c.source), dialect, c.given) if c.given.endswith(FILLED) else column(c.source)

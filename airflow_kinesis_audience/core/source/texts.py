@@ -12,7 +12,7 @@ from sqlglot import exp
 
 from airflow_kinesis_audience.core.sql.collations import by_bytes
 from airflow_kinesis_audience.core.sql.statements import column
-from airflow_kinesis_audience.core.sql.types import DECIMAL, LogicalType
+from airflow_kinesis_audience.core.sql.types import DECIMAL, FILLED, LogicalType
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.core.sql.dialects import Dialect
@@ -23,20 +23,23 @@ def text_of(name: str, kind: str, dialect: Dialect) -> exp.Expr:
 
     :param kind: of its values, from :func:`~airflow_kinesis_audience.core.sql.types.text_kind`.
     """
-    value = column(name) if kind == LogicalType.TEXT else value_itself(column(name), dialect)
+    value = column(name) if kind == LogicalType.TEXT else value_itself(column(name), dialect, kind)
     return element_text(by_bytes(exp.cast(value, "TEXT")), kind)
 
 
 def element_text(text: exp.Expr, kind: str) -> exp.Expr:
     """Build a value's text out of what a cast makes of it."""
-    return without_zeros(text) if kind == DECIMAL else text
+    return without_zeros(text) if kind.removesuffix(FILLED) == DECIMAL else text
 
 
-def value_itself(value: exp.Expr, dialect: Dialect) -> exp.Expr:
-    """Build a source column for a cast to text; DuckDB would have a file's reader cast what is written there."""
+def value_itself(value: exp.Expr, dialect: Dialect, kind: str = "") -> exp.Expr:
+    """Build a source column for a cast to text: DuckDB would have a file's reader cast what is written there.
+
+    :param kind: of its values; a sum is a number without the zeros that its column puts before it.
+    """
     if dialect.name == "duckdb":
         return exp.case().when(value.is_(exp.null()).not_(), value.copy())
-    return value
+    return exp.Add(this=value, expression=exp.Literal.number(0)) if kind.endswith(FILLED) else value
 
 
 def without_zeros(number: exp.Expr) -> exp.Expr:

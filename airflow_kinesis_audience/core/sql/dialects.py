@@ -25,6 +25,8 @@ class Types:
     :param instants: types whose values are instants although their names do not say so.
     :param instant_offsets: whether the literal of an instant may name an offset; otherwise the session speaks UTC.
     :param as_text: how an author makes a text of a column, with ``{column}`` in it.
+    :param texts: likewise of columns of some types, by sqlglot's names, of which no cast makes the right text.
+    :param no_text: types besides the nested ones whose values have no text of their own.
     :param as_instant: how an author makes an instant of a column without a time zone, likewise.
     """
 
@@ -34,6 +36,8 @@ class Types:
     instants: tuple[str, ...] = ()
     instant_offsets: bool = True
     as_text: str = "CAST({column} AS VARCHAR)"
+    texts: Mapping[str, str] = field(default_factory=dict)
+    no_text: tuple[str, ...] = ()
     as_instant: str = "{column} AT TIME ZONE 'UTC'"
 
 
@@ -88,6 +92,7 @@ class Functions:
     :param of_lists: those that take a list and a lambda, if it has such; on DuckDB 25 times as fast as unnesting.
     :param sha256_takes_bytes: whether SHA256 takes bytes, not text.
     :param character_sets: whether TRIM and TRANSLATE take a set of characters, or regular expressions have to.
+    :param is_text: whether a ``{column}`` of texts has characters alone, where it may have any bytes.
     :param regexp_like: whether it has REGEXP_LIKE, in a spelling that sqlglot knows.
     :param sql_overrides: what sqlglot renders wrong: an expression's class to SQL with its arguments in braces.
     """
@@ -97,6 +102,7 @@ class Functions:
     sha256_takes_bytes: bool = False
     character_sets: bool = True
     regexp_like: bool = True
+    is_text: str | None = None
     sql_overrides: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -110,8 +116,7 @@ class Dialect:
     :param enforces_keys: whether it refuses a row whose primary key is there already.
     :param folds_to_upper: whether a name that is not quoted means one in upper case.
     :param folds_column_case: whether it gives names of columns in upper or lower case, however they were written.
-    :param file_per_insert: whether each row that is inserted becomes a file of its own, so that the ledger has to
-        be compacted from time to time.
+    :param file_per_insert: whether each inserted row becomes a file, so that the ledger has to be compacted.
     :param code_comments: what a comment begins with whose text the engine runs.
     :param text_encoding: Python's name of the encoding in which texts are kept, and literals have to be.
     :param before_read: a statement without which a session does not see what others have inserted into a table
@@ -136,9 +141,15 @@ class Dialect:
 _LISTS = ListFunctions(
     transform="TRANSFORM", keep="FILTER", distinct="ARRAY_DISTINCT", sort="ARRAY_SORT", length="CARDINALITY"
 )
-_SPARK_TYPES = Types(as_text="CAST({column} AS STRING)", as_instant="TO_UTC_TIMESTAMP({column}, 'UTC')")
+_SPARK_TYPES = Types(
+    as_text="CAST({column} AS STRING)",
+    texts={"BINARY": "HEX({column})"},
+    as_instant="TO_UTC_TIMESTAMP({column}, 'UTC')",
+)
 _SPARK_FUNCTIONS = Functions(of_lists=replace(_LISTS, length="SIZE"))
-_TRINO_TYPES = Types(as_instant="with_timezone({column}, 'UTC')")
+_TRINO_TYPES = Types(
+    texts={"VARBINARY": "TO_HEX({column})"}, no_text=("VARBINARY",), as_instant="with_timezone({column}, 'UTC')"
+)
 # Digests are of bytes; LISTAGG asks for an order, and ends at one MiB.
 _TRINO_FUNCTIONS = Functions(
     of_lists=_LISTS,
@@ -189,12 +200,13 @@ DIALECTS: Mapping[str, Dialect] = {
         code_comments=("!", "M!"),
         types=Types(
             has_lists=False,
-            # Bytes, since any collation of the server's would hold some two keys equal; two of them fit into one
-            # key.
+            # Bytes, since any collation would hold some two keys equal; two of them fit into one key.
             key_text="VARBINARY(1500)",
             long_text="LONGTEXT",
             instant_offsets=False,
             as_text="CAST({column} AS CHAR)",
+            texts={"BIT": "CAST({column} AS UNSIGNED)", "BLOB": "HEX({column})"},
+            no_text=("BIT",),
             # No expression has the type TIMESTAMP: a column has it, or the instant is given as a text.
             as_instant="DATE_FORMAT({column}, '%Y-%m-%dT%H:%i:%s.%fZ')",
         ),
@@ -219,8 +231,7 @@ DIALECTS: Mapping[str, Dialect] = {
         ddl=Ddl(table_clause="TBLPROPERTIES ('delta.columnMapping.mode' = 'name')"),
         functions=_SPARK_FUNCTIONS,
     ),
-    # No fingerprint: HASH() promises nothing across releases, and the text of a FLOAT or of an instant, of which
-    # any digest would be made, has fewer digits than the value.
+    # No fingerprint: HASH() promises nothing across releases, and a FLOAT's or an instant's text lacks digits.
     "snowflake": Dialect(
         name="snowflake",
         folds_to_upper=True,
@@ -242,7 +253,7 @@ DIALECTS: Mapping[str, Dialect] = {
     ),
     "gcpbigquery": Dialect(
         name="bigquery",
-        types=Types(as_instant="TIMESTAMP({column}, 'UTC')"),
+        types=Types(as_text="CAST({column} AS STRING)", as_instant="TIMESTAMP({column}, 'UTC')"),
         functions=Functions(sql_overrides={"SHA2": "TO_HEX(SHA256({this}))"}),
     ),
     "trino": Dialect(
@@ -260,7 +271,7 @@ DIALECTS: Mapping[str, Dialect] = {
     ),
     "clickhouse": Dialect(
         name="clickhouse",
-        types=Types(instants=("DATETIME", "DATETIME64")),
+        types=Types(instants=("DATETIME", "DATETIME64"), as_text="toString({column})"),
         ddl=Ddl(table_clause="ENGINE = MergeTree ORDER BY tuple()"),
         functions=Functions(
             of_lists=ListFunctions(
@@ -271,8 +282,8 @@ DIALECTS: Mapping[str, Dialect] = {
                 length="length",
                 lambda_first=True,
             ),
-            # TRIM and LOWER take bytes for characters, and would cut a letter in two; COUNT has no sign, and
-            # nothing that has one is of its type.
+            is_text="isValidUTF8({column})",
+            # TRIM and LOWER take bytes for characters; COUNT has no sign, and nothing with one is of its type.
             sql_overrides={
                 "SHA2": "LOWER(HEX(SHA256({this})))",
                 "Trim": "replaceRegexpAll({this}, concat('^[', {expression}, ']+|[', {expression}, ']+$'), '')",

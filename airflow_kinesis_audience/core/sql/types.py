@@ -60,6 +60,11 @@ DECIMAL, WHOLE, UUID, REAL = "decimal", "whole", "uuid", "real"
 FLAG = "flag"
 """Kind of a boolean that could hold other numbers than 0 and 1."""
 
+FILLED = ", filled"
+"""Ends the kind of numbers whose column fills them with zeros up to a width."""
+ZEROFILL = " ZEROFILL"
+"""Ends MySQL's name of the type of such a column."""
+
 _WIDENS_REALS = ("duckdb", "clickhouse", "databricks", "mysql")
 """Dialects that give a float of 32 bits as the 64 bits nearest to it, not as written; MySQL so in a group."""
 
@@ -69,7 +74,13 @@ _SAME_NUMBERS = (("integer", WHOLE), ("integer", DECIMAL), (WHOLE, DECIMAL), (DE
 _NUMBERS = (LogicalType.INTEGER, LogicalType.FLOAT, LogicalType.EXACT)
 
 _NESTED = ("STRUCT", "NESTED", "MAP", "OBJECT", "UNION", "RECORD")
-_NO_TEXT = (*_NESTED, "OID")
+_ARRAYS = ("ARRAY", "LIST")
+_OIDS = (
+    *("OID", "REGCLASS", "REGCOLLATION", "REGCONFIG", "REGDICTIONARY", "REGNAMESPACE", "REGOPER", "REGOPERATOR"),
+    *("REGPROC", "REGPROCEDURE", "REGROLE", "REGTYPE"),
+)
+"""Types of PostgreSQL that name what is in one database, some of them by the session's search path."""
+_NO_TEXT = (*_NESTED, *_OIDS)
 _LIST = "[]"
 _NAIVE = ("TIMESTAMP", "TIMESTAMPNTZ", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "DATETIME")
 
@@ -116,7 +127,7 @@ def logical_type_of(type_name: str, column_name: str, dialect: Dialect) -> Logic
         )
     raise ValueError(
         f"column {column_name!r} is of type {type_name}, which has no single JSON form; "
-        f"cast it in the query, for example: {dialect.types.as_text.format(column=column_name)} AS {column_name}"
+        f"cast it in the query, for example: {_as_text(column_name, found, dialect)} AS {column_name}"
     )
 
 
@@ -126,32 +137,61 @@ def text_kind(type_name: str, column_name: str, dialect: Dialect, *, role: str) 
     :raises ValueError: if no one text stands for a value of it; the sentence says what to cast to.
     """
     each = role == "identity" and is_list(type_name, dialect)
-    found = _name_of(type_name.removesuffix(_LIST) if each else type_name, dialect)
-    parameters: list[exp.Expr] = []
-    if found not in (*_NO_TEXT, "UNKNOWN"):
-        built = data_type(type_name, dialect)
-        if each and built.expressions:
-            built = built.expressions[0]
-            found = str(getattr(built.this, "value", "UNKNOWN"))
-        parameters = built.expressions
+    found, parameters = _parsed(type_name, dialect, each=each)
     if found in ("FLOAT", "DOUBLE"):
         raise ValueError(
             f"column {column_name!r} is a {type_name}, whose values are not exact, so it cannot be a {role}; cast "
             f"it in the query, for example: {_cast_to_whole(column_name, dialect, each=each)} AS {column_name}"
         )
-    if role == "identity" and found in _NO_TEXT:
+    is_nested = found in _ARRAYS or (is_list(type_name, dialect) and not each)
+    if is_nested or found in (*_NO_TEXT, *dialect.types.no_text):
         raise ValueError(
-            f"column {column_name!r} is of type {type_name}, which has no single text, so it cannot be an "
-            "identity; select a part of it in the query, or cast it: "
-            f"{dialect.types.as_text.format(column=column_name)} AS {column_name}"
+            f"column {column_name!r} is of type {type_name}, which has no single text, so it cannot be a {role}; "
+            "select a part of it in the query, or cast it, for example: "
+            f"{_as_text(column_name, found, dialect, each=each)} AS {column_name}"
         )
+    filled = FILLED * type_name.endswith(ZEROFILL)
     if found in ("DECIMAL", "BIGDECIMAL"):
         scale = str(parameters[1]) if len(parameters) > 1 else "0" if parameters else "unknown"
-        return WHOLE if scale == "0" else DECIMAL
+        return (WHOLE if scale == "0" else DECIMAL) + filled
     kind = _KINDS.get(found, LogicalType.TIMESTAMP if found in dialect.types.instants else None)
     if kind is LogicalType.EXACT:
-        return UUID if found == "UUID" else WHOLE
-    return kind.value if kind is not None else type_name.lower()
+        return UUID if found == "UUID" else WHOLE + filled
+    return kind.value + filled if kind is not None else type_name.lower()
+
+
+def _parsed(type_name: str, dialect: Dialect, *, each: bool) -> tuple[str, list[exp.Expr]]:
+    """Give sqlglot's name and the parameters of an engine's type, or of the elements of its lists."""
+    found = _name_of(type_name.removesuffix(_LIST) if each else type_name, dialect)
+    if found in (*_NO_TEXT, "UNKNOWN"):
+        return found, []
+    built = data_type(type_name.removesuffix(ZEROFILL), dialect)
+    if each:
+        if not built.expressions:  # its elements have no type
+            return "UNKNOWN", []
+        built = built.expressions[0]
+    return str(getattr(built.this, "value", "UNKNOWN")), built.expressions
+
+
+def _as_text(column_name: str, found: str, dialect: Dialect, *, each: bool = False) -> str:
+    """Write how an author makes a text of a column.
+
+    :param found: sqlglot's name of its type, or of the type of the elements of its lists.
+    """
+    template = dialect.types.texts.get(found, dialect.types.as_text)
+    return in_each(template, column_name, dialect, several=each and found in dialect.types.texts)
+
+
+def in_each(template: str, column_name: str, dialect: Dialect, *, several: bool) -> str:
+    """Write SQL of a column, or of each element of its lists.
+
+    :param template: with ``{column}`` in it.
+    """
+    if not several or (lists := dialect.functions.of_lists) is None:
+        return template.format(column=column_name)
+    each = f"e -> {template.format(column='e')}"
+    given = (each, column_name) if lists.lambda_first else (column_name, each)
+    return f"{lists.transform}({', '.join(given)})"
 
 
 def _cast_to_whole(column_name: str, dialect: Dialect, *, each: bool) -> str:
@@ -173,22 +213,25 @@ def property_kind(type_name: str, dialect: Dialect) -> str:
         return REAL
     if found == "BOOLEAN" and dialect.name == "mysql":
         return FLAG
+    filled = FILLED * type_name.endswith(ZEROFILL)
     if found in ("DECIMAL", "BIGDECIMAL"):
-        parameters = data_type(type_name, dialect).expressions
+        parameters = data_type(type_name.removesuffix(ZEROFILL), dialect).expressions
         scale = str(parameters[1]) if len(parameters) > 1 else "0" if parameters else ""
-        return f"{DECIMAL} of scale {scale}" if scale else DECIMAL
+        return (f"{DECIMAL} of scale {scale}" if scale else DECIMAL) + filled
     if _KINDS.get(found) is LogicalType.EXACT:
-        return UUID if found == "UUID" else WHOLE
+        return UUID if found == "UUID" else WHOLE + filled
     return ""
 
 
 def share_a_column(one: str, other: str) -> bool:
     """Whether exact values of two kinds go into one column without a digit more, less, or an error."""
+    one, other = one.removesuffix(FILLED), other.removesuffix(FILLED)
     return one == other or (DECIMAL in (one, other) and one.startswith(DECIMAL) and other.startswith(DECIMAL))
 
 
 def keeps_texts(was: str, is_: str) -> bool:
     """Whether a key or an identity of another kind is written as before; what was not kept counts as such."""
+    was, is_ = was.removesuffix(FILLED), is_.removesuffix(FILLED)
     if was == LogicalType.EXACT:  # as ledgers had it that did not tell them apart
         return is_ in (LogicalType.EXACT, DECIMAL, WHOLE, UUID)
     return was == is_ or not was or (was, is_) in _SAME_NUMBERS
@@ -196,11 +239,12 @@ def keeps_texts(was: str, is_: str) -> bool:
 
 def may_keep_texts(was: str, is_: str) -> bool:
     """Whether numbers were cast to texts, which may be the ones that they were written as; only the values say."""
-    return is_ == LogicalType.TEXT and was in (*_NUMBERS, DECIMAL, WHOLE)
+    return is_ == LogicalType.TEXT and was.removesuffix(FILLED) in (*_NUMBERS, DECIMAL, WHOLE)
 
 
 def _name_of(type_name: str, dialect: Dialect) -> str:
     """Give sqlglot's name of an engine's type."""
+    type_name = type_name.removesuffix(ZEROFILL)
     if type_name.upper() in _NO_TEXT:
         return type_name.upper()
     try:

@@ -121,7 +121,8 @@ class ClickHouseWarehouse(SqlWarehouse):
             return WarehouseRefused(f"ClickHouse cannot run the statement ({code}): {_first_sentence(text)}")
         if code is None and isinstance(error, ValueError | OverflowError):
             return WarehouseRefused(
-                "a value from ClickHouse is outside the range of its type; it is not shown here"
+                "a value from ClickHouse is outside the range of its type; it is not shown here. If it is bytes "
+                "that are not UTF-8 text, convert them in the query, for example: HEX(column) AS column"
             )
         if code in _ENDED:
             return WarehouseUnavailable(f"ClickHouse ended the statement ({code}): {_ENDED[code]}")
@@ -141,7 +142,10 @@ def _in_types(block: pa.Table, schema: pa.Schema) -> pa.Table:
         elif pa.types.is_uint32(column.type) and pa.types.is_timestamp(field.type):
             column = column.cast(pa.int64()).cast(pa.timestamp("s", tz="UTC"))
         columns.append(column.cast(field.type))
-    return pa.table(columns, schema=schema)
+    read = pa.table(columns, schema=schema)
+    # A String may have any bytes, and Arrow would take them for text.
+    read.validate(full=True)
+    return read
 
 
 class _Connection:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_kinesis_audience.core.exceptions import AudienceError, WarehouseRefused, WarehouseUnavailable
+from airflow_kinesis_audience.core.sql.types import ZEROFILL
 from airflow_kinesis_audience.hooks.warehouses.dbapi import NOT_SHOWN, SqlWarehouse, first_line, table_statements
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ _ABOUT_THE_STATEMENT = {
 
 _NO_CHARACTERS = {1300, 3854}
 _NOT_UTF8 = (
-    "a column of bytes, such as BINARY, BLOB or BIT, has values that are not UTF-8 text; convert them to text in "
+    "a column of bytes, such as BINARY or BLOB, has values that are not UTF-8 text; convert them to text in "
     "the query, for example: HEX(column) AS column"
 )
 """What a server says of bytes, and what becomes of it: when it only reads, it warns and gives question marks."""
@@ -89,7 +90,7 @@ _KEY_CHARACTERS = {"audience_id": 60, "user_id": 180}
 """Longest ids. Both together fit into the 1,000 bytes of MariaDB's index in memory; with one character more than
 fits, to look who has changed since a base takes minutes for 100,000 members, not half a second."""
 
-_UNSIGNED = 32
+_UNSIGNED, _ZEROFILL = 32, 64
 _WIRE_TYPES = {
     **{0: "DECIMAL", 1: "TINYINT", 2: "SMALLINT", 3: "INT", 4: "FLOAT", 5: "DOUBLE", 6: "NULL", 7: "TIMESTAMP"},
     **{8: "BIGINT", 9: "MEDIUMINT", 10: "DATE", 11: "TIME", 12: "DATETIME", 13: "SMALLINT", 14: "DATE", 16: "BIT"},
@@ -138,7 +139,7 @@ class MySqlWarehouse(SqlWarehouse):
             result = connection.store_result()
         columns = zip(result.describe(), result.field_flags(), result.converter, strict=True)
         return {
-            name: _type_name(wire, length, scale, unsigned=bool(flags & _UNSIGNED), is_bytes=converter is bytes)
+            name: _type_name(wire, length, scale, flags, is_bytes=converter is bytes)
             for (name, wire, _, length, _, scale, _), flags, converter in columns
         }
 
@@ -251,22 +252,22 @@ def _prepare(connection: Any) -> str:
     return _COLLATIONS[kind]
 
 
-def _type_name(wire: int, length: int, scale: int, *, unsigned: bool, is_bytes: bool) -> str:
+def _type_name(wire: int, length: int, scale: int, flags: int, *, is_bytes: bool) -> str:
     """Name a column's type as a table's definition would, from a result's description.
 
     :param length: of a value when it is shown: TINYINT(1) is how the language writes BOOLEAN.
     :param scale: decimals, which say of a DECIMAL whether two values of one column have the same digits.
     """
-    name = _WIRE_TYPES.get(wire, f"type {wire}")
+    name, filled = _WIRE_TYPES.get(wire, f"type {wire}"), ZEROFILL * bool(flags & _ZEROFILL)
     if name == "TEXT" and is_bytes:
         return "BLOB"
     if name == "DECIMAL":
-        return f"DECIMAL(65, {scale})"
+        return f"DECIMAL(65, {scale}){filled}"
     if name == "TINYINT" and length == 1:
         return "BOOLEAN"
-    if name.endswith("INT") and unsigned:
+    if name.endswith("INT") and flags & _UNSIGNED:
         # All but the largest fit into a signed integer of 64 bits.
-        return "BIGINT UNSIGNED" if name == "BIGINT" else "BIGINT"
+        return ("BIGINT UNSIGNED" if name == "BIGINT" else "BIGINT") + filled
     return name
 
 
