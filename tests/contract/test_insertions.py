@@ -14,11 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_kinesis_audience.core.changes.approval import approve
 from airflow_kinesis_audience.core.changes.guards import Guards
-from airflow_kinesis_audience.core.exceptions import GuardTripped, HistoryGone, RunSuperseded, SchemaChanged
+from airflow_kinesis_audience.core.exceptions import (
+    DeliveryChanged,
+    GuardTripped,
+    HistoryGone,
+    ReleaseRefused,
+    RunSuperseded,
+    SchemaChanged,
+)
 from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.outbox.outbox import Outbox
 from airflow_kinesis_audience.core.outbox.replay import Span, replay
+from airflow_kinesis_audience.core.producer.records import Limits
 from airflow_kinesis_audience.core.readers.partitions import Part
 from tests.warehouses import (
     QUICK,
@@ -27,6 +36,7 @@ from tests.warehouses import (
     Killed,
     People,
     Stream,
+    Watched,
     day,
     insert_rows,
     read_membership,
@@ -333,3 +343,130 @@ def test_history_that_a_destination_has_still_to_get_is_kept(world):
     world.run(6, **short)
     with pytest.raises(HistoryGone, match="is no longer kept"):
         world.run(1, CORRECT)
+
+
+def test_the_newest_change_set_stays_once_another_one_relies_on_its_membership(world):
+    world.days = [{"u0": "Bern"}, {"u0": "Bern", "u1": "Bern"}, {"u2": "Bern"}]
+    world.run(0)
+    world.run(2)
+    world.run(1, INSERT)
+    world.days[2] = {"u3": "Bern"}
+    assert world.run(2)["recorded"] is True
+    assert world.run(2, CORRECT)["members"] == 1
+    stream = world.publish("a", day(2) + SECOND)
+    assert believe(messages_of(stream)) == {"u3"}
+
+
+def test_a_change_set_that_is_held_is_not_approved_once_its_membership_is_another(world):
+    world.days = [{"u0": "Bern"}, {"u1": "Bern"}, {"u0": "Bern", "u2": "Bern"}]
+    world.run(0)
+    world.run(2)
+    world.days[2] = {"u2": "Bern"}
+    held = world.run(2, {"hold": True}, guards=Guards(max_exits=0))["held_table"]
+    assert world.run(1, INSERT)["inserted"] is True
+    with pytest.raises(ReleaseRefused):
+        approve(world.people.ledger(), day(2), held)
+    assert world.run(2, CORRECT)["members"] == 1
+
+
+def test_a_format_without_a_time_does_not_get_what_was_inserted_before_what_it_has(world):
+    world.days = [{"u0": "Bern"}, {"u0": "Bern", "u1": "Bern"}, {"u0": "Bern"}, {"u0": "Bern", "u3": "Bern"}]
+    stream = Stream()
+
+    def publish(number: int) -> Outbox:
+        delivery = small_delivery(message_format="adobe_profile", options={})
+        outbox = Outbox(world.people.ledger(), delivery, stream.put, policy=QUICK)
+        outbox.drain(day(number))
+        return outbox
+
+    for number in (0, 2):
+        world.run(number)
+        publish(number)
+    before = len(stream.messages)
+    inserted = world.run(1, INSERT)
+    outbox = publish(1)
+    assert (len(stream.messages), outbox.report.omitted) == (before, 2 * inserted["entered"])
+    world.run(3)
+    assert publish(3).report.omitted == 0
+    assert len(stream.messages) == before + 1
+
+
+def test_of_a_user_too_large_for_a_record_the_newest_message_stays_true(world):
+    small = Limits(records_per_request=2, record_bytes=400, request_bytes=100_000)
+    large = "C" * 400
+    for days in (
+        [{"u0": "Bern"}, {"u0": "Bern", "u1": large}, {"u0": "Bern"}],
+        [{"u0": "Bern", "u1": large}, {"u0": "Bern"}, {"u0": "Bern", "u1": large}],
+        [{"u0": "Bern"}, {"u0": large, "u1": "Bern"}, {"u0": "Basel"}],
+    ):
+        fresh = World(People(world.people.warehouse), [*days, days[2]], message_format=AUDIENCES)
+        stream = Stream()
+        known: list[set[str]] = []
+        for number, how in ((0, None), (2, None), (1, INSERT), (3, None)):
+            fresh.run(number, how)
+            outbox = Outbox(fresh.people.ledger(), fresh.delivery("a", limits=small), stream.put, policy=QUICK)
+            outbox.drain(day(number), on_rejected="skip")
+            known.append(believe(messages_of(stream)))
+        assert known[1] == known[2] == known[3]
+
+
+def test_more_parts_or_fewer_are_refused_only_while_something_is_half_sent(world):
+    world.days = [dict.fromkeys(USERS, city) for city in (*CITIES, *CITIES)]
+    world.message_format = AUDIENCES
+    stream = Stream()
+
+    def publish(number: int, *parts: Part) -> None:
+        for part in parts:
+            Outbox(world.people.ledger(), world.delivery("a", part=part), stream.put, policy=QUICK).drain(
+                day(number)
+            )
+
+    both = (Part(number=0, of=2), Part(number=1, of=2))
+    for number in (0, 2):
+        world.run(number)
+        publish(number, *both)
+    world.run(1, INSERT)
+    publish(2, both[0])
+    with pytest.raises(DeliveryChanged, match="in 2 parts"):
+        publish(2, Part())
+    publish(2, both[1])
+    world.run(3)
+    publish(3, Part())
+    assert believe(messages_of(stream)) == world.expected(3)
+
+
+def test_exits_of_a_day_are_counted_along_the_inserted_runs_and_once(world):
+    hour = timedelta(hours=1)
+    world.days = [{f"u{n}": "Bern" for n in range(200)}]
+    world.run(0)
+    guards = Guards(max_exit_ratio=None, max_exit_ratio_per_day=0.5)
+    sync = world.people.sync(guards=guards)
+    world.people.take(*(f"u{n}" for n in range(80)))
+    sync.run(day(0) + 10 * hour)
+    world.people.take(*(f"u{n}" for n in range(80, 95)))
+    sync.run(day(0) + 20 * hour, insert=True)
+    sync.run(day(0) + 5 * hour, insert=True)
+    world.people.take(*(f"u{n}" for n in range(95, 99)))
+    sync.run(day(0) + 21 * hour)
+    world.people.take(*(f"u{n}" for n in range(99, 150)))
+    with pytest.raises(GuardTripped, match="max_exit_ratio_per_day"):
+        sync.run(day(0) + 7 * hour, insert=True)
+
+
+def test_however_many_days_are_inserted_a_statement_reads_few_tables(warehouse):
+    longest = 0
+
+    def look(sql: str) -> None:
+        nonlocal longest
+        longest = max(longest, sql.count("changes_"))
+
+    world = World(People(warehouse), [{"u0": CITIES[n % 3]} for n in range(62)])
+    watched = Watched(warehouse, before=look)
+    world.run(0)
+    world.run(61)
+    for number in range(1, 61):
+        world.run(number, INSERT, warehouse=watched, compaction_share=99.0)
+    world.days.append({"u9": "Bern"})
+    world.run(62, warehouse=watched, compaction_share=99.0)
+    assert longest < 60
+    assert [world.users_at(day(n)) for n in (1, 30, 60, 61, 62)] == [world.days[n] for n in (1, 30, 60, 61, 62)]

@@ -73,17 +73,18 @@ def count_audiences(
 def count_exits_of_day(change_sets: Sequence[RecordedChangeSet], as_of: datetime) -> dict[str | None, int]:
     """Count who exited within the 24 hours up to an instant, in earlier runs, by what the ledger says of them.
 
-    What was let through, and what was before it, is left out: somebody has looked at that. So is what was
-    inserted: who exited for good is in the change set after it, too.
+    What was let through, and what was before it, is left out: somebody has looked at that. So are compensations,
+    and what was inserted before a later run: who exited for good is in its change set, too.
 
     :param change_sets: ascending.
     :returns: exits per audience; of all together, under none, where a change set does not have those of each.
     """
-    counted = []
-    for recorded in reversed([c for c in change_sets if c.as_of < as_of and not c.inserted]):
+    counted: list[RecordedChangeSet] = []
+    for recorded in reversed([c for c in change_sets if c.as_of < as_of and not c.is_compensation]):
         if recorded.as_of <= as_of - ONE_DAY or recorded.detail.let_through:
             break
-        counted.append(recorded)
+        if not recorded.inserted or all(c.inserted for c in counted):
+            counted.append(recorded)
     if any(c.detail.audiences is None for c in counted):
         return {None: sum(c.counts.exited for c in counted)}
     exits: Counter[str | None] = Counter()

@@ -131,6 +131,8 @@ def make_plan(
         found = there.summary(ledger.sync_id)
         return Plan(sync_id=ledger.sync_id, as_of=as_of, previous_as_of=there.previous_as_of, recorded=found)
     baseline = find_baseline(ledger, asked, as_of, reuse_deleted=reuse_deleted)
+    if inserted:
+        inserted.check_layout(timeline, baseline.layout, differs=bool(baseline.differences))
     stopped, previous = check_mapping(baseline, sync.guards, hold=True), baseline.previous
     read = read_source(ledger.warehouse, asked.source, baseline.layout, asked.query)
     layout = settle_numbers(baseline.layout, read.numbers, previous)

@@ -166,8 +166,10 @@ class Sync:
         previous, layout = baseline.previous, baseline.layout
         if run.gap is not None:
             run.gap.check_layout(self.committer.timeline, layout, differs=bool(baseline.differences))
-        elif previous is not None:
-            self.retention.compact(self.committer, run.as_of, previous, layout, described.kept_types(layout))
+            self.committer.seal_newest()
+        for edge in (previous, run.gap.following if run.gap else None):
+            if edge is not None:
+                self.retention.compact(self.committer, run.as_of, edge, layout, described.kept_types(layout))
         read = read_source(self.warehouse, described.source, layout, described.query)
         return Step(
             previous=previous,

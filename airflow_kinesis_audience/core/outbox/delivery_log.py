@@ -8,6 +8,7 @@ there.
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace as copy
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.core.state.cursors import DeliveryState
     from airflow_kinesis_audience.core.state.delivery_details import DeliveryDetail
     from airflow_kinesis_audience.core.state.ledger import Ledger
+    from airflow_kinesis_audience.core.state.recorded import RecordedChangeSet
     from airflow_kinesis_audience.core.state.sync_state import SyncState
     from airflow_kinesis_audience.core.state.timeline import Timeline
 
@@ -160,6 +162,13 @@ class DeliveryLog:
         if recorded is not None and recorded.inserted and begun is not None and begun < as_of:
             return as_of in state.inserted
         return state.has(as_of)
+
+    def find_inserted(self) -> list[RecordedChangeSet]:
+        """List what was inserted before the cursor and this task has not sent, ascending."""
+        whole, own = self.whole, self.own
+        cursor = max((at for at in (whole.cursor, own.cursor) if at), default=None)
+        known = copy(whole, cursor=cursor, inserted=(*whole.inserted, *own.inserted))
+        return known.find_inserted(self.timeline)
 
     def has_begun(self, as_of: datetime) -> bool:
         """Tell whether this task or another has begun to send the change set of an instant."""

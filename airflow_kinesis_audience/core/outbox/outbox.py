@@ -8,7 +8,6 @@ that a killed attempt goes on with the same bytes and ids from what was written 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -124,18 +123,10 @@ class Outbox(Sender):
 
     def _is_delivered(self, as_of: datetime) -> bool:
         """Whether the stream that is reached now has everything up to an instant."""
-        return not self.log.find_replaced() and self._has(as_of) and not self._find_inserted()
+        return not self.log.find_replaced() and self._has(as_of) and not self.log.find_inserted()
 
     def _has(self, as_of: datetime) -> bool:
         return any(self.log.has(state, as_of) for state in (self.log.whole, self.log.own))
-
-    def _find_inserted(self) -> list[RecordedChangeSet]:
-        """List what was inserted before the cursor and this task has not sent, ascending."""
-        whole, own = self.log.whole, self.log.own
-        cursor = max((at for at in (whole.cursor, own.cursor) if at), default=None)
-        return replace(whole, cursor=cursor, inserted=(*whole.inserted, *own.inserted)).find_inserted(
-            self.log.timeline
-        )
 
     def _begin(self, as_of: datetime, on_first_run: OnFirstRun, on_other_sync: OnOtherSync) -> str:
         """Attach the destination; gives the snapshot that is announced."""
@@ -197,7 +188,7 @@ class Outbox(Sender):
         if self.delivery.on_new_stream == "enter_all" and self.log.find_replaced():
             again |= {max(as_of, whole.cursor or as_of)}
         again |= {whole.attached} if whole.cursor is None and not own.has(whole.attached) else set()
-        again |= {c.as_of for c in self._find_inserted()}
+        again |= {c.as_of for c in self.log.find_inserted()}
         return [c for c in self.log.timeline.change_sets if sent < c.as_of <= as_of or c.as_of in again]
 
     def _pending(self, as_of: datetime, announced: str) -> Iterator[ChangeSet]:
@@ -211,9 +202,14 @@ class Outbox(Sender):
         while self._find_next(as_of) is not None:
             if sent:
                 self.ledger.read()  # what an earlier one alone has needed may be gone since
-            if (recorded := self._find_next(as_of)) is not None:
-                yield self._seal(recorded)
-                sent = True
+            recorded = self._find_next(as_of)
+            if recorded is None:
+                return
+            if self.delivery.renderer.traits.ordered_by_stream and recorded in self.log.find_inserted():
+                self.leave_out(recorded)
+                continue
+            yield self._seal(recorded)
+            sent = True
 
     def _find_next(self, as_of: datetime) -> RecordedChangeSet | None:
         """Find what this task sends next: what is half sent, then what was inserted, then what comes after.
@@ -222,9 +218,11 @@ class Outbox(Sender):
         """
         whole, own = self.log.whole, self.log.own
         cursor = max(found for found in (whole.attached, whole.cursor, own.cursor) if found)
-        waiting = [*reversed(self._find_inserted()), *self.log.timeline.after(cursor, as_of)]
-        half_sent = [c for c in waiting if c.as_of == own.sending]
-        return next(iter([*half_sent, *waiting]), None)
+        waiting = [*reversed(self.log.find_inserted()), *self.log.timeline.after(cursor, as_of)]
+        if not waiting:
+            return None
+        half_sent = [c for c in self.log.timeline.change_sets if c.as_of == own.sending and c.as_of > cursor]
+        return next(iter([*half_sent, *(c for c in waiting if c.as_of == own.sending), *waiting]))
 
     def _seal(self, recorded: RecordedChangeSet) -> ChangeSet:
         """Make a change set immutable that the destination may get; until then it may be computed again."""

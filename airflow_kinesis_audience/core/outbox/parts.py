@@ -29,7 +29,10 @@ def check_parts(log: DeliveryLog) -> None:
     """
     whole = log.whole
     states = [s.of_stream(whole.stream) for s in log.ledger.state.deliveries.values()]
-    begun = {s.part.of for s in states if s.part and _is_ahead(s, s.part, whole)}
+    standing = {
+        c.as_of for c in log.timeline.change_sets if c.inserted and whole.attached and c.as_of > whole.attached
+    }
+    begun = {s.part.of for s in states if s.part and _is_ahead(s, s.part, whole, standing)}
     begun |= {1} if whole.sending is not None else set()
     if other := sorted(begun - {log.delivery.part.of}):
         raise DeliveryChanged(
@@ -58,16 +61,20 @@ def conclude(log: DeliveryLog, as_of: datetime, before: Callable[[Sequence[Entry
         ]
         concluded = ChangeSetDelivered(render_config=log.delivery.render_config, parts=log.delivery.part.of)
         with contextlib.suppress(LedgerConflict):
-            before([e for e, _ in ends if not log.has(whole, e.as_of)])
+            passed = {c.as_of for c in log.find_inserted()}
+            before([e for e, _ in ends if not log.has(whole, e.as_of) and e.as_of not in passed])
             log.append(concluded, as_of)
             return sum(detail.delivered for e, detail in ends if e.as_of == as_of)
 
 
-def _is_ahead(state: DeliveryState, part: PartOf, whole: DeliveryState) -> bool:
-    """Return whether a part of a delivery has begun what the delivery is not at the end of."""
+def _is_ahead(state: DeliveryState, part: PartOf, whole: DeliveryState, standing: set[datetime]) -> bool:
+    """Return whether a part of a delivery has begun what the delivery is not at the end of.
+
+    :param standing: instants of inserted change sets that the delivery is to get.
+    """
     reached = state.sending or state.cursor
     if part.delivery != whole.log or reached is None or whole.attached is None:
         return False
-    if set(state.inserted) - set(whole.inserted):
+    if ({*state.inserted, state.sending} & standing) - set(whole.inserted):
         return True
     return reached > whole.cursor if whole.cursor else reached >= whole.attached

@@ -36,9 +36,11 @@ from airflow_kinesis_audience.core.readers.events import EventSet
 from airflow_kinesis_audience.core.readers.partitions import WHOLE
 from airflow_kinesis_audience.core.state.delivery_details import AttemptStarted, ChangeSetDelivered
 from airflow_kinesis_audience.core.state.ledger_tables import RowLeftBehind
+from airflow_kinesis_audience.core.state.sync_details import ChangeSetInserted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
 
     from airflow_kinesis_audience.core.changes.guards import Permission
     from airflow_kinesis_audience.core.model.messages import Message
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.core.state.cursors import DeliveryState
     from airflow_kinesis_audience.core.state.delivery_details import AttemptDetail
     from airflow_kinesis_audience.core.state.ledger import Ledger
+    from airflow_kinesis_audience.core.state.recorded import RecordedChangeSet
 
 T = TypeVar("T")
 
@@ -144,6 +147,7 @@ class Sender:
             check_parts(self.log)
         if not resend and any(self._is_delivered_by(s, change_set) for s in (self.log.whole, self.log.own)):
             return  # another publisher has delivered it meanwhile
+        is_late = not resend and change_set.as_of in {c.as_of for c in self.log.find_inserted()}
         resumed = self._find_checkpoint(change_set, resend=resend)
         content = self._gather(change_set, resend=resend) if isinstance(change_set, ChangeSet) else change_set
 
@@ -169,7 +173,9 @@ class Sender:
             raise
         finally:
             self.report.add(attempt.result, **attempt.left_out)
-        if attempt.too_large:
+        if attempt.too_large and is_late:
+            self._leave_out_inserted_before(change_set.as_of)
+        elif attempt.too_large:
             self._keep_too_large(attempt, resend=resend)
         attempt.write(ChangeSetDelivered)
         self._half_sent = False
@@ -178,6 +184,23 @@ class Sender:
             self.report.concluded += conclude(self.log, change_set.as_of, self.dead_letters.add_parts)
         if content is not change_set and not resend:
             drop_profiles(self.log)
+
+    def leave_out(self, recorded: RecordedChangeSet) -> None:
+        """Write down that the destination does not get a change set that was inserted before what it has."""
+        detail = ChangeSetDelivered(
+            render_config=self.delivery.render_config, table=recorded.table, omitted=recorded.rows
+        )
+        self.log.append_to_part(detail, recorded.as_of)
+        self.report.omitted += recorded.rows
+        if self.delivery.part != WHOLE:
+            conclude(self.log, recorded.as_of, lambda _: None)
+
+    def _leave_out_inserted_before(self, compensated_at: datetime) -> None:
+        """Leave out an inserted change set whose compensation does not reach all of its users."""
+        for recorded in self.log.find_inserted():
+            detail = recorded.detail
+            if isinstance(detail, ChangeSetInserted) and detail.compensated_at == compensated_at:
+                self.leave_out(recorded)
 
     def _is_delivered_by(self, state: DeliveryState, content: ChangeSet | EventSet) -> bool:
         if isinstance(content, EventSet):

@@ -122,7 +122,8 @@ def change_set_of(ledger: Ledger, timeline: Timeline, recorded: RecordedChangeSe
         table=recorded.table,
         rows=recorded.rows,
         slice_rows=recorded.detail.slice_rows,
-        epoch=recorded.epoch,
+        # What is inserted again, after a ledger was restored, may have other rows under the same instants.
+        epoch=recorded.epoch + (recorded.table if recorded.inserted else ""),
         layout=recorded.layout,
         names_from=timeline.audiences_table(before) if before else None,
     )

@@ -19,6 +19,7 @@ from airflow_kinesis_audience.core.state.sync_details import (
     SYNC_LOG,
     BaseWritten,
     ChangeSetHeld,
+    ChangeSetSealed,
     FirstBase,
     TablesDropped,
     TablesRetired,
@@ -81,6 +82,18 @@ class TableCommitter:
         except LedgerConflict as conflict:
             raise NothingBegun(str(conflict)) from None
         return name
+
+    def seal_newest(self) -> None:
+        """Make the newest change set immutable: another one is about to rely on its membership.
+
+        :raises NothingBegun: if another run has written to the ledger since it was read.
+        """
+        newest = self.timeline.newest
+        if newest is not None and not newest.sealed:
+            try:
+                self.append(ChangeSetSealed(), newest.as_of, lazy=True)
+            except LedgerConflict as conflict:
+                raise NothingBegun(str(conflict)) from None
 
     def commit(self, name: str, detail: Detail, as_of: datetime) -> Timeline:
         """Make a written table count, unless another run has begun to write one since it was announced.
