@@ -69,7 +69,7 @@ SCHEDULES = {
     "days": "PartitionedAssetTimetable(assets=Asset('s3://days'), default_partition_mapper=StartOfDayMapper())",
     "names": "PartitionedAssetTimetable(assets=Asset('s3://names'))",
 }
-PAST_FIRST, LIVE, GAPPED = "past_first", "live", "gapped"
+PAST_FIRST, LIVE, GAPPED, REPLAYED = "past_first", "live", "gapped", "replayed"
 DAYS = [datetime.now(UTC).date() - timedelta(days=n) for n in reversed(range(6))]
 """The days that consumers are to know of; the last is today."""
 START = f"datetime({DAYS[0] - timedelta(days=1):%Y, %-m, %-d}, tzinfo=timezone.utc)"
@@ -99,6 +99,21 @@ def page_dag(dag_id: str, **changed: str) -> str:
         "max_active_runs=1,": "max_active_runs=1,\n    is_paused_upon_creation=True,",
         '"audience-changes"': f'"{dag_id}"',
         **changed,
+    }
+    for old, new in mine.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
+
+
+def replay_dag() -> str:
+    """Return the DAG of the page that replays the sync whose days are inserted."""
+    [text] = [b.text for b in blocks("python", "docs/backfill.md") if "AudienceReplayOperator(" in b.text]
+    mine = {
+        '"gold_replayed"': f'"{REPLAYED}"',
+        '"gold_history.diff"': f'"{GAPPED}.diff"',
+        '"2026-03-01T00:00:00Z"': f'"{DAYS[0]}T00:00:00Z"',
+        '"another-consumer"': f'"{REPLAYED}"',
     }
     for old, new in mine.items():
         assert text.count(old) == 1, old
@@ -142,6 +157,7 @@ def airflow(postgres_server: Server) -> Iterator[RunningAirflow]:
                 PAST_FIRST: page_dag(PAST_FIRST),
                 LIVE: page_dag(LIVE, **{"catchup=True": "catchup=False"}),
                 GAPPED: page_dag(GAPPED, **{"catchup=True,": f"catchup=True, end_date={START},", **INSERTS}),
+                REPLAYED: replay_dag(),
             },
             connections={"warehouse": postgres_server.dsn(names[1]), "aws_default": json.dumps(aws)},
         ) as running:
@@ -453,3 +469,12 @@ def test_missed_days_are_inserted_beside_a_live_sync_and_replayed(
     later = [message for message in messages if message not in before]
     for number in range(len(later)):
         assert believed([*before, *later[:number]]) == truth[DAYS[-1]], "an up-to-date consumer was wrong"
+
+    another = stream_of(REPLAYED)
+    airflow.command("dags", "unpause", REPLAYED)
+    airflow.command("dags", "trigger", REPLAYED)
+    wait_for_runs(airflow, REPLAYED, 1)
+    replayed = another.read()
+    assert len({json.loads(m)["message_id"] for m in replayed}) == len(replayed)
+    for day in DAYS:
+        assert believed(replayed, day) == truth[day], day
