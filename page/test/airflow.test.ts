@@ -47,7 +47,7 @@ test("a list in a query is repeated, and the address keeps Airflow's own path", 
 });
 
 const refusing = (status: number) => new Airflow(BASE, async () => new Response("{}", { status }));
-for (const [status, says] of [[401, /log in/], [403, /permission to read/], [500, /log says why/]] as const)
+for (const [status, says] of [[401, /log in/], [403, /permission to read/], [500, /see its API server.s log/]] as const)
   test(`an answer of ${status} is told in a sentence that says what to do`, async () => {
     await assert.rejects(refusing(status).get("dags"), (error: AirflowError) => error.status === status && says.test(error.message));
   });

@@ -164,7 +164,7 @@ def test_one_sync_id_of_all_instances_of_a_mapped_task_is_refused(partial: Any, 
     for number, task in enumerate(instances(partial=partial, over=over)):
         context: Any = {"ti": TaskInstance(map_index=number)}
         if shared:
-            with pytest.raises(ValueError, match="mapped and all its instances have the sync_id 'one', and each"):
+            with pytest.raises(ValueError, match="mapped and all its instances have the sync_id 'one': each"):
                 task.own_sync_id(context)
         else:
             assert task.own_sync_id(context) == task.sync_id

@@ -108,7 +108,7 @@ def test_plan_and_status_before_and_after_a_run(
     assert f"+ gs72ns {mask('u4')} Email, city" in lines
     assert f"- gs72ns {mask('u3')} Email, city" in lines
     assert f"~ gs72ns {mask('u2')} city" in lines
-    assert any(line.endswith("would get this change set alone") for line in lines)
+    assert any(line.endswith("would receive this change set alone") for line in lines)
     assert [value for value in (*PRIVATE, "Tromsø", "u4", "dan@example.com") if value in planned.split()] == []
     assert "~ gs72ns u2 city=Bergen -> Tromsø" in shown
 
@@ -203,7 +203,7 @@ def test_a_check_of_a_mapped_task_and_of_a_file_without_tasks_says_so(
 ) -> None:
     command.connect(warehouse=duckdb_warehouse.connection)
     (tmp_path / "plans.py").write_text(MAPPED.format(task="", over="listed"))
-    assert command("check", str(tmp_path / "plans.py")).startswith("- plans.diff, mapped: its arguments are known")
+    assert command("check", str(tmp_path / "plans.py")).startswith("- plans.diff, mapped: skipped: its arguments are known")
     (tmp_path / "none.py").write_text("from airflow.sdk import DAG\nwith DAG('nothing'): pass\n")
     refused = command("check", str(tmp_path / "none.py"), code=1)
     assert "has no task that computes or delivers changes" in refused

@@ -173,7 +173,7 @@ def test_another_mapping_is_told_as_updates_where_its_author_says_so(
     with deployed(airflow, duckdb_warehouse.connection, None, other, retries=2) as dag:
         refused = dag.run(day(2))
         assert (refused.state, refused["diff"].tries) == ("failed", 1)
-        assert "the mapping is not the one" in refused.log
+        assert "the mapping differs from the mapping" in refused.log
     with deployed(airflow, duckdb_warehouse.connection, None, {**other, "on_schema_change": "update"}) as dag:
         summary = dag.run(day(3))["diff"].summary
     assert [summary[n] for n in ("entered", "exited", "updated")] == [0, 0, 4]

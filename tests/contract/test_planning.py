@@ -171,7 +171,7 @@ def test_a_plan_with_another_key_is_refused_as_the_run_would_be(warehouse: SqlWa
     people = People(warehouse)
     people.put("a", city="x")
     people.run(1)
-    with pytest.raises(SchemaChanged, match="the key is not the one"):
+    with pytest.raises(SchemaChanged, match="the key differs from the key"):
         plan(people, 2, source=replace(people.source, user_id="city", properties={}))
 
 

@@ -142,7 +142,7 @@ def test_another_key_is_refused_whatever_is_permitted(people, change, how):
         people, **{n: v.format(table=people.table) if n == "query" else v for n, v in change.items()}
     )
     before = people.tables()
-    with pytest.raises(SchemaChanged, match="the key is not the one"):
+    with pytest.raises(SchemaChanged, match="the key differs from the key"):
         people.sync(source=source, guards=UPDATE).run(day(1), **how)
     assert people.tables() == before
 
