@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
+from pathlib import Path
+from typing import Any
 
+from tests.simulator.files import Files
 from tests.simulator.histories import live_many
 from tests.simulator.history import live
 from tests.simulator.planted import MISTAKES, planted
@@ -18,9 +22,14 @@ def main() -> int:
     parser.add_argument("--first", type=int, help="the first seed, by default a new one")
     parser.add_argument("--histories", type=int, default=5_000)
     parser.add_argument("--seconds", type=float, default=300.0, help="of CPU, at most")
+    parser.add_argument("--files", action="store_true", help="with the state in files")
     parser.add_argument("--planted", action="store_true", help="after how many each built-in mistake is found")
     given = parser.parse_args()
-    inner = RememberingDuckDb()
+    with tempfile.TemporaryDirectory() as directory:
+        return _live(given, Files(Path(directory)) if given.files else RememberingDuckDb())
+
+
+def _live(given: argparse.Namespace, inner: Any) -> int:
     if given.seed is not None:
         ended = live(given.seed, inner)
         print(*ended.trace, ended.plan, ended.broken or "all promises held", sep="\n")

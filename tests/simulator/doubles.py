@@ -34,13 +34,18 @@ class Server:
     """What is so for everybody who uses the warehouse.
 
     :param full: no disk is left; ``revoked``, nobody may create anything.
-    :param on_write: called with each statement that was done.
+    :param on_write: each is called with every statement that was done.
     """
 
     scheduler: Scheduler
     full: bool = False
     revoked: bool = False
-    on_write: Callable[[str], None] = lambda _: None
+    on_write: list[Callable[[str], None]] = field(default_factory=list)
+
+    def note(self, sql: str) -> None:
+        """Tell all who are to know that a statement was done."""
+        for call in self.on_write:
+            call(sql)
 
     def step(self, what: str, act: Callable[[], T], *, writes: bool) -> T:
         def checked() -> T:
@@ -71,7 +76,7 @@ class SimulatedWarehouse:
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int | None:
         def act() -> int | None:
             written: int | None = self._inner.execute(sql, parameters)
-            self._server.on_write(sql)
+            self._server.note(sql)
             return written
 
         return self._server.step(_head(sql), act, writes=not sql.startswith("DROP"))

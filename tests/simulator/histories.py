@@ -21,6 +21,9 @@ MUST_BE_REACHED = (
     "a derived table is lost",
     "an attempt begins while one that was given up is alive",
     "approve done",
+    "beside another sync: delete",
+    "beside another sync: detach",
+    "beside another sync: resync",
     "detach done",
     "diff GuardTripped",
     "diff Killed",
@@ -29,6 +32,7 @@ MUST_BE_REACHED = (
     "publish Killed",
     "publish LedgerBehind",
     "publish LedgerConflict",
+    "release done",
     "resync done",
 )
 """States that are rare, and that many histories have to reach: else they are about something else."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,24 +44,50 @@ def live(seed: int, inner: Any) -> Ended:
     scheduler = Scheduler(seed, weather)
     broken = ""
     with under(scheduler):
-        world = World(inner, scheduler, plan)
+        worlds = [World(inner, scheduler, plan)]
+        if plan.beside is not None:
+            worlds.append(World(inner, scheduler, plan.beside, worlds[0]))
         try:
-            _days(world)
-            _calm_days(world)
-            _check(world)
+            _days(worlds)
+            for world in worlds:
+                _begin_calm(world)
+            for world in worlds:
+                _calm_days(world)
+            _check(worlds)
         except AssertionError as error:
             broken = str(error)
         except Exception as error:
             broken = f"{type(error).__name__}: {error}"
-    if world.unforeseen:
-        broken = f"{UNFORESEEN}{world.unforeseen[0]!r}"
-    _note_what_was_reached(world)
-    reached = world.reached + world.outcomes + scheduler.struck
+    reached = scheduler.struck
+    for world in worlds:
+        if world.unforeseen:
+            broken = f"{UNFORESEEN}{world.unforeseen[0]!r}"
+        _note_what_was_reached(world)
+        reached += world.reached + world.outcomes
+    if plan.beside is not None:
+        reached.update(f"beside another sync: {act}" for act in (*plan.beside.acts, *plan.acts))
     return Ended(seed, plan, broken, reached, scheduler.trace, scheduler.steps)
 
 
-def _days(world: World) -> None:
-    scheduler, plan, backup = world.scheduler, world.plan, Backup(world)
+def _days(worlds: Sequence[World]) -> None:
+    [world, *_], scheduler = worlds, worlds[0].scheduler
+    days = [_begin_days(w) for w in worlds]
+    backup = Backup(world)
+    restores = "restore" in world.plan.acts and world.rows_in_memory
+    if restores:
+        scheduler.spawn("backup", backup.take)
+    scheduler.run()
+    if restores and backup.is_noticed():
+        _judge(world)
+        backup.restore()
+        for number in world.chance.choice(((), (world.plan.days - 1,))):
+            scheduler.spawn(f"day {number} again", lambda n=number: days[0](n))  # type: ignore[misc]
+        scheduler.run()
+
+
+def _begin_days(world: World) -> Callable[[int], None]:
+    """Begin what happens to a sync; gives what makes a day of it."""
+    scheduler, plan = world.scheduler, world.plan
     unsteady = world.chance.choice((0.0, 0.1, 0.3))
     for stream in world.streams.values():
         stream.unsteady = unsteady
@@ -76,25 +103,19 @@ def _days(world: World) -> None:
     for act in plan.acts:
         if (person := PERSONS.get(act)) is not None:
             scheduler.spawn(act, lambda p=person: p(world))  # type: ignore[misc]
-    restores = "restore" in plan.acts and world.rows_in_memory
-    if restores:
-        scheduler.spawn("backup", backup.take)
-    scheduler.run()
-    if restores and backup.is_noticed():
-        _judge(world)
-        backup.restore()
-        for number in world.chance.choice(((), (plan.days - 1,))):
-            scheduler.spawn(f"day {number} again", lambda n=number: one_day(n))  # type: ignore[misc]
-        scheduler.run()
+    return one_day
 
 
-def _calm_days(world: World) -> None:
-    scheduler = world.scheduler
-    scheduler.change_weather(CALM)
+def _begin_calm(world: World) -> None:
+    world.scheduler.change_weather(CALM)
     world.calm = True
     for stream in world.streams.values():
         stream.unsteady, stream.calm_from = 0.0, len(stream.taken)
     world.outcomes["calm begins"] += 1
+
+
+def _calm_days(world: World) -> None:
+    scheduler = world.scheduler
     well: list[bool] = []
 
     def calm() -> None:
@@ -127,12 +148,19 @@ def _judge(world: World) -> oracle.Ledger:
         wire.check((t.data for t in stream.taken[judged:]), truth)
         world.judged[name] = len(stream.taken)
         guarded = wire.times_of(t.data for t in stream.taken[judged : stream.calm_from])
+        guarded -= {time for time, table in ledger.counted.items() if table in world.released[name]}
         bounds.check_removals(wire, truth, guarded - ledger.snapshots.get(world.log_of(name), set()))
     bounds.check(truth)
     return ledger
 
 
-def _check(world: World) -> None:
+def _check(worlds: Sequence[World]) -> None:
+    listed = set().union(*(_check_one(world).listed for world in worlds))
+    unlisted = worlds[0].tables() - listed
+    oracle.require(not unlisted, f"tables that no row of the ledger lists: {sorted(unlisted)}")
+
+
+def _check_one(world: World) -> oracle.Ledger:
     ledger = _judge(world)
     truth = {time: world.written[table] for time, table in ledger.counted.items()}
     newest, deleted = max(truth), "delete" in world.plan.acts
@@ -143,8 +171,7 @@ def _check(world: World) -> None:
         if not deleted:
             oracle.require(ledger.cursors[log] == newest, f"{name} has everything")
             wire.check_known(truth, ledger.attached[log], newest, forgets=name in world.detached)
-    unlisted = world.tables() - ledger.listed
-    oracle.require(not unlisted, f"tables that no row of the ledger lists: {sorted(unlisted)}")
+    return ledger
 
 
 def _note_what_was_reached(world: World) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from tests.simulator import oracle
 from tests.simulator.consumer import Void
-from tests.simulator.source import SOURCE
-from tests.simulator.world import OTHER_LABEL, SCHEMA, World
+from tests.simulator.remembering import SOURCE
+from tests.simulator.world import OTHER_LABEL, World
 
 
 def _resync(world: World) -> None:
@@ -52,7 +52,7 @@ def _lose_table(world: World) -> None:
             return
         world.scheduler.sleep(world.chance.choice((0.0, 0.1, 1.0)))
         for name in _find_derived(world)[:1]:
-            world.inner.execute(f'DROP TABLE IF EXISTS "{SCHEMA}"."{name}"')
+            world.lose(name)
             world.reached["a derived table is lost"] += 1
 
 

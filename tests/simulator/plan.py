@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 ACTS = {
     "resync": 0.2,
@@ -16,8 +16,14 @@ ACTS = {
     "clear": 0.25,
 }
 """What may happen beside the days, and how often it does."""
+LATER_ACTS = {"release": 0.8}
+"""Likewise, drawn by themselves, so that a seed's other acts stay what they were."""
 ENDS = {"delete": 0.1, "restore": 0.15, "detach": 0.12}
 """Of these at most one happens."""
+BESIDE = 0.1
+"""How often there is another sync in the same ledger."""
+NOT_BESIDE = ("full", "revoke", "restore")
+"""Acts upon the whole warehouse: of them one sync's are enough, and a backup is judged by one sync alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +33,7 @@ class Plan:
     :param profiles: the second destination gets profiles; with ``consent``, of those alone who agree.
     :param invalid: the source has rows without a user, and users with two rows.
     :param named: a publishing task says who it is, so that others wait while it is at work.
+    :param beside: what another sync in the same ledger is about, if there is one.
     """
 
     days: int
@@ -43,17 +50,28 @@ class Plan:
     invalid: bool
     named: bool
     acts: tuple[str, ...]
+    beside: Plan | None = None
 
     @classmethod
     def of(cls, seed: int) -> Plan:
         """Draw the plan of a seed."""
-        chance = random.Random(f"plan {seed}")
+        plan = cls._draw(f"plan {seed}")
+        if "restore" in plan.acts or random.Random(f"beside {seed}").random() >= BESIDE:
+            return plan
+        other = cls._draw(f"plan beside {seed}")
+        acts = tuple(act for act in other.acts if act not in NOT_BESIDE)
+        return replace(plan, beside=replace(other, acts=acts))
+
+    @classmethod
+    def _draw(cls, seed: str) -> Plan:
+        chance, later = random.Random(seed), random.Random(f"later {seed}")
         acts = [act for act, likely in ACTS.items() if chance.random() < likely]
         end = chance.random()
         for act, likely in ENDS.items():
             if 0 <= end < likely:
                 acts.append(act)
             end -= likely
+        acts += [act for act, likely in LATER_ACTS.items() if later.random() < likely]
         profiles = chance.random() < 0.35
         consent = profiles and "mapping" not in acts and chance.random() < 0.6
         return cls(

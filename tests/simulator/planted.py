@@ -32,6 +32,7 @@ from airflow_kinesis_audience.core.state.delivery_details import (
     ChangeSetDelivered,
 )
 from airflow_kinesis_audience.core.state.timeline import Timeline
+from tests.simulator.doubles import MemoryRows
 
 if TYPE_CHECKING:
     from tests.simulator.plan import Plan
@@ -103,6 +104,11 @@ def _without_fence(self: Any, name: str, detail: Any, as_of: Any) -> Any:
             self.ledger.read()
 
 
+def _of_all_syncs(self: Any, known: Any) -> list[Any]:
+    rows = sorted(row for row in self._kept.rows.values() if row.sequence > known.get(row.log, 0))
+    return list({(row.log, row.sequence): row for row in rows}.values())
+
+
 def _remember_how(warehouse: Any, *given: Any, **how: Any) -> None:
     write_table(warehouse, *given, **how)
     warehouse.write_again = partial(write_table, warehouse, *given, **how)
@@ -163,6 +169,9 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "no guard looks at removals by updates": Mistake(
         [(outbox_module, "check_removals", _never)], lambda p: p.consent and p.days > 1
+    ),
+    "rows of another sync are read as its own": Mistake(
+        [(MemoryRows, "_read", _of_all_syncs)], lambda p: p.beside is not None
     ),
     "a table that is gone is taken for there": Mistake(
         [(tables_module, "_is_there", _always)], lambda p: "lost table" in p.acts

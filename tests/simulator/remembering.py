@@ -23,13 +23,14 @@ T = TypeVar("T")
 MOST_ANSWERS = 50_000
 """So many answers are kept; then all is forgotten, and begins anew."""
 
-_NAMED = re.compile(r'"?\bstate"?\."?(\w+)"?|\b(people)\b')
+SOURCE, OTHER_SOURCE = "people", "guests"
+_NAMED = re.compile(rf'"?\bstate"?\."?(\w+)"?|\b({SOURCE}|{OTHER_SOURCE})\b')
 _CREATED = re.compile(r'CREATE TABLE "?state"?\."?(\w+)"? AS (.*)', re.DOTALL)
 _DROPPED = re.compile(r'DROP TABLE IF EXISTS "?state"?\."?(\w+)"?')
 
 
 class RememberingDuckDb(DuckDbWarehouse):
-    """One schema, ``state``, and one source, ``people``, as all connections see them."""
+    """One schema, ``state``, and the sources, as all connections see them."""
 
     def __init__(self) -> None:
         self._database = duckdb.connect(":memory:", config={"threads": 1})
@@ -48,15 +49,15 @@ class RememberingDuckDb(DuckDbWarehouse):
                 self._real.execute(f"DROP TABLE {content}")
             self._answers, self._contents = {}, {}
 
-    def fill_source(self, rows: Sequence[tuple[str | None, ...]]) -> None:
-        """Let the source hold rows of audience, title, user and answer."""
+    def fill_source(self, source: str, rows: Sequence[tuple[str | None, ...]]) -> None:
+        """Let a source hold rows of audience, title, user and answer."""
 
         def make(content: str) -> None:
             self._real.execute(f"CREATE TABLE {content} (audience TEXT, title TEXT, uid TEXT, agrees TEXT)")
             for row in rows:
                 self._real.execute(f"INSERT INTO {content} VALUES (?, ?, ?, ?)", row)
 
-        self.names["people"] = self._make(("people", tuple(rows)), make)
+        self.names[source] = self._make(("people", tuple(rows)), make)
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int | None:
         if (created := _CREATED.fullmatch(sql)) is not None:

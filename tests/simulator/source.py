@@ -5,36 +5,37 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from tests.simulator.remembering import RememberingDuckDb
+from tests.simulator.remembering import OTHER_SOURCE, SOURCE, RememberingDuckDb
 from tests.warehouses import insert_rows
 
 if TYPE_CHECKING:
     from tests.simulator.consumer import Key, Members
     from tests.simulator.plan import Plan
 
-SOURCE = "people"
-AUDIENCES, USERS, ANSWERS = ("a", "b"), ("u0", "u1", "u2"), (None, "yes")
+AUDIENCES, USERS, ANSWERS = {SOURCE: ("a", "b"), OTHER_SOURCE: ("x", "y")}, ("u0", "u1", "u2"), (None, "yes")
 
 
 class People:
     """Users of audiences, and whether each agrees.
 
+    :param table: of the source.
     :ivar extra: rows beyond the one that each user has: of a user once more, or of nobody.
     """
 
-    def __init__(self, inner: Any, chance: Random, plan: Plan) -> None:
-        self._inner, self._chance, self._plan = inner, chance, plan
+    def __init__(self, inner: Any, chance: Random, plan: Plan, table: str) -> None:
+        self._inner, self._chance, self._plan, self._table = inner, chance, plan, table
+        self._audiences = AUDIENCES[table][: plan.audiences]
         self._rows: dict[Key, str | None] = {}
         self._extra: list[tuple[str, str | None, str | None]] = []
 
     def begin(self) -> None:
-        for audience in AUDIENCES[: self._plan.audiences]:
+        for audience in self._audiences:
             self._rows[audience, "always"] = "yes"
         self.edit()
 
     def edit(self) -> None:
         """Let users enter, leave and change, all at once."""
-        chance, audiences = self._chance, AUDIENCES[: self._plan.audiences]
+        chance, audiences = self._chance, self._audiences
         for _ in range(chance.choice((1, 2, 3))):
             key = (chance.choice(audiences), chance.choice(USERS[: self._plan.users]))
             if chance.random() < (0.1 if self._plan.consent else 0.4):
@@ -51,10 +52,10 @@ class People:
         rows = [(a, f"Audience {a}", u, answer) for (a, u), answer in sorted(self._rows.items())]
         rows += [(a, f"Audience {a}", u, answer) for a, u, answer in self._extra]
         if isinstance(self._inner, RememberingDuckDb):
-            self._inner.fill_source(rows)
+            self._inner.fill_source(self._table, rows)
         else:
-            self._inner.execute(f"DELETE FROM {SOURCE}")
-            insert_rows(self._inner, SOURCE, rows)
+            self._inner.execute(f"DELETE FROM {self._table}")
+            insert_rows(self._inner, self._table, rows)
 
     def members(self, label: str) -> Members:
         """Say who belongs: of several rows of one user the first counts, by its values, none last."""

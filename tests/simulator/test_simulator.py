@@ -11,6 +11,7 @@ import pytest
 
 from airflow_kinesis_audience.core.sql.dialects import DIALECTS
 from airflow_kinesis_audience.hooks.warehouses.duckdb import DuckDbWarehouse
+from tests.simulator.files import Files
 from tests.simulator.histories import live_many
 from tests.simulator.history import UNFORESEEN, live
 from tests.simulator.planted import MISTAKES, planted
@@ -52,6 +53,11 @@ def test_histories_on_duckdb_with_the_ledger_in_a_table():
 def test_histories_on_postgresql(postgres_database):
     with open_postgres(postgres_database) as inner:
         lived = live_many(inner, histories=5, seconds=30.0)
+    assert not lived.broken, lived.describe()
+
+
+def test_histories_with_the_state_in_files(tmp_path):
+    lived = live_many(Files(tmp_path), histories=3, seconds=20.0)
     assert not lived.broken, lived.describe()
 
 

@@ -1,5 +1,7 @@
 """A sync with two destinations, and those who work with it: an author, an Airflow, and people.
 
+Another sync may be in the same ledger, with sources, streams and people of its own.
+
 An Airflow that is never down itself starts attempts, waits for them, and starts the next one where one failed, was
 killed, or was not heard of for too long and may be alive all the same.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -17,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 from airflow_kinesis_audience.core.changes.approval import approve
 from airflow_kinesis_audience.core.changes.guards import NO_PERMISSION, Guards, Permission
 from airflow_kinesis_audience.core.changes.sync import Sync
-from airflow_kinesis_audience.core.exceptions import AudienceError, LedgerBehind
+from airflow_kinesis_audience.core.exceptions import AudienceError, GuardTripped, LedgerBehind
 from airflow_kinesis_audience.core.model.audience import Source
 from airflow_kinesis_audience.core.outbox.deletion import announce_deletion, close
 from airflow_kinesis_audience.core.outbox.delivery_log import DeliveryLog
 from airflow_kinesis_audience.core.outbox.detachment import choose_pins, detach
 from airflow_kinesis_audience.core.outbox.outbox import Outbox
 from airflow_kinesis_audience.core.outbox.remembered import Remembered, find_news
+from airflow_kinesis_audience.core.outbox.removals import find_stopped, release
 from airflow_kinesis_audience.core.outbox.resync import resync
 from airflow_kinesis_audience.core.readers.partitions import Part
 from airflow_kinesis_audience.core.state.ledger import Ledger
@@ -31,9 +35,10 @@ from airflow_kinesis_audience.core.state.retention import Retention
 from tests.simulator import oracle
 from tests.simulator.consumer import Members, read_cohort, read_profile, tell_members, tell_profiles
 from tests.simulator.doubles import KeptRows, MemoryRows, Server, SimulatedWarehouse, Stream
-from tests.simulator.remembering import RememberingDuckDb
+from tests.simulator.files import Files
+from tests.simulator.remembering import OTHER_SOURCE, SOURCE, RememberingDuckDb
 from tests.simulator.scheduler import Killed, Process, Scheduler
-from tests.simulator.source import SOURCE, People
+from tests.simulator.source import People
 from tests.warehouses import QUICK, day, small_delivery
 
 if TYPE_CHECKING:
@@ -41,8 +46,9 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.core.state.ledger_tables import Row
     from tests.simulator.plan import Plan
 
-SCHEMA, SYNC = "state", "dag.diff"
+SCHEMA, SYNC, OTHER_SYNC = "state", "dag.diff", "dag.other"
 LABEL, OTHER_LABEL = "agrees", "consents"
+_COPIED = re.compile(r"^COPY .*/(\w+)[.]parquet' ", re.DOTALL)
 TRIES, RETRY_SECONDS, UNHEARD_SECONDS = 4, 30.0, 1_000.0
 
 
@@ -50,13 +56,22 @@ _POLICIES: Any = {"on_schema_change": "update", "on_invalid_rows": "drop"}
 
 
 class World:
-    """All that is there in one history."""
+    """All that is there of one sync in one history.
 
-    def __init__(self, inner: Any, scheduler: Scheduler, plan: Plan) -> None:
+    :param beside: the sync in whose ledger it is, too.
+    """
+
+    def __init__(self, inner: Any, scheduler: Scheduler, plan: Plan, beside: World | None = None) -> None:
         self.inner, self.scheduler, self.plan = inner, scheduler, plan
+        self.sync_id, self.source = (SYNC, SOURCE) if beside is None else (OTHER_SYNC, OTHER_SOURCE)
+        self.mark = "" if beside is None else f" of {self.sync_id}"
         self.chance = scheduler.chance
-        self.server = Server(scheduler, on_write=self._note)
-        self.kept = KeptRows()
+        self.server = Server(scheduler) if beside is None else beside.server
+        self.server.on_write.append(self._note)
+        self.kept = KeptRows() if beside is None else beside.kept
+        self.brought: dict[Process, tuple[Members, frozenset[str]]] = {}
+        self.released: dict[str, set[str]] = {"a": set(), "b": set()}
+        """Change sets' tables that a person let through at a destination."""
         self.label = LABEL
         self.labels: dict[Process, str] = {}
         self.written: dict[str, Members] = {}
@@ -75,31 +90,46 @@ class World:
         """Instants whose breaches somebody let through."""
         self.calm = False
         self.rows_in_memory = isinstance(inner, RememberingDuckDb)
-        if self.rows_in_memory:
-            inner.begin()
+        if beside is None:
+            self._begin()
+        if not self.rows_in_memory:
+            inner.execute(f"DROP TABLE IF EXISTS {self.source}")
+            inner.execute(f"CREATE TABLE {self.source} (audience TEXT, title TEXT, uid TEXT, agrees TEXT)")
+        self.people = People(inner, self.chance, plan, self.source)
+
+    def _begin(self) -> None:
+        if isinstance(self.inner, RememberingDuckDb | Files):
+            self.inner.begin()
         else:
-            inner.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
-            inner.execute(f"DROP TABLE IF EXISTS {SOURCE}")
-            inner.execute(f"CREATE SCHEMA {SCHEMA}")
-            inner.execute(f"CREATE TABLE {SOURCE} (audience TEXT, title TEXT, uid TEXT, agrees TEXT)")
-        self.people = People(inner, self.chance, plan)
+            self.inner.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
+            self.inner.execute(f"CREATE SCHEMA {SCHEMA}")
+
+    def _bring(self) -> None:
+        """Remember what the source holds as a process brings its rows elsewhere."""
+        process = self.scheduler.current.process  # type: ignore[union-attr]
+        self.brought[process] = self.people.members(self.labels[process]), self.people.nameless()
 
     def _note(self, sql: str) -> None:
         """Remember what the source held when a table was written out of it."""
         head, _, query = sql.partition(" AS ")
-        if head.startswith("CREATE TABLE"):
-            current = self.scheduler.current
+        current = self.scheduler.current
+        if (copied := _COPIED.search(sql)) is not None:
+            known = self.brought.get(current.process) if current and "brought_" in sql else None
+            self.written[copied[1]], self.nameless[copied[1]] = known or ({}, frozenset())
+        elif head.startswith("CREATE TABLE"):
             label = self.labels.get(current.process, self.label) if current else self.label
             name = head.rpartition(".")[2].strip('" ')
-            self.written[name] = self.people.members(label) if SOURCE in query else {}
+            self.written[name] = self.people.members(label) if self.source in query else {}
             self.nameless[name] = self.people.nameless()
 
     # -- one process's view
 
     def ledger(self) -> Ledger:
+        if isinstance(self.inner, Files):
+            return self.inner.open(self.server, SCHEMA, self.sync_id, self._bring)
         warehouse = SimulatedWarehouse(self.inner, self.server)
-        rows = MemoryRows(self.kept, self.server, SYNC) if self.rows_in_memory else None
-        return Ledger(warehouse, SCHEMA, SYNC, rows)
+        rows = MemoryRows(self.kept, self.server, self.sync_id) if self.rows_in_memory else None
+        return Ledger(warehouse, SCHEMA, self.sync_id, rows)
 
     def delivery(self, name: str, **changed: Any) -> Delivery:
         options: dict[str, Any] = {"max_users": 2, "user_properties": True}
@@ -120,7 +150,7 @@ class World:
         assert current is not None
         self.labels[current.process] = self.label
         source = Source(
-            query=f"SELECT * FROM {SOURCE}",
+            query=f"SELECT * FROM {self.source}",
             user_id="uid",
             identities={},
             properties={"agrees": self.label},
@@ -180,6 +210,14 @@ class World:
         self.allowed.add(int(day(number).timestamp()))
         approve(self.ledger(), day(number), summary["held_table"])
 
+    def release(self) -> None:
+        """Let through what is stopped at the destinations, some time after it was seen."""
+        seen = find_stopped(self.ledger().read())
+        self.scheduler.sleep(self.chance.choice((0.0, 30.0, 1_000.0)))
+        for stopped in seen:
+            self.released[stopped.destination[-1]].add(stopped.table)
+            release(self.ledger(), stopped.log, stopped.table)
+
     # -- Airflow
 
     def task(self, name: str, attempt: Callable[[], Any], tries: int = TRIES) -> tuple[bool, Any]:
@@ -187,7 +225,7 @@ class World:
         scheduler = self.scheduler
         for number in range(tries):
             skew = self.chance.choice((-3_600.0, 7_200.0)) if "clock" in self.plan.acts else 0.0
-            actor = scheduler.spawn(name, attempt, Process(f"{name} #{number}", skew=skew))
+            actor = scheduler.spawn(f"{name}{self.mark}", attempt, Process(f"{name} #{number}", skew=skew))
             if not scheduler.wait(lambda actor=actor: actor.done, UNHEARD_SECONDS):  # type: ignore[misc]
                 self.reached["an attempt begins while one that was given up is alive"] += 1
             elif actor.error is None:
@@ -238,6 +276,9 @@ class World:
         if not done:
             return False
         ended = self._publish_all(number)
+        if "release" in self.plan.acts and any(isinstance(found, GuardTripped) for _, found in ended.values()):
+            self.task(f"release {number}", self.release)
+            ended = self._publish_all(number)
         behind = sorted({title[8] for title, (_, found) in ended.items() if isinstance(found, LedgerBehind)})
         for name in behind:
             self.task(f"resync {name}", lambda n=name: self.resync(n, f"after {number}"))  # type: ignore[misc]
@@ -253,22 +294,33 @@ class World:
     # -- what the oracle reads
 
     def ledger_rows(self, kept: Iterable[Row] | None = None) -> list[oracle.LedgerRow]:
-        """Read the ledger's rows, or those of a backup, each log's in their order."""
-        if self.rows_in_memory:
-            rows = self.kept.rows.values() if kept is None else kept
+        """Read the sync's rows of the ledger, or those of a backup, each log's in their order."""
+        if self.rows_in_memory or isinstance(self.inner, Files):
+            rows = self.inner.rows() if isinstance(self.inner, Files) else self.kept.rows.values()
+            rows = (r for r in (rows if kept is None else kept) if r.sync_id == self.sync_id)
             found = [(r.log, r.sequence, r.event, r.as_of, r.detail) for r in rows]
         elif "ledger" in self.tables(with_ledger=True):
             query = f'SELECT "log", "sequence", "event", "as_of", "detail" FROM {SCHEMA}."ledger"'
-            found = [tuple(r) for r in self.inner.read_rows(query)]  # type: ignore[misc]
+            own = f"{query} WHERE \"sync_id\" = '{self.sync_id}'"
+            found = [tuple(r) for r in self.inner.read_rows(own)]  # type: ignore[misc]
         else:
             found = []
         return [oracle.LedgerRow(*row[:4], json.loads(row[4])) for row in sorted(found)]
 
     def tables(self, *, with_ledger: bool = False) -> set[str]:
         if isinstance(self.inner, RememberingDuckDb):
-            return set(self.inner.names) - {SOURCE}
+            return set(self.inner.names) - {SOURCE, OTHER_SOURCE}
+        if isinstance(self.inner, Files):
+            return self.inner.tables()
         query = f"SELECT table_name FROM information_schema.tables WHERE table_schema = '{SCHEMA}'"
         return {n for (n,) in self.inner.read_rows(query)} - (set() if with_ledger else {"ledger"})
+
+    def lose(self, table: str) -> None:
+        """Drop a table behind the back of all who rely on it."""
+        if isinstance(self.inner, Files):
+            self.inner.lose(table)
+        else:
+            self.inner.execute(f'DROP TABLE IF EXISTS "{SCHEMA}"."{table}"')
 
     def log_of(self, name: str) -> str:
         return self.delivery(name).log
