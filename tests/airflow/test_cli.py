@@ -203,7 +203,9 @@ def test_a_check_of_a_mapped_task_and_of_a_file_without_tasks_says_so(
 ) -> None:
     command.connect(warehouse=duckdb_warehouse.connection)
     (tmp_path / "plans.py").write_text(MAPPED.format(task="", over="listed"))
-    assert command("check", str(tmp_path / "plans.py")).startswith("- plans.diff, mapped: skipped: its arguments are known")
+    assert command("check", str(tmp_path / "plans.py")).startswith(
+        "- plans.diff, mapped: skipped: its arguments are known"
+    )
     (tmp_path / "none.py").write_text("from airflow.sdk import DAG\nwith DAG('nothing'): pass\n")
     refused = command("check", str(tmp_path / "none.py"), code=1)
     assert "has no task that computes or delivers changes" in refused

@@ -84,7 +84,10 @@ def test_a_group_knows_the_arguments_of_its_tasks_and_no_others() -> None:
 
     from airflow_kinesis_audience.operators import audience_sync
 
-    with DAG("g", schedule=None), pytest.raises(TypeError, match=r"has no argument change_set, on_guard, streem_name"):
+    with (
+        DAG("g", schedule=None),
+        pytest.raises(TypeError, match=r"has no argument change_set, on_guard, streem_name"),
+    ):
         audience_sync(warehouse_conn_id="w", streem_name="s", on_guard="fail", change_set=1)
 
 

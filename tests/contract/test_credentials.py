@@ -146,7 +146,11 @@ def test_a_secret_that_is_wrong_from_the_first_request_on_is_refused_at_once(
 @pytest.mark.parametrize(
     ("refusal", "kind", "match"),
     [
-        (TOO_OLD[0], DeliveryIncomplete, r"too old \(ExpiredTokenException\).*after 5 requests for new credentials.*role_arn"),
+        (
+            TOO_OLD[0],
+            DeliveryIncomplete,
+            r"too old \(ExpiredTokenException\).*after 5 requests for new credentials.*role_arn",
+        ),
         (TOO_OLD[4], DeliveryIncomplete, r"too old \(InvalidSignatureException\).*Correct the worker's clock"),
         (WRONG[2], DestinationRefused, "does not accept the credentials of connection aws_default"),
     ],

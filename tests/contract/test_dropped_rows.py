@@ -168,7 +168,9 @@ def test_as_many_rows_without_an_id_as_before_may_be_those_of_other_people(table
     assert [table.run(1)[n] for n in ("exited", "dropped_rows")] == [0, 84], "nobody is missing"
     for number, rows in enumerate([nameless, [*nameless, *repeated], nameless[:1]], 2):
         table.write(*crowd(60), *rows)
-        with pytest.raises(GuardTripped, match=rf"{len(rows) - len(rows) % 10 or 1} dropped rows have no .* 40 of 100"):
+        with pytest.raises(
+            GuardTripped, match=rf"{len(rows) - len(rows) % 10 or 1} dropped rows have no .* 40 of 100"
+        ):
             table.run(number)
     table.write(*crowd(60), *repeated)
     assert table.run(5)["exited"] == 40, "repeated rows name their user"

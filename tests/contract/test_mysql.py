@@ -79,7 +79,7 @@ def test_types_are_named_as_a_table_defines_them_and_no_row_is_read(warehouse):
             "word": "TEXT",
         },
         **{"long_word": "TEXT", "kind": "TEXT", "bin": "BLOB", "born": "DATE", "at": "TIMESTAMP"},
-        **{"naive": "DATETIME", "took": "TIME", "since": "BIGINT", "bits": "BIT", "slept": "INT"},
+        **{"naive": "DATETIME", "took": "TIME", "since": "BIGINT ZEROFILL", "bits": "BIT", "slept": "INT"},
         "nothing at all": "NULL",
     }
 

@@ -12,7 +12,7 @@ from unittest import mock
 
 from msgspec.structs import replace as replace_detail
 
-from airflow_kinesis_audience.core.changes import sync as sync_module
+from airflow_kinesis_audience.core.changes import writing
 from airflow_kinesis_audience.core.changes.guards import Guards
 from airflow_kinesis_audience.core.exceptions import LedgerConflict, RunSuperseded
 from airflow_kinesis_audience.core.outbox import outbox as outbox_module
@@ -37,7 +37,7 @@ from tests.simulator.doubles import MemoryRows
 if TYPE_CHECKING:
     from tests.simulator.plan import Plan
 
-_write, _pending, _commit = DeliveryAttempt.write, Outbox._pending, TableCommitter.commit
+_write, _find_next, _commit = DeliveryAttempt.write, Outbox._find_next, TableCommitter.commit
 _append, _find_final = DeliveryLog.append, Timeline.find_final
 _record_outcomes = producer_module._Scheduler._record_outcomes
 
@@ -63,7 +63,8 @@ def _too_far(self: Any, kind: Any, **given: Any) -> None:
 
 
 def _newest_alone(self: Any, *given: Any) -> Any:
-    yield from list(_pending(self, *given))[-1:]
+    found = _find_next(self, *given)
+    return found and self.log.timeline.find(*given)
 
 
 def _never(*_: Any, **__: Any) -> list[Any]:
@@ -149,7 +150,7 @@ class Mistake:
     matters: Callable[[Plan], bool] = lambda _: True
 
 
-_LATE = [(sync_module, "write_table", _remember_how), (TableCommitter, "commit", _count_first)]
+_LATE = [(writing, "write_table", _remember_how), (TableCommitter, "commit", _count_first)]
 
 MISTAKES: dict[str, Mistake] = {
     "the cursor moves before the records are put": Mistake([(DeliveryAttempt, "write", _cursor_first)]),
@@ -163,7 +164,7 @@ MISTAKES: dict[str, Mistake] = {
     "an answer that never came is taken for good": Mistake(
         [(producer_module._Scheduler, "_record_outcomes", _believe)]
     ),
-    "only the newest change set is sent": Mistake([(Outbox, "_pending", _newest_alone)]),
+    "only the newest change set is sent": Mistake([(Outbox, "_find_next", _newest_alone)]),
     "no guard stops an update": Mistake(
         [(Guards, "find_breaches", _never)], lambda p: p.max_exits is not None and p.days > 1
     ),
