@@ -241,7 +241,7 @@ def show_verdict(
     screen.fact(example.known, f"consumer {len(belief.known):,}, warehouse {true:,}")
     screen.line()
     if verdict.equal:
-        screen.verdict("exactly equal", f"all {example.known} are equal, with {example.each}", good=True)
+        screen.verdict("exactly equal", f"all {example.known}, with {example.each}", good=True)
     else:
         screen.verdict(
             "NOT EQUAL",

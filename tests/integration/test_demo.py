@@ -206,9 +206,9 @@ def test_what_cannot_be_run_is_refused_before_anything_is_started(
 @pytest.mark.parametrize(
     ("message_format", "known"),
     [
-        pytest.param("mparticle_audience", "members, and every identity of each", marks=pytest.mark.long_story),
-        ("adobe_profile", "profiles, and every audience, attribute and identity of each"),
-        ("mparticle_events", "purchases, and every field of each"),
+        pytest.param("mparticle_audience", "members, with every identity of each", marks=pytest.mark.long_story),
+        ("adobe_profile", "profiles, with every audience, attribute and identity of each"),
+        ("mparticle_events", "purchases, with every field of each"),
     ],
 )
 def test_in_each_format_the_consumer_ends_with_what_is_true(
