@@ -192,7 +192,7 @@ def test_a_login_that_may_list_the_streams_finds_there_what_is_wrong(
 def test_a_stream_in_the_list_is_asked_about_and_one_of_another_account_need_not_be_there() -> None:
     iam = ScriptedIam(decision="implicitDeny")
     found = opened("kinesis", iam, denied=NO_LOOK, listed=[OTHER, LISTED])
-    with found as hook, pytest.raises(DestinationRefused, match="may not kinesis:PutRecords on"):
+    with found as hook, pytest.raises(DestinationRefused, match="is not allowed kinesis:PutRecords on"):
         hook.check()
     elsewhere = ARNS["kinesis"].replace("123456789012", "210987654321")
     with stream(ScriptedKinesis(denied=NO_LOOK, listed=[OTHER])) as hook:
