@@ -218,11 +218,12 @@ class Outbox(Sender):
         """
         whole, own = self.log.whole, self.log.own
         cursor = max(found for found in (whole.attached, whole.cursor, own.cursor) if found)
-        waiting = [*reversed(self.log.find_inserted()), *self.log.timeline.after(cursor, as_of)]
+        inserted, timeline = self.log.find_inserted(), self.log.timeline
+        waiting = [*reversed(inserted), *timeline.after(cursor, as_of)]
         if not waiting:
             return None
-        half_sent = [c for c in self.log.timeline.change_sets if c.as_of == own.sending and c.as_of > cursor]
-        return next(iter([*half_sent, *(c for c in waiting if c.as_of == own.sending), *waiting]))
+        unsent = (*inserted, *(c for c in timeline.change_sets if c.as_of > cursor))
+        return next((c for c in unsent if c.as_of == own.sending), waiting[0])
 
     def _seal(self, recorded: RecordedChangeSet) -> ChangeSet:
         """Make a change set immutable that the destination may get; until then it may be computed again."""
