@@ -217,7 +217,7 @@ def running_airflow(
     :raises AirflowFailed: if it does not come up.
     """
     with tempfile.TemporaryDirectory(prefix="audience-running-airflow-") as directory:
-        home, password, port = Path(directory), secrets.token_urlsafe(), _free_port()
+        home, password, port = Path(directory), secrets.token_hex(), _free_port()
         _write_home(home, password, dags)
         told = {f"AIRFLOW_CONN_{name.upper()}": made_of for name, made_of in connections.items()}
         settings = {**_settings(home, database, port), **(_FAB if auth == "fab" else {}), **told}
