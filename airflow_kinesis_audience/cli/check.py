@@ -107,6 +107,8 @@ def _check_diff(name: str, task: AudienceDiffOperator, given: argparse.Namespace
         with open_ledger(task.build_state(), dag_task.sync_id_of(task)) as ledger:
             return _write_to(ledger) if given.write else _read_from(ledger)
 
+    if untriggerable := dag_task.find_untriggerable(task):
+        yield Finding(name, "templates", None, f"a triggered run would fail: {untriggerable}")
     yield _find(name, "source", source)
     yield _find(name, "state", state)
 

@@ -6,6 +6,7 @@ variables and connections, and no task instance.
 
 from __future__ import annotations
 
+import copy
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -73,14 +74,16 @@ def sync_id_of(task: AudienceDiffOperator) -> str:
     return task.sync_id or f"{task.dag_id}.{task.task_id}"
 
 
-def render(task: AudienceDiffOperator | EventsToKinesisOperator, as_of: datetime | None) -> Any:
+def render(
+    task: AudienceDiffOperator | EventsToKinesisOperator, as_of: datetime | None, *, scheduled: bool | None = None
+) -> Any:
     """Render the task's templates in place; gives the context.
 
     :raises ValueError: if a run cannot have this instant.
     """
     from airflow.providers.common.compat.sdk import AirflowFailException
 
-    context = make_context(task, as_of)
+    context = make_context(task, as_of, scheduled=scheduled)
     try:
         task.render_template_fields(context)
     except AirflowFailException as error:
@@ -88,25 +91,48 @@ def render(task: AudienceDiffOperator | EventsToKinesisOperator, as_of: datetime
     return context
 
 
-def make_context(task: Any, as_of: datetime | None) -> Any:
-    """Make the context of a run that somebody triggers.
+def find_untriggerable(task: Any) -> str | None:
+    """Find why a run without a logical date could not render a task that its schedule's runs can."""
+    try:
+        render(copy.copy(task), None, scheduled=False)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def make_context(task: Any, as_of: datetime | None, *, scheduled: bool | None = None) -> Any:
+    """Make the context of a run: of the DAG's schedule, or triggered without a logical date if it has none.
 
     :param as_of: the run's logical date, and both ends of its data interval; by default now.
+    :param scheduled: by default whether the DAG has a schedule, or an instant is given.
     """
     from airflow.sdk.execution_time.context import ConnectionAccessor, MacrosAccessor, VariableAccessor
 
     at = instant(as_of or datetime.now(UTC))
-    day, text = at.date().isoformat(), at.isoformat()
     dag: Any = task.dag
-    run = SimpleNamespace(
-        conf={}, dag_id=dag.dag_id, run_id="plan", logical_date=at, run_after=at, run_type="manual",
-        data_interval_start=at, data_interval_end=at,
-    )  # fmt: skip
+    if scheduled is None:
+        scheduled = as_of is not None or dag.timetable.can_be_scheduled
+    of_date = dict.fromkeys(
+        ("logical_date", "data_interval_start", "data_interval_end"), at if scheduled else None
+    )
+    run = SimpleNamespace(conf={}, dag_id=dag.dag_id, run_id="plan", run_after=at, run_type="manual", **of_date)
     return {
         "dag": dag,
         "task": task,
         "dag_run": run,
         "run_id": run.run_id,
+        "params": dag.params.dump(),
+        "macros": MacrosAccessor(),
+        "var": {n: VariableAccessor(deserialize_json=n == "json") for n in ("json", "value")},
+        "conn": ConnectionAccessor(),
+        **(_of_logical_date(at) if scheduled else {}),
+    }
+
+
+def _of_logical_date(at: datetime) -> dict[str, Any]:
+    """Return what Airflow gives to templates of a run that has a logical date, and to those alone."""
+    day, text = at.date().isoformat(), at.isoformat()
+    return {
         "logical_date": at,
         "data_interval_start": at,
         "data_interval_end": at,
@@ -115,8 +141,4 @@ def make_context(task: Any, as_of: datetime | None) -> Any:
         "ts": text,
         "ts_nodash": at.strftime("%Y%m%dT%H%M%S"),
         "ts_nodash_with_tz": text.replace("-", "").replace(":", ""),
-        "params": dag.params.dump(),
-        "macros": MacrosAccessor(),
-        "var": {n: VariableAccessor(deserialize_json=n == "json") for n in ("json", "value")},
-        "conn": ConnectionAccessor(),
     }

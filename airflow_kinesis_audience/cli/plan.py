@@ -53,6 +53,7 @@ def run(given: argparse.Namespace, out: TextIO) -> int:
     from airflow_kinesis_audience.operators.run_context import run_as_of
 
     task = dag_task.find_diff(given.dag_file, given.task)
+    untriggerable = dag_task.find_untriggerable(task)
     context = dag_task.render(task, given.as_of)
     with open_ledger(task.build_state(), dag_task.sync_id_of(task), reads_source=True) as ledger:
         found = make_plan(
@@ -66,9 +67,12 @@ def run(given: argparse.Namespace, out: TextIO) -> int:
         )
     behind = find_lags(ledger.state)
     if given.json:
-        print(json.dumps(as_json(found, behind, show=given.show), indent=2), file=out)
+        printed = {**as_json(found, behind, show=given.show), "untriggerable": untriggerable}
+        print(json.dumps(printed, indent=2), file=out)
     else:
-        print("\n".join(map(one_line, describe(found, behind, show=given.show))), file=out)
+        lines = [*describe(found, behind, show=given.show)]
+        lines += [f"  a triggered run would fail: {untriggerable}"] if untriggerable else []
+        print("\n".join(map(one_line, lines)), file=out)
     return STOPPED if found.stopped else 0
 
 

@@ -169,6 +169,14 @@ class RunSuperseded(AudienceError):
     retry_helps = False
 
 
+def how_to_install(extra: str) -> str:
+    """Return the command that installs an extra of this package, quoted for any shell.
+
+    The package is on no index yet, so that pip finds it in a clone alone.
+    """
+    return f"in a clone of the package's repository: pip install '.[{extra}]'"
+
+
 def describe_foreign_error(error: Exception) -> str:
     """Describe an error of an author's function by its kind and place; its own text may quote a value.
 

@@ -25,6 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from airflow_kinesis_audience.core.exceptions import how_to_install
 from airflow_kinesis_audience.demo import cdnow, local_airflow, read_back
 from airflow_kinesis_audience.demo.examples import EXAMPLES, Example
 from airflow_kinesis_audience.demo.show import Screen, only_screen
@@ -129,7 +130,7 @@ def read_arguments(arguments: Sequence[str] | None = None) -> Wanted:
         parser.error(f"{given.keep} exists and is not an empty directory; choose a new one")
     missing = [package for module, package in _NEEDED.items() if importlib.util.find_spec(module) is None]
     if missing:
-        parser.error(f"not installed: {', '.join(missing)}. Try: pip install 'airflow-kinesis-audience[demo]'")
+        parser.error(f"not installed: {', '.join(missing)}. Install them: {how_to_install('demo')}")
     days = [given.start + timedelta(days=n) for n in range(given.days)]
     return Wanted(example=EXAMPLES[given.format], days=days, keep=given.keep, json=given.json)
 

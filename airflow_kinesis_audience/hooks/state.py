@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_kinesis_audience.core.exceptions import how_to_install
 from airflow_kinesis_audience.core.state.ledger import Ledger
 from airflow_kinesis_audience.hooks.files.duckdb_parquet import SETTINGS, DuckDbParquetWarehouse
 from airflow_kinesis_audience.hooks.files.ledger import FileLedgerTable
@@ -94,7 +95,7 @@ def open_files(address: str) -> ObjectStorage:
         ) from None
     except ImportError as error:
         raise ValueError(
-            f"state_path is {address!r}, and the package for its storage is not installed here ({error}); for S3: "
-            "pip install airflow-kinesis-audience[s3]"
+            f"state_path is {address!r}, and the package for its storage is not installed here ({error}); for S3, "
+            f"{how_to_install('s3')}"
         ) from None
     return ObjectStorage(fs, path.path)

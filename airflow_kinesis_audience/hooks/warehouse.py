@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_kinesis_audience.core.exceptions import how_to_install
 from airflow_kinesis_audience.core.sql.dialects import DIALECTS
 from airflow_kinesis_audience.hooks.warehouses.bigquery import BigQueryWarehouse
 from airflow_kinesis_audience.hooks.warehouses.clickhouse import ClickHouseWarehouse
@@ -70,7 +71,7 @@ def open_warehouse(conn_id: str) -> SqlWarehouse:
     except (AirflowException, ImportError):
         raise ValueError(
             f"warehouse connection {conn_id!r} is of type {kind}, whose hook is not installed here; "
-            f"pip install airflow-kinesis-audience[{_EXTRAS.get(kind, kind)}]"
+            f"{how_to_install(_EXTRAS.get(kind, kind))}"
         ) from None
     # DuckDB is a file, whose own class says what is wrong with it.
     return opens(connect if kind == "duckdb" else opener(connect, connection), DIALECTS[kind])

@@ -21,6 +21,7 @@ from airflow_kinesis_audience.operators.killing import end_task
 from airflow_kinesis_audience.operators.reporting.assets import add_alias, emit_change_set
 from airflow_kinesis_audience.operators.reporting.metrics import count_changes
 from airflow_kinesis_audience.operators.run_context import read_change_set
+from airflow_kinesis_audience.operators.templates import RendersTemplates
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -32,7 +33,7 @@ SHOWN_KEY = "shown"
 """XCom key of what is stopped at its destination and was shown to a person: the delivery's id and the table."""
 
 
-class AudienceApprovalOperator(ApprovalOperator):
+class AudienceApprovalOperator(RendersTemplates, ApprovalOperator):
     """Let a person approve or reject a change set that a guard stopped.
 
     Put it between a diff task with ``on_guard="hold"`` and the publish tasks, and set the trigger rule

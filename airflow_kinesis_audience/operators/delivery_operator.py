@@ -14,8 +14,6 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
-
 from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.operators.errors import airflow_outcome
 from airflow_kinesis_audience.operators.killing import end_task
@@ -25,6 +23,7 @@ from airflow_kinesis_audience.operators.reporting.lineage import delivery_lineag
 from airflow_kinesis_audience.operators.reporting.log_lines import log_delivery
 from airflow_kinesis_audience.operators.reporting.metrics import count_delivery, gauge_lag
 from airflow_kinesis_audience.operators.run_context import name_task, parse_bool, permission_of
+from airflow_kinesis_audience.operators.templates import RendersTemplates
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -50,7 +49,7 @@ SHARED_FIELDS = ("message_format", "format_options", "aws_conn_id", "region_name
 """Template fields of a task that delivers, to whichever destination."""
 
 
-class DeliveryOperator(BaseOperator):
+class DeliveryOperator(RendersTemplates):
     """What the tasks that deliver have in common: each delivers to a data stream or to a delivery stream.
 
     :param stream_name: name or ARN of a Kinesis data stream.

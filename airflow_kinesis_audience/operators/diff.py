@@ -187,9 +187,8 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
         """Render the fields with ``as_of`` among their variables; for a mapped task Airflow calls this alone."""
         variables: Any = dict(context)
         if parent is self:
-            self.as_of, self.sync_id = (
-                self.render_template(given, context, jinja_env, seen_oids) for given in (self.as_of, self.sync_id)
-            )
+            # First, and by the run's own variables: as_of is made of them.
+            super()._do_render_template_fields(self, ("as_of", "sync_id"), context, jinja_env, seen_oids)
             known: dict[str, Any] = {}
             with airflow_outcome(context, known):
                 known["sync_id"] = self.own_sync_id(context)
@@ -231,7 +230,7 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
                         insert=on_covered == "insert",
                         correct=on_covered == "correct",
                     )
-        log_change_set(summary)
+        log_change_set(summary, sync.counts)
         names = {self.audience_id: self.audience_name} if self.audience_id and self.audience_name else {}
         if "held" in summary:
             count_stop(known, "held")

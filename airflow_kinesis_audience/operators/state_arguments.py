@@ -8,9 +8,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
-
 from airflow_kinesis_audience.operators.killing import end_task
+from airflow_kinesis_audience.operators.templates import RendersTemplates
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -24,7 +23,7 @@ _INSTANTS = ("as_of", "start", "end")
 
 # An operator, not a plain class: Airflow fills in default_args, and checks what partial() is given, by the
 # constructors of operators alone.
-class StateArguments(BaseOperator):
+class StateArguments(RendersTemplates):
     """The part of an operator that knows its sync and where the state of the sync is kept.
 
     :param warehouse_conn_id: connection to the warehouse that has the state.

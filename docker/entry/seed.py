@@ -1,4 +1,4 @@
-"""What is there before Airflow's parts start: databases, a login, real purchases, streams, and days of audiences.
+"""What is there before Airflow's parts start: databases, a login, real purchases, and days of audiences.
 
 It can be run again: what is there stays, and days that have a change set find it. The purchases are CDNOW's of
 1997, moved so that today is the first of September and ten months of them are still to come: audiences change
@@ -19,16 +19,12 @@ from datetime import time as clock
 from pathlib import Path
 from typing import Any
 
-import boto3
 import psycopg
-from botocore.exceptions import ClientError
 from psycopg import sql
 
 from airflow_kinesis_audience.demo import cdnow
 
 TODAY_IN_1997 = date(1997, 9, 1)
-STREAM, BUCKET, SHARDS = "audience-changes", "audience-changes", 4
-ROLE = "arn:aws:iam::123456789012:role/firehose"
 EXAMPLES = {"lapsed_customers": None, "customer_profiles": 3, "lapsed_to_firehose": 3}
 """DAGs that are live, and how many days of the past each has; none: as many as are asked for."""
 WAIT_SECONDS = 60
@@ -42,7 +38,6 @@ def main() -> None:
     airflow("db", "migrate")
     write_password(os.environ["AIRFLOW_ADMIN_PASSWORD"])
     load_purchases(home)
-    make_streams()
     today = datetime.now(UTC).date()
     for name, most in EXAMPLES.items():
         wanted = int(os.environ.get("SEED_DAYS", "14"))
@@ -101,26 +96,6 @@ def load_purchases(dsn: str) -> None:
         with warehouse.cursor().copy("COPY marts.customers FROM STDIN") as rows:
             for customer in sorted({p.customer_id for p in purchases}):
                 rows.write_row((customer, cdnow.email_of(customer)))
-
-
-def make_streams() -> None:
-    """Make the data stream, and the delivery stream with its bucket, as far as they are not there."""
-    connection = json.loads(os.environ["AIRFLOW_CONN_AWS_DEFAULT"])
-    where: dict[str, Any] = {
-        **connection["extra"],
-        "aws_access_key_id": connection["login"],
-        "aws_secret_access_key": connection["password"],
-    }
-    with contextlib.suppress(ClientError):
-        boto3.client("kinesis", **where).create_stream(StreamName=STREAM, ShardCount=SHARDS)
-    with contextlib.suppress(ClientError):
-        boto3.client("s3", **where).create_bucket(Bucket=BUCKET)
-    with contextlib.suppress(ClientError):
-        boto3.client("firehose", **where).create_delivery_stream(
-            DeliveryStreamName=STREAM,
-            DeliveryStreamType="DirectPut",
-            ExtendedS3DestinationConfiguration={"RoleARN": ROLE, "BucketARN": f"arn:aws:s3:::{BUCKET}"},
-        )
 
 
 def write_password(password: str) -> None:

@@ -53,6 +53,8 @@ export interface Delivery {
   upTo: number;
   delivered: number;
   rejected: number;
+  /** changes that the format cannot express */
+  omitted: number;
   retried: number;
   seconds: number;
   source: Source;
@@ -170,6 +172,7 @@ export function readDelivery(event: unknown): Delivery | null {
     upTo: Math.max(asOf, ...instants),
     delivered: count(told.delivered) ?? 0,
     rejected: count(told.rejected) ?? 0,
+    omitted: count(told.omitted) ?? 0,
     retried: count(told.retried) ?? 0,
     seconds: count(told.seconds) ?? 0,
     source,

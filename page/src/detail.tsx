@@ -3,7 +3,7 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Airflow } from "./airflow.ts";
 import type { Colours, Kind } from "./charts.ts";
-import { type Run, runPath, runsOf, taskPath } from "./history.ts";
+import { dagPath, type Run, runPath, runsOf, taskPath } from "./history.ts";
 import { type History, loadHistory } from "./load.ts";
 import type { Row, Sync } from "./overview.ts";
 import { Ago, Go, Leave, StateMark, Trouble } from "./parts.tsx";
@@ -82,8 +82,10 @@ function Headline({ sync, row, now, airflow }: { sync: Sync; row: Row | null; no
         <div><dt>state</dt><dd><StateMark state={sync.state} /></dd></div>
         {numbers.map(([name, value]) => <div key={name}><dt>{name}</dt><dd>{value}</dd></div>)}
         <div><dt>last success</dt><dd><Ago at={sync.lastSuccess} now={now} /></dd></div>
+        {sync.nextRun !== null && <div data-testid="next-run"><dt>next run, UTC</dt><dd>{utc(sync.nextRun)}</dd></div>}
         {sync.lags.map((lag) => <div key={lag.destination}><dt>{lag.destination}</dt><dd>{lag.behind ? `${counted(lag.behind, "change set")} behind` : "up to date"}</dd></div>)}
       </dl>
+      {sync.dagId !== null && <p><Leave path={dagPath(sync.dagId)} testid="dag-link">DAG {sync.dagId}</Leave></p>}
       <Trouble sync={sync} airflow={airflow} />
       {sync.pinned.map((sentence) => (
         <p class="sentence" data-testid="pinned" key={sentence}>{sentence}. AudienceDetachOperator ends that where nobody uses it any more.</p>
@@ -152,7 +154,7 @@ function Runs({ runs }: { runs: Run[] }) {
               <td class="text">
                 {run.deliveries.map((d) => (
                   <span class="under" key={d.destination}>
-                    {numeral(d.delivered)} to <Leave path={taskPath(d.source)}>{d.destination}</Leave> in {d.seconds} s{d.retried ? `, ${numeral(d.retried)} retried` : ""}
+                    {numeral(d.delivered)} to <Leave path={taskPath(d.source)}>{d.destination}</Leave> in {d.seconds} s{d.retried ? `, ${numeral(d.retried)} retried` : ""}{d.rejected ? `, ${numeral(d.rejected)} rejected` : ""}{d.omitted ? `, ${numeral(d.omitted)} left out` : ""}
                   </span>
                 ))}
               </td>

@@ -21,6 +21,9 @@ export interface Run {
   source: ChangeSet["source"];
 }
 
+/** Of a task that ended before it could say why, as by a kill. */
+const UNKNOWN: Stop = { state: "failed", syncId: null, asOf: null, sentences: ["The task ended without a reason; see its log."] };
+
 /** Tell how many exits a guard would have let pass; null without a bound. */
 export function exitLimit(guards: Guards, counts: AudienceCounts): number | null {
   const before = counts.members - counts.entered + counts.exited;
@@ -60,24 +63,27 @@ export function runsOf(
   const known = new Set(recorded.map((run) => run.asOf));
   const stopped = tasks
     .filter((task) => task.operator === DIFF)
-    .map((task) => ({ task, stop: stops.get(keyOf(task)) }))
-    .filter(({ stop }) => stop !== undefined && stop.asOf !== null && !known.has(stop.asOf))
-    .map(({ task, stop }): Run => ({
-      asOf: stop!.asOf!,
+    .filter((task) => task.state === "failed" || stops.has(keyOf(task)))
+    .map((task) => ({ task, stop: stops.get(keyOf(task)) ?? UNKNOWN }))
+    .map((found) => ({ ...found, asOf: found.stop.asOf ?? found.task.runAfter }))
+    .filter(({ asOf }) => !known.has(asOf))
+    .map(({ task, stop, asOf }): Run => ({
+      asOf,
       counts: null,
       exitLimit: null,
       minMembers: null,
       letThrough: [],
       corrects: null,
       deliveries: [],
-      state: stop!.state,
-      sentences: stop!.sentences,
+      state: stop.state,
+      sentences: stop.sentences,
       source: task,
     }));
   return [...recorded, ...stopped].sort((a, b) => b.asOf - a.asOf);
 }
 
 /** The addresses of Airflow's own pages, below its base. */
+export const dagPath = (dagId: string): string => `dags/${encodeURIComponent(dagId)}`;
 export const runPath = (of: { dagId: string; runId: string }): string =>
   `dags/${encodeURIComponent(of.dagId)}/runs/${encodeURIComponent(of.runId)}`;
 export const taskPath = (of: ChangeSet["source"]): string =>

@@ -45,6 +45,10 @@ export interface Sync {
   /** what is kept for a delivery beyond the retention, as of the newest change set */
   pinned: string[];
   paused: boolean;
+  /** none where nothing is known of it */
+  dagId: string | null;
+  /** when the DAG's next run is due; null without a schedule, or while it is paused */
+  nextRun: number | null;
   moreAudiences: number;
   audiences: Row[];
 }
@@ -162,7 +166,8 @@ function syncOf(
   const newest = changeSets[0];
   const successes = tasks.filter((t) => DELIVERING.includes(t.operator) && t.state === "success");
   const last = Math.max(...successes.map((t) => t.endedAt ?? 0), ...deliveries.map((d) => d.toldAt));
-  const dag = dags.get(newest?.source.dagId ?? tasks[0]?.dagId ?? "");
+  const dagId = newest?.source.dagId ?? tasks[0]?.dagId ?? null;
+  const dag = dags.get(dagId ?? "");
   const sync: Sync = {
     syncId,
     asOf: newest?.asOf ?? null,
@@ -171,6 +176,8 @@ function syncOf(
     lags: lagsOf(changeSets, deliveries),
     pinned: newest?.pinned ?? [],
     paused: dag?.isPaused ?? false,
+    dagId,
+    nextRun: dag && !dag.isPaused ? dag.nextRunAfter : null,
     moreAudiences: newest?.moreAudiences ?? 0,
     audiences: [],
   };

@@ -30,7 +30,7 @@ export function changeSet(asOf: number, more: Partial<ChangeSet> = {}): ChangeSe
 }
 
 export function delivery(asOf: number, more: Partial<Delivery> = {}): Delivery {
-  const counts = { delivered: 8, rejected: 0, retried: 0, seconds: 2 };
+  const counts = { delivered: 8, rejected: 0, omitted: 0, retried: 0, seconds: 2 };
   return { syncId: "dag.diff", asOf, destination: STREAM, upTo: asOf, ...counts, source: source("run-1", "publish"), toldAt: asOf + 2_000, ...more };
 }
 

@@ -30,6 +30,11 @@ test("runs tell what was delivered, what was not, and what a guard held", () => 
   assert.equal(runsOf("other", sets, [], [], new Map())[0]!.counts, null);
 });
 
+test("a run that failed before it could say why is shown, by the instant at which it was due", () => {
+  const runs = runsOf("a", [changeSet(day(2))], [], [task("failed", { runAfter: day(3) }), task("failed", { runAfter: day(2) }), task("running", { runAfter: day(4) })], new Map());
+  assert.deepEqual(runs.map((run) => [run.asOf, run.state, run.sentences.length]), [[day(3), "failed", 1], [day(2), "not delivered", 0]]);
+});
+
 test("a run that corrects another says which", () => {
   const runs = runsOf("a", [changeSet(day(2) + 1_000, { corrects: day(2) }), changeSet(day(2))], [], [], new Map());
   assert.deepEqual(runs.map((run) => run.corrects), [day(2), null]);

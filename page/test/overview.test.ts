@@ -94,6 +94,11 @@ test("the worst state wins, and the worst syncs come first", () => {
   assert.deepEqual(found.map((sync) => [sync.syncId, sync.state]), [["b.diff", "held"], ["dag.diff", "ok"]]);
 });
 
+test("a sync says which DAG it is of and when that runs next, unless the DAG is paused", () => {
+  const of = (paused: boolean) => overview(answers({ changeSets: [changeSet(day(2))], dags: [dag(day(4), paused)] }))[0]!;
+  assert.deepEqual([of(false).dagId, of(false).nextRun, of(true).nextRun], ["dag", day(4), null]);
+});
+
 test("a sync is late when its next run is due and not begun, unless its DAG is paused or ended", () => {
   const state = (nextRunAfter: number | null, isPaused = false) =>
     only({ changeSets: [changeSet(day(2))], tasks: [task("success"), publish("success")], dags: [dag(nextRunAfter, isPaused)], now: day(3) }).state;

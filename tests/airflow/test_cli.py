@@ -77,7 +77,9 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 
 @pytest.fixture
 def dag_file(airflow: Airflow, tmp_path: Path) -> Path:
-    _, text = audience_dag({**DIFF, "sql": "SELECT user_id, email, city FROM members WHERE '{{ ds }}' <> ''"})
+    _, text = audience_dag(
+        {**DIFF, "sql": "SELECT user_id, email, city FROM members WHERE '{{ as_of | ds }}' <> ''"}
+    )
     path = tmp_path / "lapsed.py"
     path.write_text(text)
     return path

@@ -160,7 +160,7 @@ def test_a_source_in_disorder_goes_through_without_what_is_invalid_where_its_aut
     with deployed(airflow, duckdb_warehouse.connection, None, dropping) as dag:
         run = dag.run(day(1))
     assert (run["diff"].summary["members"], run["diff"].summary["dropped_rows"]) == (4, 2)
-    assert "Dropped 2 invalid rows of the source" in run.log
+    assert "Dropped 2 invalid rows of the source (on_invalid_rows): 1 have" in run.log, run.log
 
 
 def test_another_mapping_is_told_as_updates_where_its_author_says_so(

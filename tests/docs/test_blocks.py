@@ -192,6 +192,7 @@ PROGRAMS: dict[tuple[str, ...], Any] = {
     ("pip",): check_pip,
     ("docker", "compose"): check_compose,
     ("cp",): check_copy,
+    ("sed",): lambda words: check_copy(words[words.index(">") - 1 :]),
     ("python", "docker/entry/emulator.py"): check_emulator,
     # Settings of a shell; what they set is used in tests/airflow/test_docs_start.py.
     ("export",): lambda words: None,

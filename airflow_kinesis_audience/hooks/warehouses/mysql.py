@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_kinesis_audience.core.exceptions import AudienceError, WarehouseRefused, WarehouseUnavailable
+from airflow_kinesis_audience.core.exceptions import (
+    AudienceError,
+    WarehouseRefused,
+    WarehouseUnavailable,
+    how_to_install,
+)
 from airflow_kinesis_audience.core.sql.types import ZEROFILL
 from airflow_kinesis_audience.hooks.warehouses.dbapi import NOT_SHOWN, SqlWarehouse, first_line, table_statements
 
@@ -212,8 +217,7 @@ class MySqlWarehouse(SqlWarehouse):
             )
         if number is None and isinstance(error, ImportError | RuntimeError):
             return WarehouseRefused(
-                "mysqlclient, or the library that it needs, is not installed here; "
-                "pip install airflow-kinesis-audience[mysql]"
+                f"mysqlclient, or the library that it needs, is not installed here; {how_to_install('mysql')}"
             )
         return WarehouseRefused(
             f"MySQL rejected the statement with {type(error).__name__} ({number}), {NOT_SHOWN}"

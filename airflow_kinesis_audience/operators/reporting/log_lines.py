@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.core.model.audience import CHANGE_COUNTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from airflow_kinesis_audience.core.changes.counts import AudienceCounts
 
 _log = logging.getLogger(__name__)
 
 
-def log_change_set(summary: Mapping[str, Any]) -> None:
-    """Write to the log what was found, and what is unusual about it."""
+def log_change_set(summary: Mapping[str, Any], counts: Sequence[AudienceCounts] = ()) -> None:
+    """Write to the log what was found, and what is unusual about it.
+
+    :param counts: what the run found of each audience, which says why rows were dropped.
+    """
     _log.info(
         "Found in %s as of %s: %s entered, %s exited, %s updated, %s members",
         *(summary[n] for n in ("sync_id", "as_of", *CHANGE_COUNTS, "members")),
@@ -30,12 +36,26 @@ def log_change_set(summary: Mapping[str, Any]) -> None:
     if "inserted" in summary:
         _log.info("This change set is inserted before later ones, which stay as they are; see docs/backfill.md")
     if "dropped_rows" in summary:
-        _log.warning("Dropped %s invalid rows of the source (on_invalid_rows)", summary["dropped_rows"])
+        why = ", ".join(f"{rows:,} {reason}" for reason, rows in sorted(_invalid(counts).items()))
+        dropped = f"{summary['dropped_rows']:,}"
+        _log.warning(
+            "Dropped %s invalid rows of the source (on_invalid_rows)%s", dropped, f": {why}" if why else ""
+        )
     log_placeholders(summary)
     for breach in summary.get("let_through", ()):
         _log.warning("Let through: %s", breach)
     for breach in summary.get("held", ()):
         _log.warning("Held for approval, nothing is published: %s", breach)
+
+
+def _invalid(counts: Sequence[AudienceCounts]) -> Counter[str]:
+    """Sum up what is wrong with how many rows; a row can be wrong in more than one way."""
+    found: Counter[str] = Counter()
+    for audience in counts:
+        found["have no user id or no audience id"] += audience.nameless_rows
+        found["repeat a user id"] += audience.duplicate_rows
+        found.update(audience.wrong)
+    return +found
 
 
 def log_placeholders(summary: Mapping[str, Any]) -> None:
