@@ -14,6 +14,16 @@ _FIREHOSE = "Firehose audiences"
 _PACKAGE = "airflow_kinesis_audience"
 
 
+def _option(description: str, kind: str, default: str) -> dict[str, Any]:
+    return {
+        "description": description,
+        "version_added": "0.1.0",
+        "type": kind,
+        "example": None,
+        "default": default,
+    }
+
+
 def get_provider_info() -> dict[str, Any]:
     """Return the provider's entry, in the form of Airflow's ``provider_info.schema.json``."""
     return {
@@ -37,6 +47,7 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": _KINESIS,
                 "python-modules": [
                     f"{_PACKAGE}.operators.approve",
+                    f"{_PACKAGE}.operators.check",
                     f"{_PACKAGE}.operators.delete",
                     f"{_PACKAGE}.operators.delivery_operator",
                     f"{_PACKAGE}.operators.detach",
@@ -66,6 +77,33 @@ def get_provider_info() -> dict[str, Any]:
             f"{_PACKAGE}.operators.links.AudienceLink",
             f"{_PACKAGE}.operators.links.StreamLink",
         ],
+        "asset-uris": [
+            {"schemes": ["audience", "kinesis", "firehose"], "handler": f"{_PACKAGE}.asset_uris.sanitize_uri"},
+        ],
+        "config": {
+            "kinesis_audience": {
+                "description": "Defaults of this deployment for the arguments of all audience tasks.",
+                "options": {
+                    "state_schema": _option(
+                        "The schema of the state. Set it before the first run: with another one, each sync starts "
+                        "again.",
+                        "string",
+                        "airflow_audience",
+                    ),
+                    "partitions": _option(
+                        "Partition keys per audience, a power of two: best a multiple of the shards.",
+                        "integer",
+                        "16",
+                    ),
+                    "log_sql": _option(
+                        "Write each statement to the task's log, without its parameters. What a query holds as "
+                        "text is in the log then.",
+                        "boolean",
+                        "False",
+                    ),
+                },
+            },
+        },
         "cli": [f"{_PACKAGE}.cli.airflow_commands.get_audience_commands"],
         "notifications": [f"{_PACKAGE}.notifications.AudienceNotifier"],
     }

@@ -40,6 +40,7 @@ DOCUMENTED = (
     ("operators/resync.py", "AudienceResyncOperator", (_STATE, _DELIVERY)),
     ("operators/delete.py", "AudienceDeleteOperator", (_STATE, _DELIVERY)),
     ("operators/detach.py", "AudienceDetachOperator", (_STATE,)),
+    ("operators/check.py", "AudienceCheckOperator", ()),
     ("operators/identity.py", "Identity", ()),
     ("core/changes/guards.py", "Guards", ()),
     ("notifications.py", "AudienceNotifier", ()),

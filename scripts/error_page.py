@@ -25,13 +25,13 @@ _GUARD = re.compile("_breaches")
 """Names of the functions that find what a guard stops."""
 _SECTIONS = (
     ("Commands", ("cli/",)),
-    ("Consumer and history", ("consumer/", "history/", "notifications.py")),
+    ("Consumer and history", ("consumer/", "history/", "notebook.py", "notifications.py")),
     ("Message formats", ("formats/", "schemas/", "core/model/canonical.py", "core/model/renderer.py")),
     ("Streams", ("core/producer/", "hooks/streams/", "hooks/kinesis.py", "hooks/firehose.py")),
     ("Delivery", ("core/outbox/",)),
     ("Warehouses, source and state", ("hooks/", "core/source/", "core/sql/")),
     ("Diff and ledger", ("core/changes/", "core/state/")),
-    ("Arguments and runs", ("operators/", "core/")),
+    ("Arguments and runs", ("asset_uris.py", "operators/", "core/")),
 )
 """Headings of the page, and the files whose messages each has; the first that fits counts."""
 _HEAD = """# All messages

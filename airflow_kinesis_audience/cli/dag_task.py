@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.core.model.instants import instant
+from airflow_kinesis_audience.operators import checks
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.operators import AudienceDiffOperator, EventsToKinesisOperator
@@ -69,11 +70,6 @@ def load(path: Path) -> list[Any]:
     return list(bag.dags.values())
 
 
-def sync_id_of(task: AudienceDiffOperator) -> str:
-    """Return the sync's id, which by default is the task's name."""
-    return task.sync_id or f"{task.dag_id}.{task.task_id}"
-
-
 def render(
     task: AudienceDiffOperator | EventsToKinesisOperator, as_of: datetime | None, *, scheduled: bool | None = None
 ) -> Any:
@@ -81,13 +77,8 @@ def render(
 
     :raises ValueError: if a run cannot have this instant.
     """
-    from airflow.providers.common.compat.sdk import AirflowFailException
-
     context = make_context(task, as_of, scheduled=scheduled)
-    try:
-        task.render_template_fields(context)
-    except AirflowFailException as error:
-        raise ValueError(str(error)) from None
+    checks.render(task, context)
     return context
 
 

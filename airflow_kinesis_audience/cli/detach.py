@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 from typing import TextIO
 
-from airflow_kinesis_audience.cli.status import STATE_SCHEMA
 from airflow_kinesis_audience.core.outbox.detachment import choose_pins, detach
 from airflow_kinesis_audience.core.state.status import read_state
+from airflow_kinesis_audience.hooks.settings import STATE_SCHEMA, configured
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,13 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--warehouse", default="warehouse", metavar="CONN_ID", help="Airflow connection (default: warehouse)"
     )
-    parser.add_argument("--state-schema", default=STATE_SCHEMA, help=f"default: {STATE_SCHEMA}")
+    parser.add_argument("--state-schema", help=f"default: {STATE_SCHEMA}, or what Airflow's configuration sets")
     parser.add_argument("--state-path", help="the state's URL, if the state is kept in files")
     parser.add_argument("--yes", action="store_true", help="detach them; without it, nothing changes")
 
 
 def run(given: argparse.Namespace, out: TextIO) -> int:
     """Show what would be detached, and detach it where that is asked for."""
+    given.state_schema = given.state_schema or configured("state_schema", STATE_SCHEMA)
     from airflow_kinesis_audience.hooks.state import State, open_ledger
 
     where = {n: getattr(given, n) for n in ("state_schema", "state_path")}

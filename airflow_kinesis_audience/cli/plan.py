@@ -55,7 +55,7 @@ def run(given: argparse.Namespace, out: TextIO) -> int:
     task = dag_task.find_diff(given.dag_file, given.task)
     untriggerable = dag_task.find_untriggerable(task)
     context = dag_task.render(task, given.as_of)
-    with open_ledger(task.build_state(), dag_task.sync_id_of(task), reads_source=True) as ledger:
+    with open_ledger(task.build_state(), task.default_sync_id, reads_source=True) as ledger:
         found = make_plan(
             ledger,
             task.build_source(ledger.warehouse.origin.dialect),

@@ -26,12 +26,11 @@ from airflow_kinesis_audience.core.state.status import (
     read_syncs,
 )
 from airflow_kinesis_audience.core.state.sync_details import ChangeSetHeld
+from airflow_kinesis_audience.hooks.settings import STATE_SCHEMA, configured
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.core.state.recorded import RecordedChangeSet
     from airflow_kinesis_audience.core.state.timeline import Timeline
-
-STATE_SCHEMA = "airflow_audience"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--warehouse", default="warehouse", metavar="CONN_ID", help="Airflow connection (default: warehouse)"
     )
-    parser.add_argument("--state-schema", default=STATE_SCHEMA, help=f"default: {STATE_SCHEMA}")
+    parser.add_argument("--state-schema", help=f"default: {STATE_SCHEMA}, or what Airflow's configuration sets")
     parser.add_argument("--state-path", help="the state's URL, if the state is kept in files; then name the syncs")
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="newest change sets to list (default: 5)")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -48,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace, out: TextIO) -> int:
     """Print what the ledger holds."""
+    given.state_schema = given.state_schema or configured("state_schema", STATE_SCHEMA)
     if given.state_path:
         if not given.sync_id:
             raise ValueError("name the syncs: with --state-path, the files do not list them")

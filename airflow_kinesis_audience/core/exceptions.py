@@ -150,6 +150,24 @@ class HistoryGone(AudienceError):
     retry_helps = False
 
 
+class CheckFailed(AudienceError):
+    """Tasks of a DAG cannot run.
+
+    :param found: why, a sentence each.
+    """
+
+    retry_helps = False
+
+    def __init__(self, message: str, found: Sequence[str]) -> None:
+        super().__init__(message)
+        self._found = tuple(found)
+
+    @property
+    def sentences(self) -> Sequence[str]:
+        """What failed."""
+        return self._found
+
+
 class TaskEnded(BaseException):
     """Airflow, or whoever runs the process, ended the task; what was at work in the warehouse is cancelled.
 

@@ -13,6 +13,7 @@ from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.readers.change_sets import ChangeSet, change_set_of
 from airflow_kinesis_audience.core.sql.statements import column, render, table
 from airflow_kinesis_audience.core.state.membership import Tables, select_membership
+from airflow_kinesis_audience.hooks.settings import STATE_SCHEMA, configured
 from airflow_kinesis_audience.hooks.state import State, open_ledger
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Member(NamedTuple):
 
 
 def open_history(
-    conn_id: str, sync_id: str, *, state_schema: str = "airflow_audience", state_path: str | None = None
+    conn_id: str, sync_id: str, *, state_schema: str | None = None, state_path: str | None = None
 ) -> AbstractContextManager[Ledger]:
     """Open a sync's ledger for the other functions of this module.
 
@@ -43,7 +44,8 @@ def open_history(
     :param state_schema: schema of the state; set it and ``state_path`` as on the diff task.
     :raises ValueError: if the connection or the address is not supported; a retry does not help.
     """
-    return open_ledger(State(warehouse_conn_id=conn_id, state_schema=state_schema, state_path=state_path), sync_id)
+    schema = state_schema or configured("state_schema", STATE_SCHEMA)
+    return open_ledger(State(warehouse_conn_id=conn_id, state_schema=schema, state_path=state_path), sync_id)
 
 
 def read_members(ledger: Ledger, at: datetime) -> Iterator[Member]:

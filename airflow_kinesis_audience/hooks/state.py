@@ -6,16 +6,19 @@ every connection that it has opened.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_audience.core.exceptions import how_to_install
+from airflow_kinesis_audience.core.exceptions import AudienceError, how_to_install
 from airflow_kinesis_audience.core.state.ledger import Ledger
 from airflow_kinesis_audience.hooks.files.duckdb_parquet import SETTINGS, DuckDbParquetWarehouse
 from airflow_kinesis_audience.hooks.files.ledger import FileLedgerTable
 from airflow_kinesis_audience.hooks.files.object_storage import EXCLUSIVE, ObjectStorage
+from airflow_kinesis_audience.hooks.settings import configured_bool
 from airflow_kinesis_audience.hooks.signals import ending_with_task
 from airflow_kinesis_audience.hooks.warehouse import open_warehouse
 
@@ -23,7 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
+    from airflow_kinesis_audience.hooks.statement_tags import StatementTag
+    from airflow_kinesis_audience.hooks.warehouses.dbapi import SqlWarehouse
 
+
+_log = logging.getLogger(__name__)
 _IS_DIRECTORY = re.compile(r"[^./\\\0][^/\\\0]*")
 
 
@@ -53,14 +60,18 @@ class State:
 
 
 @contextmanager
-def open_ledger(state: State, sync_id: str, *, reads_source: bool = False) -> Iterator[Ledger]:
+def open_ledger(
+    state: State, sync_id: str, *, reads_source: bool = False, tag: StatementTag | None = None
+) -> Iterator[Ledger]:
     """Open a sync's ledger, and with it the warehouse or the files of its state.
 
     :param reads_source: whether the author's tables are read, too.
+    :param tag: names the task in its statements; what an earlier attempt of it left at work is ended.
     :raises ValueError: if an address or a connection is none that is supported; a retry does not help.
     """
     if state.state_path is None:
         with open_warehouse(state.warehouse_conn_id) as warehouse, ending_with_task(warehouse):
+            _name_task(warehouse, tag)
             yield Ledger(warehouse, state.state_schema, sync_id)
         return
     if not _IS_DIRECTORY.fullmatch(state.state_schema):
@@ -72,7 +83,19 @@ def open_ledger(state: State, sync_id: str, *, reads_source: bool = False) -> It
     settings = SETTINGS if state.state_memory is None else {**SETTINGS, "memory_limit": state.state_memory}
     origin = open_warehouse(state.warehouse_conn_id) if reads_source else None
     with DuckDbParquetWarehouse(files, origin, settings) as warehouse, ending_with_task(warehouse):
+        _name_task(warehouse.origin, tag)
         yield Ledger(warehouse, state.state_schema, sync_id, FileLedgerTable(files, state.state_schema, sync_id))
+
+
+def _name_task(warehouse: SqlWarehouse, tag: StatementTag | None) -> None:
+    """Tag the statements of a warehouse, and end those of an earlier attempt that was killed."""
+    warehouse.tag = tag
+    warehouse.logs_sql = configured_bool("log_sql")
+    if tag is not None and tag.is_retry:
+        # What prevents this prevents the task's own statements, too, and is said then.
+        with contextlib.suppress(AudienceError):
+            if ended := warehouse.end_earlier_attempts():
+                _log.warning("Ended %s statements that an earlier attempt of this task left at work", ended)
 
 
 def open_files(address: str) -> ObjectStorage:

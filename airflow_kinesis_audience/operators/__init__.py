@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from airflow_kinesis_audience.core.changes.guards import Guards
 from airflow_kinesis_audience.operators.approve import AudienceApprovalOperator
+from airflow_kinesis_audience.operators.check import AudienceCheckOperator
 from airflow_kinesis_audience.operators.delete import AudienceDeleteOperator
 from airflow_kinesis_audience.operators.detach import AudienceDetachOperator
 from airflow_kinesis_audience.operators.diff import AudienceDiffOperator
@@ -19,6 +20,7 @@ from airflow_kinesis_audience.operators.resync import AudienceResyncOperator
 
 __all__ = [
     "AudienceApprovalOperator",
+    "AudienceCheckOperator",
     "AudienceDeleteOperator",
     "AudienceDetachOperator",
     "AudienceDiffOperator",

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.core.model.instants import instant_text
+from airflow_kinesis_audience.hooks.settings import configured_number
 from airflow_kinesis_audience.operators.errors import airflow_outcome
 from airflow_kinesis_audience.operators.killing import end_task
 from airflow_kinesis_audience.operators.links import AudienceLink, StreamLink
@@ -22,7 +23,13 @@ from airflow_kinesis_audience.operators.reporting.assets import add_alias, emit_
 from airflow_kinesis_audience.operators.reporting.lineage import delivery_lineage
 from airflow_kinesis_audience.operators.reporting.log_lines import log_delivery
 from airflow_kinesis_audience.operators.reporting.metrics import count_delivery, gauge_lag
-from airflow_kinesis_audience.operators.run_context import name_task, parse_bool, permission_of
+from airflow_kinesis_audience.operators.run_context import (
+    count_statements,
+    name_task,
+    parse_bool,
+    permission_of,
+    statement_tag,
+)
 from airflow_kinesis_audience.operators.templates import RendersTemplates
 
 if TYPE_CHECKING:
@@ -59,8 +66,8 @@ class DeliveryOperator(RendersTemplates):
     :param format_options: the format's options.
     :param aws_conn_id: Airflow connection to AWS.
     :param region_name: by default the connection's.
-    :param partitions: partition keys per audience, a power of two. A multiple of the number of shards distributes
-        evenly.
+    :param partitions: partition keys per audience, a power of two; default: 16, or what ``[kinesis_audience]
+        partitions`` of Airflow's configuration sets. A multiple of the number of shards distributes evenly.
     :param aggregate: put several messages into one record of a data stream, in the format of the Kinesis Producer
         Library. Consumers with the KCL split it automatically. This pays for small messages and needs the extra
         ``kpl``.
@@ -90,7 +97,7 @@ class DeliveryOperator(RendersTemplates):
         format_options: Mapping[str, Any] | None = None,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
-        partitions: int = 16,
+        partitions: int | None = None,
         aggregate: bool | str = False,
         transform: str | None = None,
         on_new_stream: OnNewStream = "fail",
@@ -106,7 +113,7 @@ class DeliveryOperator(RendersTemplates):
         self.format_options = format_options
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
-        self.partitions = partitions
+        self.partitions = configured_number("partitions", 16) if partitions is None else partitions
         self.aggregate = aggregate
         self.transform = transform
         self.on_new_stream = on_new_stream
@@ -126,8 +133,9 @@ class DeliveryOperator(RendersTemplates):
             delivery = self.build_delivery(stream)
             stream.check()
             delivery = replace(delivery, stream=stream.identity, owner=name_task(context))
+            tag = statement_tag(context, summary["sync_id"])
             with open_ledger(
-                State.from_summary(summary), summary["sync_id"], reads_source=self.reads_source
+                State.from_summary(summary), summary["sync_id"], reads_source=self.reads_source, tag=tag
             ) as ledger:
                 own = self._deliver_as(delivery, context)
                 permission, watch = permission_of(context), self._watch(context)
@@ -136,6 +144,7 @@ class DeliveryOperator(RendersTemplates):
                     summary |= self._send(outbox, delivery, summary)
                 finally:
                     summary |= {**asdict(outbox.report), "destination": delivery.destination}
+                    summary |= count_statements(ledger)
                     summary |= self._describe_part(own, summary.pop("concluded"))
                     context["ti"].xcom_push(key=SUMMARY_KEY, value=summary)
                     count_delivery(summary)

@@ -24,10 +24,12 @@ from airflow_kinesis_audience.operators.reporting.metrics import count_changes, 
 from airflow_kinesis_audience.operators.run_context import (
     author_of,
     choose_on_covered,
+    count_statements,
     fail_if_covered,
     permission_of,
     run_as_of,
     select_all,
+    statement_tag,
 )
 from airflow_kinesis_audience.operators.state_arguments import StateArguments
 
@@ -217,7 +219,8 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
                 raise ValueError(
                     "history_view needs a warehouse that the login can write to; with state_path, remove it"
                 )
-            with open_ledger(state, known["sync_id"], reads_source=True) as ledger:
+            tag = statement_tag(context, known["sync_id"])
+            with open_ledger(state, known["sync_id"], reads_source=True, tag=tag) as ledger:
                 source = self.build_source(ledger.warehouse.origin.dialect)
                 author = author_of(context, adopts=self.adopt_state_of)
                 sync = Sync(ledger, source, guards=guards, retention=retention, author=author)
@@ -230,6 +233,7 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
                         insert=on_covered == "insert",
                         correct=on_covered == "correct",
                     )
+                summary |= count_statements(ledger)
         log_change_set(summary, sync.counts)
         names = {self.audience_id: self.audience_name} if self.audience_id and self.audience_name else {}
         if "held" in summary:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_audience.core.changes.authors import Author
     from airflow_kinesis_audience.core.sql.dialects import Dialect
+    from airflow_kinesis_audience.core.state.ledger import Ledger
+    from airflow_kinesis_audience.hooks.statement_tags import StatementTag
 
 LET_THROUGH = "let_through"
 """The key of the run's configuration that lets its change set pass the guards: true, or a list of audience ids."""
@@ -135,6 +137,20 @@ def name_task(context: Context) -> str:
     """Name what all tries of a task in a run have in common."""
     ti = context["ti"]
     return f"{ti.dag_id}/{ti.task_id}/{ti.map_index}/{ti.run_id}"
+
+
+def statement_tag(context: Context, sync_id: str) -> StatementTag:
+    """Return what names this attempt of the task in its statements."""
+    from airflow_kinesis_audience.hooks.statement_tags import StatementTag
+
+    ti = context["ti"]
+    return StatementTag(sync_id=sync_id, run_id=ti.run_id, task=name_task(context), attempt=ti.try_number)
+
+
+def count_statements(ledger: Ledger) -> dict[str, Any]:
+    """Return, for a summary, how many statements the warehouse got, and how long they took."""
+    sent = ledger.warehouse.origin
+    return {"statements": sent.statements, "statement_seconds": round(sent.statement_seconds, 3)}
 
 
 def author_of(context: Context, *, adopts: str | None) -> Author:

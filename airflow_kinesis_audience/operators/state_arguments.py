@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_kinesis_audience.hooks.settings import STATE_SCHEMA, configured
 from airflow_kinesis_audience.operators.killing import end_task
 from airflow_kinesis_audience.operators.templates import RendersTemplates
 
@@ -30,7 +31,8 @@ class StateArguments(RendersTemplates):
     :param sync_id: the name of the sync and of its state, by default ``dag_id.task_id``; a mapped task needs one.
     :param adopt_state_of: old name ``dag_id.task_id`` of a renamed DAG or task. The task continues with the old
         state, so no member enters again and no exit is lost.
-    :param state_schema: schema of the state in the warehouse.
+    :param state_schema: schema of the state in the warehouse; default: ``airflow_audience``, or what
+        ``[kinesis_audience] state_schema`` of Airflow's configuration sets.
     :param state_path: for a login that can only read: URL of the state in Parquet files.
     """
 
@@ -40,7 +42,7 @@ class StateArguments(RendersTemplates):
         warehouse_conn_id: str,
         sync_id: str | None = None,
         adopt_state_of: str | None = None,
-        state_schema: str = "airflow_audience",
+        state_schema: str | None = None,
         state_path: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -48,7 +50,7 @@ class StateArguments(RendersTemplates):
         self.warehouse_conn_id = warehouse_conn_id
         self.sync_id = sync_id
         self.adopt_state_of = adopt_state_of
-        self.state_schema = state_schema
+        self.state_schema = state_schema or configured("state_schema", STATE_SCHEMA)
         self.state_path = state_path
 
     def on_kill(self) -> None:
@@ -63,6 +65,11 @@ class StateArguments(RendersTemplates):
         index = getattr(context.get("ti"), "map_index", None)
         if index is not None and index >= 0:
             check_not_shared(self)
+        return self.default_sync_id
+
+    @property
+    def default_sync_id(self) -> str:
+        """The sync's id, by the task's arguments: its own, that of the state it adopts, or the task's name."""
         return self.sync_id or self.adopt_state_of or f"{self.dag_id}.{self.task_id}"
 
     def state_location(self) -> dict[str, str | None]:

@@ -167,7 +167,7 @@ def test_a_check_finds_what_tasks_lack_and_puts_and_writes_nothing(
     good = write_dag(tmp_path, "SELECT * FROM members", "{{ '" + stream.name + "' }}")
     found = checked(command("check", good))
     assert found["source"] == "✓ the query runs and returns user_id, email, city"
-    assert found["state"].startswith("✓ this sync has not run yet; --write checks")
+    assert found["state"].startswith("✓ this sync has not run yet; with write")
     assert found["stream"].startswith(
         f"✓ kinesis://us-east-1/{stream.name} accepts amplitude_cohort from this login"
     )

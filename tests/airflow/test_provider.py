@@ -15,11 +15,13 @@ import sys
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import jsonschema
 import pytest
 
 import airflow_kinesis_audience
+from airflow_kinesis_audience.asset_uris import SCHEMES, sanitize_uri
 from airflow_kinesis_audience.provider_info import get_provider_info
 
 DISTRIBUTION = "airflow-kinesis-audience"
@@ -84,6 +86,51 @@ def test_every_module_with_an_operator_or_a_hook_is_listed(folder: str, ending: 
         if isinstance(node, ast.ClassDef) and node.name.endswith(ending) and not node.name.startswith("_")
     }
     assert holding <= set(listed_modules())
+
+
+def test_each_asset_of_this_package_has_a_uri_that_its_handler_takes_as_it_is() -> None:
+    from airflow.sdk import Asset
+
+    [entry] = get_provider_info()["asset-uris"]
+    assert tuple(entry["schemes"]) == SCHEMES
+    for uri in ("audience://lapsed.diff", "audience://a%2Fb%20c", "kinesis://eu-west-1/changes", "firehose://x/y"):
+        split = urlsplit(uri)
+        assert sanitize_uri(split) is split
+        assert Asset(uri).uri.rstrip("/") == uri
+    for uri in ("audience://", "audience://a/b", "kinesis://changes", "kinesis://eu-west-1/", "firehose:///y"):
+        with pytest.raises(ValueError, match=r"expected [a-z]+://<"):
+            sanitize_uri(urlsplit(uri))
+
+
+def test_a_wrong_uri_is_an_error_of_the_dag_file() -> None:
+    from airflow.sdk import Asset
+
+    with pytest.raises(ValueError, match="expected kinesis://<region>/<stream>"):
+        Asset("kinesis://changes")
+
+
+def test_the_deployments_settings_are_defaults_of_tasks_commands_and_history(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from airflow_kinesis_audience.hooks.settings import configured_bool
+    from airflow_kinesis_audience.operators import AudienceDiffOperator, AudienceToKinesisOperator
+
+    def made() -> tuple[str, int]:
+        diff = AudienceDiffOperator(task_id="diff", warehouse_conn_id="w", sql="SELECT 1", audience_id="a")
+        to = AudienceToKinesisOperator(task_id="to", change_set={}, stream_name="s", message_format="f")
+        return diff.state_schema, to.partitions
+
+    options = get_provider_info()["config"]["kinesis_audience"]["options"]
+    assert made() == (options["state_schema"]["default"], int(options["partitions"]["default"]))
+    assert not configured_bool("log_sql")
+    for name, value in (("STATE_SCHEMA", "other"), ("PARTITIONS", "64"), ("LOG_SQL", "True")):
+        monkeypatch.setenv(f"AIRFLOW__KINESIS_AUDIENCE__{name}", value)
+    assert made() == ("other", 64)
+    assert configured_bool("log_sql")
+    own = AudienceDiffOperator(
+        task_id="own", warehouse_conn_id="w", sql="SELECT 1", audience_id="a", state_schema="mine"
+    )
+    assert own.state_schema == "mine"
 
 
 @pytest.mark.parametrize("kind", ["extra-links", "notifications"])

@@ -81,16 +81,19 @@ def test_a_plan_renders_as_the_dags_own_runs_do_and_says_what_a_triggered_one_la
 
 def test_the_examples_need_no_logical_date() -> None:
     """All templates of the examples render for a run that ``airflow dags trigger`` starts."""
-    program = (
-        "import sys; from pathlib import Path; from airflow_kinesis_audience.cli import dag_task\n"
-        "tasks = [t for dag in dag_task.load(Path(sys.argv[1])) for t in dag.tasks]\n"
-        "for task in tasks:\n"
-        "    task = task if hasattr(task, 'render_template_fields') and not hasattr(task, 'unmap') else None\n"
-        "    if task: task.render_template_fields(dag_task.make_context(task, None, scheduled=False))\n"
-        "print('rendered', len(tasks))"
-    )
-    for file in sorted((ROOT / "dags").glob("*.py")):
-        ended = subprocess.run(
-            [sys.executable, "-c", program, str(file)], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-        assert "rendered" in ended.stdout, f"{file.name}: {ended.stderr[-2000:]}"
+    program = """
+import sys
+from pathlib import Path
+from airflow_kinesis_audience.cli import dag_task
+from airflow_kinesis_audience.operators import AudienceDiffOperator
+tasks = [task for file in map(Path, sys.argv[1:]) for dag in dag_task.load(file) for task in dag.tasks]
+for task in tasks:
+    if isinstance(task, AudienceDiffOperator):
+        dag_task.render(task, None, scheduled=False)
+        print(task.dag_id, task.task_id, type(task).__name__)
+"""
+    files = sorted(map(str, (ROOT / "dags").glob("*.py")))
+    command = [sys.executable, "-c", program, *files]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert ended.stdout.count("AudienceDiffOperator") > 5

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from airflow_kinesis_audience.hooks.signals import ending_with_task
+from airflow_kinesis_audience.hooks.statement_tags import StatementTag
 from airflow_kinesis_audience.operators.killing import end_task, under_way
 from tests.engines import mysql
 from tests.warehouses import DIALECTS, People, open_duckdb, open_postgres
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.hooks.warehouses.dbapi import SqlWarehouse
 
 SCHEMA = "state"
+TAG = StatementTag(
+    sync_id="a sync */ -- %s ?", run_id="manual__2026-01-01T00:00:00+00:00", task="killed", attempt=1
+)
 NUMBERS = pa.schema([("n", pa.int64())])
 _PAIRS = "SELECT COUNT(*) FROM {numbers} AS a, {numbers} AS b WHERE a.{n} + b.{n} < 0"
 _IN_DUCKDB = _PAIRS.format(numbers="range(1000000)", n="range")
@@ -99,6 +103,7 @@ def main(engine: str, place: str, what: str) -> None:
     signal.signal(signal.SIGTERM, on_term)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     with under_way(), open_engine(engine, place) as warehouse, ending_with_task(warehouse):
+        warehouse.tag = TAG
         print("begins", flush=True)
         try:
             (write if what == "write" else read)(warehouse, engine)

@@ -7,6 +7,7 @@ work; of DuckDB, which works in the process, the process alone.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -15,15 +16,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from airflow_kinesis_audience.core.exceptions import TaskEnded
 from airflow_kinesis_audience.hooks.signals import ending_with_task
+from airflow_kinesis_audience.hooks.state import State, open_ledger
 from airflow_kinesis_audience.operators.killing import end_task, under_way
-from tests.contract.ended_process import ENDLESS, NUMBERS, SCHEMA, open_engine, source_of
+from tests.contract.ended_process import ENDLESS, NUMBERS, SCHEMA, TAG, open_engine, source_of
 from tests.engines.mysql import DRIVER_HOME
 from tests.warehouses import People, open_duckdb
 
@@ -167,6 +169,76 @@ def test_a_task_that_is_ended_leaves_nothing_at_work(place: Place, what: str, ho
         assert len(made) <= 1, "the change set of the second run"
 
 
+KILLED = (
+    ("postgres", "write"),
+    ("postgres", "read"),
+    ("psycopg2", "write"),
+    ("mysql", "write"),
+    ("mysql", "read"),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("place", "what"), KILLED, indirect=["place"], ids=["-".join(k) for k in KILLED])
+def test_the_next_attempt_ends_what_a_killed_one_left_at_work_and_no_other_statement(
+    place: Place, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_engine(place.engine, place.address) as warehouse:
+        people = People(warehouse, schema=SCHEMA)
+        people.put("ann", "bob")
+        people.source = source_of(f"SELECT uid, email, city FROM {people.table}")
+        people.run(0)
+        before = people.tables()
+        warehouse.execute("CREATE TABLE noted (n INT)")
+    connect_airflow(monkeypatch, place)
+    state = State(warehouse_conn_id="killed", state_schema=SCHEMA)
+    process = place.start(what)
+    try:
+        wait_until(place.count, WAIT_SECONDS, process)
+    finally:
+        process.kill()
+        process.wait()
+    time.sleep(1)
+    assert place.count() == 1, "the server works on, or this shows nothing"
+    for other in (replace(TAG, attempt=1), replace(TAG, task="other", attempt=2)):
+        with open_ledger(state, "dag.diff", tag=other) as ledger:
+            ledger.warehouse.read_rows("SELECT 1")
+        time.sleep(1)
+        assert place.count() == 1, "of another task, or by a first attempt"
+    with open_ledger(state, "dag.diff", tag=replace(TAG, attempt=2)) as ledger:
+        ledger.warehouse.read_rows("SELECT 1")
+        wait_for(lambda: place.count() == 0, seconds=5)
+    with open_engine(place.engine, place.address) as warehouse:
+        people.warehouse = warehouse
+        people.put("cem")
+        assert people.run(1)["entered"] == 1
+        assert len(people.tables() - before) <= 1, "the change set of the second run"
+
+
+def connect_airflow(patch: pytest.MonkeyPatch, place: Place) -> None:
+    """Give Airflow a connection to the place."""
+    if place.engine == "mysql":
+        port, database = place.address.split(" ")
+        fields = {
+            "conn_type": "mysql",
+            "host": "127.0.0.1",
+            "port": int(port),
+            "login": "root",
+            "schema": database,
+        }
+        patch.setenv("AIRFLOW_CONN_KILLED", json.dumps(fields))
+    else:
+        patch.setenv("AIRFLOW_CONN_KILLED", place.address.replace("postgresql://", "postgres://"))
+
+
+def test_a_tag_cannot_end_its_comment_and_is_no_place_for_a_value() -> None:
+    assert not set("*/%?'\\$;{}") & set(str(TAG))
+    long = replace(TAG, sync_id="s" * 500, run_id="é" * 500)
+    assert len(str(long)) < 350
+    assert all(re.fullmatch(r"[a-z0-9_-]{1,63}", value) for value in long.labels().values())
+    assert TAG.job == replace(TAG, attempt=9, run_id="x").job != replace(TAG, sync_id="other").job
+
+
 def test_a_signal_wakes_whoever_was_woken_by_it_before(tmp_path: Path) -> None:
     here, there = os.pipe()
     os.set_blocking(there, False)
@@ -224,8 +296,8 @@ def test_who_closes_while_somebody_is_still_reading_ends_that_too(postgres_datab
     reading.close()
 
 
-def wait_for(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
+def wait_for(holds: Callable[[], bool], seconds: float = WAIT_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -32,6 +32,7 @@ ELSEWHERE = {
     "docs/consumer-files.md:sql:0": "tests/docs/test_consumers.py",
     "docs/hooks.md:python:0": "tests/docs/test_hooks_page.py",
     "docs/hooks.md:python:1": "tests/docs/test_hooks_page.py",
+    "docs/hooks.md:python:2": "tests/docs/test_hooks_page.py",
     "docs/lookback.md:python:1": "tests/airflow/test_docs_start.py",
     "docs/lookback.md:python:2": "tests/airflow/test_docs_start.py",
     "docs/lookback.md:sql:0": "tests/airflow/test_docs_start.py",

@@ -44,3 +44,13 @@ def test_a_warehouse_is_read_as_the_page_does(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps({"conn_type": "duckdb", "host": str(path)}))
     found = run_block(1)
     assert (found["types"], found["count"], found["found"]) == ({"user_id": "VARCHAR"}, 7, [7])
+
+
+def test_changes_are_computed_as_the_page_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "warehouse.duckdb"
+    with duckdb.connect(str(path)) as database:
+        database.execute("CREATE SCHEMA marts")
+        database.execute("CREATE TABLE marts.lapsed AS SELECT 'u1' AS user_id, 'ada@example.com' AS email")
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps({"conn_type": "duckdb", "host": str(path)}))
+    frame = run_block(2)["frame"]
+    assert frame[["user_id", "action", "Email"]].values.tolist() == [["u1", "entered", "ada@example.com"]]

@@ -8,7 +8,7 @@ from scripts import error_page
 
 HANDED_ON = [
     # Each hands on the text of an error that was raised elsewhere, and is on the page.
-    "cli/dag_task.py: ValueError",
+    "operators/checks.py: ValueError",
     "operators/errors.py: AirflowSkipException",
     "operators/errors.py: AirflowFailException",
     "operators/errors.py: AirflowFailException",

@@ -43,9 +43,9 @@ class OnPostgres(RedshiftWarehouse):
     """Redshift's hook, with the one type, and the one name, that PostgreSQL has not."""
 
     @staticmethod
-    def _run(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
+    def _execute(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
         known = sql.replace("VARCHAR(MAX)", "TEXT").replace("COLLATE(", "collated(")
-        RedshiftWarehouse._run(cursor, known, parameters)
+        RedshiftWarehouse._execute(cursor, known, parameters)
 
 
 @contextmanager

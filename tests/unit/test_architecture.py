@@ -24,7 +24,15 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "airflow_kinesis_audience"
 ROOT_ENTRIES = {
     *("operators", "hooks", "formats", "consumer", "schemas", "core", "cli", "ui", "demo", "history"),
-    *("notifications.py", "__init__.py", "__main__.py", "provider_info.py", "py.typed"),
+    *(
+        "asset_uris.py",
+        "notebook.py",
+        "notifications.py",
+        "__init__.py",
+        "__main__.py",
+        "provider_info.py",
+        "py.typed",
+    ),
 }
 
 ONE_WAY = "The data flows one way: a package imports only from those below it"

@@ -17,6 +17,8 @@ class Warehouse(Protocol):
 
     dialect: Dialect
     placeholder: str
+    statements: int
+    statement_seconds: float
 
     @property
     def origin(self) -> Warehouse:

@@ -107,6 +107,14 @@ class StreamHook(StreamClient):
         if arn is not None and (missing := find_missing_permission(self, self.put_action, arn)):
             self._refuse_without(missing)
 
+    def test_connection(self) -> tuple[bool, str]:
+        """Return whether this login may put records to the stream, as far as it can check, and a sentence."""
+        try:
+            self.check()
+        except (AudienceError, ValueError) as error:
+            return False, str(error)
+        return True, f"{self.destination} accepts records from this login, as far as the login can check"
+
     @staticmethod
     def _identity_of(arn: str | None, created: Any) -> str:
         is_known = arn is not None and isinstance(created, datetime) and created.tzinfo is not None

@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.core.exceptions import AudienceError, WarehouseRefused, WarehouseUnavailable
+from airflow_kinesis_audience.hooks.statement_tags import PROGRAM
 from airflow_kinesis_audience.hooks.warehouses.dbapi import NOT_SHOWN, SqlWarehouse, arrow_batch
 
 if TYPE_CHECKING:
@@ -39,14 +40,17 @@ class BigQueryWarehouse(SqlWarehouse):
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int | None:
         """Run a statement that gives no rows, to its end."""
         with self._translated(), self._job(sql, parameters) as job:
-            job.result()
+            with self._counted():
+                job.result()
             written: int | None = job.num_dml_affected_rows
             return written
 
     def read_rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Read a small result whole."""
         with self._translated(), self._job(sql, parameters) as job:
-            return [tuple(row.values()) for row in job.result()]
+            with self._counted():
+                rows = job.result()
+            return [tuple(row.values()) for row in rows]
 
     def read_types(self, query: str) -> dict[str, str]:
         """Read the query's column names and type names by a dry run."""
@@ -56,7 +60,9 @@ class BigQueryWarehouse(SqlWarehouse):
     def read_batches(self, sql: str, schema: pa.Schema, *, rows: int) -> Iterator[pa.RecordBatch]:
         """Read a large result page by page."""
         with self._translated(), self._job(sql, ()) as job:
-            for page in job.result(page_size=rows).pages:
+            with self._counted():
+                result = job.result(page_size=rows)
+            for page in result.pages:
                 if fetched := [row.values() for row in page]:
                     yield arrow_batch(fetched, schema)
 
@@ -76,6 +82,7 @@ class BigQueryWarehouse(SqlWarehouse):
             self._opened = self._connect()
         given = [ScalarQueryParameter(None, "INT64" if isinstance(v, int) else "STRING", v) for v in parameters]
         config = QueryJobConfig(query_parameters=given, dry_run=dry_run, use_query_cache=False)
+        config.labels = self.tag.labels() if self.tag is not None else {"program": PROGRAM}
         # Or a project's or dataset's own would decide what day an instant is on.
         config.connection_properties = [ConnectionProperty("time_zone", "UTC")]
         return self._opened.query(sql, job_config=config)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from airflow_kinesis_audience.core.exceptions import AudienceError, WarehouseRefused, WarehouseUnavailable
+from airflow_kinesis_audience.hooks.statement_tags import PROGRAM
 from airflow_kinesis_audience.hooks.warehouses.dbapi import NOT_SHOWN, SqlWarehouse
 
 if TYPE_CHECKING:
@@ -64,8 +65,7 @@ class ClickHouseWarehouse(SqlWarehouse):
 
     def __init__(self, connect: Callable[[], Any], dialect: Dialect) -> None:
         super().__init__(connect, dialect)
-        # By which the server's list of what is at work names it.
-        self._comment = f"airflow_kinesis_audience {uuid.uuid4()}"
+        self._number = uuid.uuid4()
 
     @staticmethod
     def connector(conn_id: str, hook: Any) -> Callable[[], Any]:
@@ -81,7 +81,7 @@ class ClickHouseWarehouse(SqlWarehouse):
     def read_batches(self, sql: str, schema: pa.Schema, *, rows: int) -> Iterator[pa.RecordBatch]:
         """Read a large result as the server sends it, in Arrow."""
         with self._cursor(), self._client.query_arrow_stream(sql, use_strings=True) as stream:
-            for block in stream:
+            for block in self._counted_until_first(iter(stream)):
                 for batch in _in_types(block, schema).to_batches(rows):
                     if batch.num_rows:
                         yield batch
@@ -95,16 +95,24 @@ class ClickHouseWarehouse(SqlWarehouse):
     def _open(self) -> Any:
         with self._translated():
             self._client = self._connect()
-            self._client.set_client_setting("log_comment", self._comment)
+            self._client.set_client_setting("log_comment", f"{self.tag or PROGRAM} {self._number}")
         return _Connection(self._client)
 
     def _cancel(self, connection: Any, cursor: Any) -> None:
-        own = f"user = currentUser() AND Settings['log_comment'] = '{self._comment}'"
         with contextlib.closing(self._connect()) as other:
-            other.command(f"KILL QUERY WHERE {own} ASYNC")
+            other.command(_kill(f"% {self._number}"))
+
+    def end_earlier_attempts(self) -> int:
+        """Cancel what earlier attempts of the task left at work."""
+        assert self.tag is not None  # noqa: S101
+        return len(self.read_rows(_kill(f"% {self.tag.job} %")))
+
+    def _tagged(self, sql: str) -> str:
+        # In its place a statement has a setting.
+        return sql
 
     @staticmethod
-    def _run(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
+    def _execute(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
         # Without parameters the driver makes one % of two.
         cursor.execute(sql if parameters else sql.replace("%%", "%%%%"), list(parameters))
 
@@ -161,6 +169,11 @@ class _Connection:
 
     def close(self) -> None:
         """Leave the client to the warehouse, which closes it."""
+
+
+def _kill(comment: str) -> str:
+    """Build what ends the user's own statements with such a comment."""
+    return f"KILL QUERY WHERE user = currentUser() AND Settings['log_comment'] LIKE '{comment}' ASYNC"
 
 
 def _first_sentence(text: str) -> str:

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from airflow_kinesis_audience.core.exceptions import AudienceError, TaskEnded
 from airflow_kinesis_audience.hooks.client_logs import keep_requests_out_of_logs
+from airflow_kinesis_audience.hooks.statement_tags import TaggedStatements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +33,7 @@ NOT_SHOWN = (
 """Ends what is said of a statement that has read rows."""
 
 
-class SqlWarehouse:
+class SqlWarehouse(TaggedStatements):
     """One connection to a warehouse, and those that large results are read from; use it as a context manager.
 
     :param connect: opens a new DB-API connection.
@@ -80,6 +81,14 @@ class SqlWarehouse:
             for connection, cursor in tuple(self._at_work):
                 with contextlib.suppress(Exception):
                     self._cancel(connection, cursor)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Return whether the warehouse can be opened and answers, and a sentence."""
+        try:
+            self.read_rows("SELECT 1")
+        except AudienceError as error:
+            return False, str(error)
+        return True, "the warehouse answers"
 
     def close(self) -> None:
         """Close the connections; what somebody is still reading from ends, too."""
@@ -247,14 +256,6 @@ class SqlWarehouse:
                 raise TaskEnded from None
             # Not chained: the driver's own text may quote a row.
             raise self._translate(error, planned=planned) from None
-
-    @staticmethod
-    def _run(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
-        # Without parameters a driver must not look for placeholders: a % in the query is a %.
-        if parameters:
-            cursor.execute(sql, list(parameters))
-        else:
-            cursor.execute(sql)
 
 
 def table_statements(

@@ -140,8 +140,10 @@ class MySqlWarehouse(SqlWarehouse):
         """Read the query's column names and type names; it is planned, and a part without a table evaluated."""
         with self._cursor(planned=True) as cursor:
             connection = cursor.connection
-            connection.query(f"SELECT * FROM (\n{query}\n) AS given WHERE 1 = 0".encode())  # noqa: S608
-            result = connection.store_result()
+            planned = f"SELECT * FROM (\n{query}\n) AS given WHERE 1 = 0"  # noqa: S608
+            with self._counted():
+                connection.query(self._tagged(planned).encode())
+                result = connection.store_result()
         columns = zip(result.describe(), result.field_flags(), result.converter, strict=True)
         return {
             name: _type_name(wire, length, scale, flags, is_bytes=converter is bytes)
@@ -152,7 +154,7 @@ class MySqlWarehouse(SqlWarehouse):
         """Read a large result as it comes, ``rows`` rows at a time, on a connection of its own."""
         with self._translated(), self._reader_connection() as connection:
             cursor = connection.cursor()
-            cursor.execute(sql)
+            self._run(cursor, sql, ())
             while fetched := cursor.fetchmany(rows):
                 columns = zip(*fetched, strict=True)
                 arrays = [_read_array(c, f.type) for c, f in zip(columns, schema, strict=True)]
@@ -160,6 +162,14 @@ class MySqlWarehouse(SqlWarehouse):
             cursor.close()
             if connection.warning_count() and _NO_CHARACTERS & {int(w[1]) for w in connection.show_warnings()}:
                 raise WarehouseRefused(_NOT_UTF8)
+
+    def end_earlier_attempts(self) -> int:
+        listed = "SELECT id FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND command = 'Query'"
+        found = self.read_rows(f"{listed} AND info LIKE '%{self.tag.job}%'") if self.tag else []
+        for (number,) in found:
+            with contextlib.suppress(AudienceError):  # it has ended
+                self.execute(f"KILL QUERY {int(number)}")
+        return len(found)
 
     def _open_reader(self) -> Any:
         from MySQLdb.cursors import SSCursor

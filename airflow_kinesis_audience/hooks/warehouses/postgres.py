@@ -22,7 +22,13 @@ from pyarrow import csv
 from airflow_kinesis_audience.core.exceptions import AudienceError, WarehouseRefused, WarehouseUnavailable
 from airflow_kinesis_audience.hooks.warehouses.dbapi import NOT_SHOWN, SqlWarehouse, first_line, table_statements
 from airflow_kinesis_audience.hooks.warehouses.postgres_plan import is_cheap_and_stable
-from airflow_kinesis_audience.hooks.warehouses.postgres_session import SETTLED, bound, is_psycopg_3, settle
+from airflow_kinesis_audience.hooks.warehouses.postgres_session import (
+    SETTLED,
+    bound,
+    is_psycopg_3,
+    select_cancelled,
+    settle,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -103,11 +109,7 @@ class PostgresWarehouse(SqlWarehouse):
     """PostgreSQL through psycopg."""
 
     def write_table(self, name: str, query: str, *, sliced_by: str = "", has_audience_rows: bool = False) -> None:
-        """Create a table of a query's rows, with statistics and indexes, in one round trip and one transaction.
-
-        Statements that are sent together without parameters are one transaction, so a table is there whole or
-        not at all.
-        """
+        """Create a table of a query's rows, with its indexes, in one round trip: it is there whole or not."""
         statements = table_statements(
             self.dialect.ddl, name, query, sliced_by=sliced_by, has_audience_rows=has_audience_rows
         )
@@ -141,7 +143,10 @@ class PostgresWarehouse(SqlWarehouse):
         """Read a large result as it comes, ``rows`` rows at a time, on a connection of its own."""
         with self._translated(), self._reader_connection() as connection:
             read = _copy_batches if is_psycopg_3(connection) else _fetch_batches
-            yield from read(connection, sql, schema, rows)
+            yield from self._counted_until_first(read(connection, self._tagged(sql), schema, rows))
+
+    def end_earlier_attempts(self) -> int:
+        return len(self.read_rows(select_cancelled(self.tag.job))) if self.tag else 0
 
     def _open(self) -> Any:
         with self._translated():
@@ -161,7 +166,7 @@ class PostgresWarehouse(SqlWarehouse):
         getattr(connection, "cancel_safe", connection.cancel)()
 
     @staticmethod
-    def _run(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
+    def _execute(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
         cursor.execute(SETTLED + bound(sql, parameters, cursor))
         # Through psycopg 2 the result is that of the last statement at once.
         while is_psycopg_3(cursor.connection) and cursor.nextset():

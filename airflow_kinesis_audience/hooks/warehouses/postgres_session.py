@@ -80,6 +80,15 @@ def bound(sql: str, parameters: Sequence[Any], cursor: Any) -> str:
     return first + "".join(_literal(v, cursor) + after for v, after in zip(parameters, rest, strict=True))
 
 
+def select_cancelled(text: str) -> str:
+    """Build the query that cancels the login's other statements that hold a text; a row for each."""
+    others = "pid <> pg_backend_pid() AND usename = current_user AND backend_type = 'client backend'"
+    return (
+        f"SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE {others} "  # noqa: S608
+        f"AND state = 'active' AND query LIKE '%{text}%'"
+    )
+
+
 def is_psycopg_3(connection: Any) -> bool:
     """Whether a connection is one of psycopg 3; older Airflow gives psycopg 2."""
     return hasattr(connection, "pgconn")

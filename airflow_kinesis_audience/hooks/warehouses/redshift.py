@@ -100,7 +100,7 @@ class RedshiftWarehouse(SqlWarehouse):
 
     def _settled(self, connection: Any) -> Any:
         with contextlib.closing(connection.cursor()) as cursor:
-            self._run(cursor, _SETTLE, ())
+            self._execute(cursor, _SETTLE, ())
             self._numbers[id(connection)] = cursor.fetchone()[0]
         return connection
 
@@ -109,7 +109,7 @@ class RedshiftWarehouse(SqlWarehouse):
             cancelling.execute(f"SELECT PG_CANCEL_BACKEND({self._numbers[id(connection)]})")
 
     @staticmethod
-    def _run(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
+    def _execute(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
         cursor.paramstyle = "qmark"
         cursor.execute(sql, tuple(parameters))
 

@@ -10,6 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.core.exceptions import AudienceError, WarehouseRefused, WarehouseUnavailable
+from airflow_kinesis_audience.hooks.statement_tags import PROGRAM
 from airflow_kinesis_audience.hooks.warehouses.dbapi import NOT_SHOWN, SqlWarehouse
 
 if TYPE_CHECKING:
@@ -72,8 +73,13 @@ class SnowflakeWarehouse(SqlWarehouse):
             connection = self._connect()
             with connection.cursor() as cursor:
                 # All at once: each statement is a round trip.
-                cursor.execute("ALTER SESSION SET " + " ".join(f"{n} = {v}" for n, v in _SESSION.items()))
+                session = {**_SESSION, "QUERY_TAG": f"'{self.tag or PROGRAM}'"}
+                cursor.execute("ALTER SESSION SET " + " ".join(f"{n} = {v}" for n, v in session.items()))
         return connection
+
+    def _tagged(self, sql: str) -> str:
+        # In its place the session has a parameter.
+        return sql
 
     def _cancel(self, connection: Any, cursor: Any) -> None:
         with contextlib.closing(self._connect()) as other, other.cursor() as cancelling:

@@ -94,7 +94,7 @@ class SparkWarehouse(SqlWarehouse):
             other.cancel(cursor)
 
     @staticmethod
-    def _run(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
+    def _execute(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
         cursor.execute(bound(sql, parameters) if parameters else sql)
 
     def _translate(self, error: Exception, *, planned: bool) -> AudienceError:

@@ -102,7 +102,7 @@ class AthenaWarehouse(TrinoWarehouse):
             return self._connect()
 
     @staticmethod
-    def _run(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
+    def _execute(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
         # Athena wants bound text to be quoted, so binding saves nothing. No statement with parameters holds an
         # author's text, so that each ? in it is one's place.
         first, *rest = sql.split("?") if parameters else [sql]
