@@ -69,7 +69,7 @@ class Heard:
             duck,
             enforces_keys=like.enforces_keys,
             types=replace(duck.types, has_lists=like.types.has_lists),
-            functions=replace(duck.functions, fingerprint=None, of_lists=of_lists, is_text=is_text),
+            functions=replace(duck.functions, signature=None, of_lists=of_lists, is_text=is_text),
         )
         self.given: list[Any] = []
 

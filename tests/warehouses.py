@@ -470,10 +470,9 @@ def read_membership(ledger: Ledger, as_of: datetime) -> dict[tuple[str, str], tu
     for name, body in needed:
         members = members.with_(name, as_=body)
     sql = render(members, ledger.warehouse.dialect)
-    first = 4 if tables.layout.fingerprint else 3
     rows = ledger.warehouse.read_rows(sql)
-    last = first + sum(not c.retired for c in tables.layout.columns)
-    found = {(row[0], row[1]): (row[2], *row[first:last]) for row in rows}
+    last = 3 + sum(not c.retired for c in tables.layout.columns)
+    found = {(row[0], row[1]): row[2:last] for row in rows}
     assert len(found) == len(rows), "a member is there twice"
     return found
 

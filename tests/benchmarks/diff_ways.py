@@ -8,6 +8,7 @@ would use them who writes it in an afternoon: load both tables, join, keep what 
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import re
@@ -50,28 +51,27 @@ def run_duckdb(path: str, settings: str, number: str) -> int:
 
 
 def bare_duckdb(path: str, settings: str) -> int:
-    """Do by hand what an engine has to: fingerprint the source, join, look up what differs on both sides."""
+    """Join the tables once, compare the columns, and write what differs with both sides."""
     import duckdb
 
     with duckdb.connect(path, config=json.loads(settings)) as database:
         found = "SELECT table_name FROM information_schema.tables WHERE table_name LIKE 'base%'"
         [(base,)] = database.execute(found).fetchall()
-        parts = (f"coalesce(length({c}::VARCHAR) || ':' || {c}::VARCHAR, '-')" for c in VALUES)
-        new, old = (", ".join(f"{side}.{n(c)} AS {name}_{c}" for c in VALUES) for side, n, name in _SIDES)
-        database.execute(f"""
-            CREATE TABLE bare AS
-            WITH source AS (SELECT user_id, md5_number_lower({" || ".join(parts)}) AS fingerprint FROM members),
-            before AS (SELECT * FROM state."{base}" WHERE action = 'member'),
-            found AS (
-                SELECT coalesce(s.user_id, b.user_id) AS user_id,
-                    s.user_id IS NULL AS gone, b.user_id IS NULL AS fresh
-                FROM source s FULL JOIN before b ON s.user_id = b.user_id
-                WHERE s.user_id IS NULL OR b.user_id IS NULL OR s.fingerprint <> b.fingerprint
-            )
-            SELECT f.*, {new}, {old} FROM found f
-            LEFT JOIN members m ON m.user_id = f.user_id LEFT JOIN before b ON b.user_id = f.user_id
-        """)
+        database.execute(_bare_join(base))
         return int(database.execute("SELECT count(*) FROM bare").fetchall()[0][0])
+
+
+def _bare_join(base: str) -> str:
+    new, old = (", ".join(f"{side}.{n(c)} AS {name}_{c}" for c in VALUES) for side, n, name in _SIDES)
+    differs = " OR ".join(f"m.{c} IS DISTINCT FROM b.{new_column(c)}" for c in VALUES)
+    return f"""
+        CREATE TABLE bare AS
+        SELECT coalesce(m.user_id, b.user_id) AS user_id,
+            m.user_id IS NULL AS gone, b.user_id IS NULL AS fresh, {new}, {old}
+        FROM members m
+        FULL JOIN (SELECT * FROM state."{base}" WHERE action = 'member') b ON m.user_id = b.user_id
+        WHERE m.user_id IS NULL OR b.user_id IS NULL OR {differs}
+    """
 
 
 _SIDES = (("m", str, "new"), ("b", new_column, "old"))
@@ -94,17 +94,7 @@ def bare_postgres(dsn: str) -> int:
     with psycopg.connect(dsn, autocommit=True) as database:
         found = "SELECT table_name FROM information_schema.tables WHERE table_name LIKE 'base%'"
         [(base,)] = database.execute(found).fetchall()
-        new, old = (", ".join(f"{side}.{n(c)} AS {name}_{c}" for c in VALUES) for side, n, name in _SIDES)
-        differs = " OR ".join(f"m.{c} IS DISTINCT FROM b.{new_column(c)}" for c in VALUES)
-        statement = f"""
-            CREATE TABLE bare AS
-            SELECT coalesce(m.user_id, b.user_id) AS user_id,
-                m.user_id IS NULL AS gone, b.user_id IS NULL AS fresh, {new}, {old}
-            FROM members m
-            FULL JOIN (SELECT * FROM state."{base}" WHERE action = 'member') b ON m.user_id = b.user_id
-            WHERE m.user_id IS NULL OR b.user_id IS NULL OR {differs}
-        """
-        return database.execute(statement.encode()).rowcount
+        return database.execute(_bare_join(base).encode()).rowcount
 
 
 def pandas_merge(before: str, after: str) -> int:
@@ -191,6 +181,7 @@ def main(name: str, *arguments: str) -> None:
             importlib.import_module(module)
     else:
         way = importlib.import_module("tests.benchmarks.stage_ways").WAYS[name]
+    gc.collect()  # of what was imported
     base = _peak_mib()
     written, cpu, began = _bytes_written(), time.process_time(), time.perf_counter()
     found = way(*arguments)

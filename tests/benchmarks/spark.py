@@ -29,7 +29,7 @@ from tests.warehouses import day
 
 MEMBERS = int(os.environ.get("AUDIENCE_BENCHMARK_MEMBERS", "10_000_000"))
 MEMORY = "4g"
-FINGERPRINTS = {"columns compared": None, "fingerprints of 64 bits": "XXHASH64"}
+SIGNATURES = {"columns compared": None, "signatures": "XXHASH64"}
 METRICS = {
     "read": "internal.metrics.input.bytesRead",
     "shuffled": "internal.metrics.shuffle.write.bytesWritten",
@@ -83,13 +83,13 @@ def main() -> bool:
 def measure(server: Server, home: Path) -> None:
     print(f"Spark, {MEMBERS:,} members, 2 cores, {MEMORY} of memory")
     make_members(server)
-    for name, fingerprint in FINGERPRINTS.items():
+    for name, signature in SIGNATURES.items():
         state = re.sub(r"\W", "_", name)
         point_to(server, "members_before")
-        first = run(server, state, 1, fingerprint)
+        first = run(server, state, 1, signature)
         point_to(server, "members_after")
         begun, before = time.monotonic(), newest_statement(home)
-        summary = run(server, state, 2, fingerprint)
+        summary = run(server, state, 2, signature)
         seconds = time.monotonic() - begun
         found = "".join(f", {summary[n]:,} {n}" for n in ("entered", "exited", "updated"))
         print(f"\n{name}: first run {first['seconds']:.1f} s, next run {seconds:.1f} s{found}")
@@ -97,7 +97,7 @@ def measure(server: Server, home: Path) -> None:
         print_stages(written["stages"])
         print_plan(written["plan"])
     begun, before = time.monotonic(), newest_statement(home)
-    snapshot(server, state, fingerprint)
+    snapshot(server, state, signature)
     print(f"\neverybody told anew: the snapshot written in {time.monotonic() - begun:.1f} s")
     [written] = [s for s in statements(home) if s["number"] > before and "CREATE TABLE" in s["sql"]]
     print_stages(written["stages"])
@@ -121,19 +121,19 @@ def point_to(server: Server, name: str) -> None:
         warehouse.execute(f"CREATE OR REPLACE VIEW members AS SELECT * FROM {name}")
 
 
-def run(server: Server, state: str, number: int, fingerprint: str | None) -> dict[str, Any]:
+def run(server: Server, state: str, number: int, signature: str | None) -> dict[str, Any]:
     begun = time.monotonic()
     with server.open() as warehouse:
-        functions = replace(warehouse.dialect.functions, fingerprint=fingerprint)
+        functions = replace(warehouse.dialect.functions, signature=signature)
         warehouse.dialect = replace(warehouse.dialect, functions=functions)
         found = Sync(Ledger(warehouse, state, "benchmark.diff"), source()).run(day(number))
     return {**found, "seconds": time.monotonic() - begun}
 
 
-def snapshot(server: Server, state: str, fingerprint: str | None) -> None:
+def snapshot(server: Server, state: str, signature: str | None) -> None:
     """Write what a destination gets that knows nobody."""
     with server.open() as warehouse:
-        functions = replace(warehouse.dialect.functions, fingerprint=fingerprint)
+        functions = replace(warehouse.dialect.functions, signature=signature)
         warehouse.dialect = replace(warehouse.dialect, functions=functions)
         timeline = Ledger(warehouse, state, "benchmark.diff").read().timeline
         write_table(warehouse, table(state, "snapshot"), select_entries(timeline.tables(state, day(2))))

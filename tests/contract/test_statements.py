@@ -32,7 +32,8 @@ TASKS = ("diff", "publish", "first publish")
 _KEYED, _CLAIMING = (8, 7, 13), (8, 8, 14)
 BUDGETS = {
     "duckdb": _KEYED,
-    "duckdb without keys": _CLAIMING,
+    # DuckDB is asked for the plan of the query, as no engine without keys is.
+    "duckdb without keys": (9, 8, 14),
     # Of the warehouse that the state is apart from: the types of the query, and its rows.
     "parquet": (2, 0, 0),
     "postgres": _KEYED,

@@ -78,7 +78,7 @@ def describe_source(warehouse: Warehouse, source: Source) -> DescribedSource:
     """
     origin = warehouse.origin
     source, query, types = describe_query(origin, source)
-    layout = layout_of(source, types, origin.dialect, kept_in=warehouse.dialect)
+    layout = layout_of(source, types, origin.dialect)
     return DescribedSource(
         source=source, query=query, types=types, layout=layout, elsewhere=origin is not warehouse
     )

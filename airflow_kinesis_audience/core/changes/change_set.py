@@ -70,7 +70,7 @@ def select_changes(
 
 
 def classify(layout: TableLayout, as_of: datetime) -> exp.Select:
-    """Build action and kind of update; a fingerprint that differs over equal values is no change."""
+    """Build action and kind of update; whoever is not gone, not fresh and has equal values is no change."""
 
     def differing(columns: Sequence[Column]) -> exp.Expr:
         return differs(layout, columns, "differing", "differing", "old")
@@ -91,7 +91,6 @@ def classify(layout: TableLayout, as_of: datetime) -> exp.Select:
         .else_(text(UpdatedPart.PROPERTIES.value))
     )
     since = exp.func("COALESCE", column("member_since"), text(instant_text(as_of)))
-    narrow = (column("fingerprint"),) if layout.fingerprint else ()
     return (
         exp.select(
             action.as_("action"),
@@ -99,7 +98,6 @@ def classify(layout: TableLayout, as_of: datetime) -> exp.Select:
             column("audience_id"),
             column("user_id"),
             since.as_("member_since"),
-            *narrow,
             *(column(n) for c in layout.columns for n in (c.new, c.old)),
         )
         .from_(table(None, "differing"))

@@ -1,9 +1,9 @@
 """SQL of what differs between a membership and the source, by key: the part of a change set that costs.
 
-Three ways, all NULL-safe, with the same columns: a join of keys and fingerprints, where an engine hashes fast; a
-join that compares every column; and rows of both sides grouped by user, where no such join is to be had. A user
-of the source whose only row has a wrong identity is there, and stays as it was, but for what is not mapped any
-more. It builds statements and runs none.
+Three ways, all NULL-safe, with the same columns: a join that compares every column; the same for the few rows
+that a join of signatures leaves, where an engine hashes fast; and rows of both sides grouped by user, where no
+such join is to be had. A user of the source whose only row has a wrong identity is there, and stays as it was, but
+for what is not mapped any more. It builds statements and runs none.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from airflow_kinesis_audience.core.sql.statements import column, table, text
 from airflow_kinesis_audience.core.state.rows import member_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from airflow_kinesis_audience.core.source.layout import Column, TableLayout
     from airflow_kinesis_audience.core.sql.dialects import Dialect
@@ -28,15 +28,16 @@ Named = tuple[str, "exp.Query"]
 def select_differing(layout: TableLayout, dialect: Dialect, *, deduplicate: bool) -> list[Named]:
     """Build ``differing`` from ``source`` and ``previous``, and what it needs.
 
-    Columns: audience_id, user_id, member_since, gone, fresh, the fingerprint where there is one, and per mapped
-    column the new and the old value.
+    Columns: audience_id, user_id, member_since, gone, fresh, and per mapped column the new and the old value.
 
     :param deduplicate: leave out all but the first row of each user.
     """
     current = _current(layout, deduplicate=deduplicate)
-    if layout.fingerprint:
-        return _by_fingerprint(layout, current)
-    return _by_columns(layout, current) if dialect.full_join else _by_grouping(layout, current)
+    if dialect.functions.signature is not None:
+        return _by_signature(layout, current, dialect.functions.signature)
+    if not dialect.full_join:
+        return _by_grouping(layout, current)
+    return _by_columns(layout, current, table(None, "previous"))
 
 
 def differs(layout: TableLayout, columns: Sequence[Column], new: str, old: str, old_name: str) -> exp.Expr:
@@ -103,7 +104,7 @@ def _presence(absent_side: str, name: str) -> exp.Expr:
     return column("user_id", absent_side).is_(exp.null()).as_(name)
 
 
-def _by_columns(layout: TableLayout, current: exp.Subquery) -> list[Named]:
+def _by_columns(layout: TableLayout, current: exp.Subquery, previous: exp.Table | exp.Subquery) -> list[Named]:
     """Build ``differing`` with one join that compares every column."""
     query = (
         exp.select(
@@ -116,7 +117,7 @@ def _by_columns(layout: TableLayout, current: exp.Subquery) -> list[Named]:
             *(column(c.new, "previous").as_(c.old) for c in layout.columns),
         )
         .from_(current)
-        .join(table(None, "previous"), on=_matching(layout, "current", "previous"), join_type="full outer")
+        .join(previous, on=_matching(layout, "current", "previous"), join_type="full outer")
         .where(_differing(layout, differs(layout, layout.columns, "current", "previous", "new")))
     )
     return [("differing", query)]
@@ -183,35 +184,60 @@ def _by_grouping(layout: TableLayout, current: exp.Subquery) -> list[Named]:
     return [("differing", query)]
 
 
-def _by_fingerprint(layout: TableLayout, current: exp.Subquery) -> list[Named]:
-    """Build ``differing`` with a join of keys and fingerprints, then a look-up of what the old values were."""
-    retired = [c.new for c in layout.retired] if layout.checked else []
-    narrow = exp.select(*(column(n) for n in (*layout.key, "fingerprint", *retired))).from_(
-        table(None, "previous")
+def _by_signature(layout: TableLayout, current: exp.Subquery, function: str) -> list[Named]:
+    """Build ``differing`` from the rows that have no equal one on the other side, found by their signatures.
+
+    Equal values may have unlike signatures, if their types differ: what remains is compared by its columns. It is
+    compared with who is there under another signature, too, since a user may repeat.
+    """
+    signature = _signature(layout, function)
+    now, was = (
+        exp.select(exp.Star(), *(e.copy() for e in signature)).from_(origin)
+        for origin in (current, table(None, "previous"))
     )
-    found = (
-        exp.select(
-            _audience(layout),
-            _either("user_id"),
-            column("fingerprint", "current").as_("fingerprint"),
-            _presence("current", "gone"),
-            _presence("previous", "fresh"),
-            *(column(c.new, "current").as_(c.new) for c in layout.columns),
-            *([column("wrong", "current")] if retired else []),
+    bare = exp.select(*map(column, _SIGNATURE)).from_(table(None, "was")).subquery("was")
+    missing = exp.or_(*(column(_SIGNATURE[0], side).is_(exp.null()) for side in ("now", "was")))
+    odd = (
+        exp.select(*(column(n, "now") for n in current.this.named_selects))
+        .select(*(column(n, "was").as_(f"was_{n}") for n in _SIGNATURE))
+        .from_(table(None, "now"))
+        .join(
+            bare, on=exp.and_(*(column(n, "now").eq(column(n, "was")) for n in _SIGNATURE)), join_type="full outer"
         )
-        .from_(current)
-        .join(narrow.subquery("previous"), on=_matching(layout, "current", "previous"), join_type="full outer")
-        .where(_differing(layout, column("fingerprint", "current").neq(column("fingerprint", "previous"))))
+        .where(missing)
     )
-    kept = ("audience_id", "user_id", "fingerprint", "gone", "fresh")
-    looked_up = (
-        exp.select(
-            *(column(n, "found") for n in kept),
-            *(_new_value(layout, c, "found").as_(c.new) for c in layout.columns),
-            column("member_since", "previous"),
-            *(column(c.new, "previous").as_(c.old) for c in layout.columns),
-        )
-        .from_(table(None, "found"))
-        .join(table(None, "previous"), on=_matching(layout, "found", "previous"), join_type="left")
+    odd_now = exp.select(*map(column, current.this.named_selects)).from_(table(None, "odd"))
+    odd_now = odd_now.where(column("user_id").is_(exp.null()).not_())
+    same_signature = (column(f"was_{n}", "odd").eq(column(n, "was")) for n in _SIGNATURE)
+    odd_was = exp.select(*map(column, member_columns(layout))).from_(table(None, "was"))
+    odd_was = odd_was.where(
+        exp.or_(_exists("odd", same_signature), _exists("odd", (_matching(layout, "odd", "was"),)))
     )
-    return [("found", found), ("differing", looked_up)]
+    compared = _by_columns(layout, odd_now.subquery("current"), odd_was.subquery("previous"))
+    return [("now", now), ("was", was), ("odd", odd), *compared]
+
+
+def _signature(layout: TableLayout, function: str) -> list[exp.Expr]:
+    """Build 128 bits over key and values: so many that two unlike rows are not expected to share them.
+
+    The second half is of the values in reverse, and of another text than the user id: it differs where two ids
+    have one hash.
+    """
+    names = (*layout.key, *(c.new for c in layout.columns))
+    other_id = exp.DPipe(this=exp.Literal.string("."), expression=column("user_id"))
+    halves: tuple[list[exp.Expr], list[exp.Expr]] = (
+        [column(n) for n in names],
+        [other_id if n == "user_id" else column(n) for n in reversed(names)],
+    )
+    return [
+        exp.alias_(exp.Anonymous(this=function, expressions=half), name, quoted=True)
+        for name, half in zip(_SIGNATURE, halves, strict=True)
+    ]
+
+
+def _exists(name: str, conditions: Iterable[exp.Expr]) -> exp.Exists:
+    return exp.Exists(this=exp.select(exp.Literal.number(1)).from_(table(None, name)).where(*conditions))
+
+
+_SIGNATURE = ("signature", "signature_back")
+"""The two halves of a signature: of key and values, and of the same in reverse."""

@@ -118,7 +118,6 @@ def select_compensation(
     was = exp.and_(*(column(k, "inserted").eq(column(k, "following")) for k in ("audience_id", "user_id")))
     had_left = column("action", "inserted").eq(Action.EXITED.value)
     is_missing = column("user_id", "following").is_(exp.null())
-    narrow = (column("fingerprint", "following"),) if layout.fingerprint else ()
     # Whoever enters again is a member since the compensation.
     stayed = exp.not_(had_left.copy())
     since = exp.case().when(stayed, column("member_since", "inserted"))
@@ -128,7 +127,6 @@ def select_compensation(
             since.as_("member_since"),
             is_missing.as_("gone"),
             had_left.copy().as_("fresh"),
-            *narrow,
             *(column(c.new, "following").as_(c.new) for c in layout.columns),
             *(exp.case().when(stayed.copy(), column(c.new, "inserted")).as_(c.old) for c in layout.columns),
         )

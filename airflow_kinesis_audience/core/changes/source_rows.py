@@ -18,7 +18,6 @@ from airflow_kinesis_audience.core.state.rows import (
     MEMBER,
     audience_rows,
     base_columns,
-    fingerprint_of,
     member_columns,
     padded,
 )
@@ -62,19 +61,16 @@ def select_first_base(
 
 
 def select_source(read: exp.Select, layout: TableLayout, *, deduplicate: bool = False) -> exp.Select:
-    """Build the values of the source, and the fingerprint over them.
+    """Build the values of the source.
 
     :param read: the reading of the source.
-
     :param deduplicate: number the rows of each user, which costs a sort, so that all but the first can be left
         out. Which one is the first depends on the values alone, so that it is the same one on the next run.
     """
-    more: list[exp.Expr] = []
-    if layout.fingerprint:
-        more.append(fingerprint_of(layout).as_("fingerprint"))
-    if deduplicate:
-        more.append(_occurrence(layout).as_("occurrence"))
-    return exp.select(exp.Star(), *more).from_(read.subquery("read", copy=False)) if more else read
+    if not deduplicate:
+        return read
+    numbered = exp.select(exp.Star(), _occurrence(layout).as_("occurrence"))
+    return numbered.from_(read.subquery("read", copy=False))
 
 
 def _occurrence(layout: TableLayout) -> exp.Window:

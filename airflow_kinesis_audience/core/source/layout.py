@@ -93,7 +93,6 @@ class TableLayout:
 
     :param user_id: the source column of the user id, and the other two the audience or its column.
     :param columns: the compared columns, identities first, each role by its labels.
-    :param fingerprint: the SQL function of the fingerprint, or none where columns are compared.
     :param key_types: what the values of the key's columns are, by column: 7 and 7.0 are two users as text.
     """
 
@@ -101,7 +100,6 @@ class TableLayout:
     audience_id: str | None
     audience_id_column: str | None
     columns: tuple[Column, ...]
-    fingerprint: str | None
     key_types: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -146,8 +144,7 @@ class TableLayout:
             own = (c.source, c.state, c.retired)
             return any(c.is_like(o) and own == (o.source, o.state, o.retired) for o in other.columns)
 
-        same = len(self.columns) == len(other.columns) and all(map(has, self.columns))
-        return same and self.fingerprint == other.fingerprint
+        return len(self.columns) == len(other.columns) and all(map(has, self.columns))
 
     def named_as(self, published: TableLayout) -> TableLayout:
         """Keep what a published layout calls the same columns, so that its tables need not be written anew.
@@ -189,13 +186,10 @@ class TableLayout:
         return any(c.rule.digest for c in same)
 
 
-def layout_of(
-    source: Source, types: Mapping[str, str], dialect: Dialect, *, kept_in: Dialect | None = None
-) -> TableLayout:
+def layout_of(source: Source, types: Mapping[str, str], dialect: Dialect) -> TableLayout:
     """Work out the layout from the mapping and the types that the warehouse reports.
 
     :param types: column name to type name, of the author's query.
-    :param kept_in: of the engine that keeps the state, if it is another.
     :raises ValueError: if a mapped column is missing or has a type without a JSON form; no retry helps.
     """
     if missing := [c for c in source.columns if c not in types]:
@@ -203,7 +197,7 @@ def layout_of(
             f"the query returns no column {', '.join(map(repr, missing))}; it returns "
             f"{', '.join(map(repr, types)) or 'none'}. Correct the mapping or the query"
         )
-    # By label, so that the order in which a mapping was written down decides nothing, not even the fingerprint.
+    # By label, so that the order in which a mapping was written down decides nothing.
     columns = [
         Column(
             source=name,
@@ -234,7 +228,6 @@ def layout_of(
         audience_id=source.audience_id,
         audience_id_column=source.audience_id_column,
         columns=tuple(columns),
-        fingerprint=(kept_in or dialect).functions.fingerprint,
         key_types={c: text_kind(types[c], c, dialect, role="key") for c in keys},
     )
 
@@ -263,8 +256,6 @@ def recast_keys(published: TableLayout, asked: TableLayout) -> dict[str, str]:
 def describe_differences(published: TableLayout, asked: TableLayout) -> list[str]:
     """Say what of the compared columns is not as it was: a sentence per difference, none where nothing matters."""
     differences = []
-    if published.fingerprint != asked.fingerprint:
-        differences.append(f"fingerprint was {published.fingerprint!r} and is {asked.fingerprint!r}")
     before = {(c.role, c.label): c for c in published.columns if not c.retired}
     now = {(c.role, c.label): c for c in asked.columns}
     for key in sorted({*before, *now}):

@@ -23,7 +23,6 @@ from airflow_kinesis_audience.core.state.rows import (
     MEMBER,
     audience_rows,
     base_columns,
-    fingerprint_of,
     kept_columns,
     member_columns,
     padded,
@@ -176,8 +175,6 @@ def select_base(
     kept: dict[str, exp.Expr] = {
         n: column(n) for n in names if n in ("action", "left_at", *member_columns(layout))
     }
-    if layout.fingerprint and not layout.matches(tables.layout):
-        kept["fingerprint"] = fingerprint_of(layout)
     audiences = audience_rows(table(tables.schema, tables.newest), names).where(column("action").eq(AUDIENCE))
     query: exp.Query = exp.union(padded(kept, names).from_(table(None, "kept")), audiences, distinct=False)
     for name, body in needed:

@@ -40,24 +40,9 @@ AUDIENCE_COLUMNS = ("audience_name", "source_rows", "invalid_rows", "wrong_ident
 _TYPES = {"audience_name": "TEXT", "source_rows": "BIGINT", "invalid_rows": "BIGINT", "wrong_identities": "TEXT"}
 
 
-def fingerprint_of(layout: TableLayout) -> exp.Expr:
-    """Build the fingerprint over the compared columns as they are kept: lengths keep NULL, '' and joins apart."""
-    parts: list[exp.Expr] = []
-    for c in layout.columns:
-        value = exp.cast(column(c.new), "TEXT")
-        length = exp.cast(exp.Length(this=value.copy()), "TEXT")
-        known = exp.DPipe(this=exp.DPipe(this=length, expression=exp.Literal.string(":")), expression=value)
-        parts.append(exp.func("COALESCE", known, exp.Literal.string("-")))
-    whole = parts[0] if parts else exp.Literal.string("")
-    for part in parts[1:]:
-        whole = exp.DPipe(this=whole, expression=part)
-    return exp.Anonymous(this=layout.fingerprint, expressions=[whole])
-
-
 def member_columns(layout: TableLayout) -> tuple[str, ...]:
     """List the state columns of a member, in the order of every base."""
-    narrow = ("fingerprint",) if layout.fingerprint else ()
-    return ("audience_id", "user_id", "member_since", *narrow, *(c.new for c in layout.columns))
+    return ("audience_id", "user_id", "member_since", *(c.new for c in layout.columns))
 
 
 def kept_columns(layout: TableLayout, names: Sequence[str], origin: str | None = None) -> dict[str, exp.Expr]:

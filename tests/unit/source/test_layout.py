@@ -130,8 +130,3 @@ def test_a_key_of_which_no_kind_was_written_down_differs_in_nothing():
     kept = {n: v for n, v in to_builtins(found()).items() if n != "key_types"}
     old = convert(kept, TableLayout)
     assert describe_key_differences(old, found(uid="DATE")) == []
-
-
-def test_another_engine_is_a_difference():
-    differences = describe_differences(layout_of(SOURCE, TYPES, DIALECTS["duckdb"]), found())
-    assert [sentence.split()[0] for sentence in differences] == ["fingerprint"]
