@@ -28,6 +28,7 @@ COMMANDS = {
     "tail": "print the messages of a Kinesis stream in readable form, with user ids masked",
     "policy": "print the minimal IAM policy for streams and delivery streams, as JSON",
     "schema": "print the JSON Schema of a wire format",
+    "conformance": "check a consumer with random histories: shuffled, repeated, late messages",
 }
 
 

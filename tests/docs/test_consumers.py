@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pytest
 
+from airflow_kinesis_audience.conformance import check_consumer
 from tests.docs.messages import arriving, audience_message, audience_messages, encode, reference
 from tests.docs.pages import blocks
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -40,6 +42,18 @@ def test_it_ends_with_what_the_reference_says(tmp_path: Path) -> None:
     for n in range(5):
         write(tmp_path, f"{n}.gz" if n % 2 else str(n), *messages[n::5])
     assert query(tmp_path) == members(messages)
+
+
+def test_it_conforms(tmp_path: Path) -> None:
+    def consume(messages: Sequence[bytes]) -> dict[str, set[str]]:
+        write(tmp_path, str(len([*tmp_path.rglob("*")])), *messages)
+        found: dict[str, set[str]] = {}
+        for audience, user in query(tmp_path):
+            found.setdefault(audience, set()).add(user)
+        return found
+
+    report = check_consumer(consume, "mparticle_audience", histories=20)
+    assert report.passed, report
 
 
 def test_it_binds_before_any_resync_or_deletion(tmp_path: Path) -> None:

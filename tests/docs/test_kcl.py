@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
+from airflow_kinesis_audience.conformance import FORMATS, check_consumer
 from tests.docs.messages import KINDS, arriving, cohort_message, encode, reference
 from tests.docs.multilang_daemon import Daemon, ProcessorEnded
 from tests.docs.pages import blocks
@@ -82,6 +83,21 @@ def test_it_ends_with_what_the_reference_says(members: Any, start: Started, kind
     daemon.run()
     assert found(members) == reference(records)
     assert (daemon.remembered, daemon.starts, aside(members)) == (len(records), 1, [])
+
+
+@pytest.mark.parametrize("message_format", FORMATS)
+def test_it_conforms(members: Any, start: Started, message_format: str) -> None:
+    def consume(messages: Sequence[bytes]) -> Mapping[str, Any]:
+        start([*messages]).run()
+        assert aside(members) == []
+        kinds = ("properties", "identities")
+        return {
+            a: {u: dict(zip(kinds, values, strict=True)) for u, values in users.items()}
+            for a, users in found(members).items()
+        }
+
+    report = check_consumer(consume, message_format, histories=5)
+    assert report.passed, report
 
 
 @pytest.mark.parametrize("end", ["shardEnded", "shutdownRequested", "leaseLost"])

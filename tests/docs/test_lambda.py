@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +18,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
+from airflow_kinesis_audience.conformance import check_consumer
 from airflow_kinesis_audience.demo.local_kinesis import emulator
 from tests.docs.messages import arriving, audience_message, cohort_message, encode, reference
 from tests.docs.pages import blocks
@@ -100,6 +101,21 @@ def test_it_ends_with_what_the_reference_says(function: Namespace, kind: str) ->
     assert run(function, messages) == 0
     assert found(function) == reference(messages)
     assert aside(function) == []
+
+
+@pytest.mark.parametrize("message_format", ["amplitude_cohort", "mparticle_audience"])
+def test_it_conforms(function: Namespace, message_format: str) -> None:
+    def consume(messages: Sequence[bytes]) -> Mapping[str, Any]:
+        assert run(function, [*messages]) == 0
+        assert aside(function) == []
+        kinds = ("properties", "identities")
+        return {
+            a: {u: dict(zip(kinds, values, strict=True)) for u, values in members.items()}
+            for a, members in found(function).items()
+        }
+
+    report = check_consumer(consume, message_format, histories=10)
+    assert report.passed, report
 
 
 def test_records_that_hold_several_messages_are_taken_apart(function: Namespace) -> None:

@@ -27,6 +27,7 @@ ROOT_ENTRIES = {
     *(
         "asset_uris.py",
         "notebook.py",
+        "conformance",
         "notifications.py",
         "__init__.py",
         "__main__.py",
@@ -39,7 +40,8 @@ ONE_WAY = "The data flows one way: a package imports only from those below it"
 IN_THE_CORE = "Inside the core: outbox > changes, readers > state > source > sql, producer > model > exceptions"
 PURE = "The core, and formats, know neither Airflow nor AWS"
 ALONE = "The reference consumer and the schemas stand alone, so that others can copy them"
-CONTRACTS = (ONE_WAY, IN_THE_CORE, PURE, ALONE)
+KIT = "The conformance kit stands alone, and shares no code with the consumer that it checks"
+CONTRACTS = (ONE_WAY, IN_THE_CORE, PURE, ALONE, KIT)
 LINT_IMPORTS = "import importlinter.cli as cli; cli.lint_imports_command()"
 
 WITHOUT_PANDAS = ("core/", "formats/", "consumer/", "schemas/")
@@ -255,6 +257,7 @@ def test_the_package_keeps_every_contract_on_imports(copied: Path) -> None:
         ("core/exceptions.py", "core.model.instants", IN_THE_CORE),
         ("consumer/membership.py", "core.exceptions", ALONE),
         ("schemas/__main__.py", "formats", ALONE),
+        ("conformance/expected.py", "consumer", KIT),
     ],
 )
 def test_an_import_that_runs_back_breaks_the_contract(
