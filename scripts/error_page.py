@@ -25,7 +25,8 @@ _GUARD = re.compile("_breaches")
 """Names of the functions that find what a guard stops."""
 _SECTIONS = (
     ("Commands", ("cli/",)),
-    ("Consumer and history", ("consumer/", "conformance/", "history/", "notebook.py", "notifications.py")),
+    ("Consumer and history", ("consumer/", "history/", "notebook.py", "notifications.py")),
+    ("Tests of consumers and mappings", ("conformance/", "testing.py")),
     ("Message formats", ("formats/", "schemas/", "core/model/canonical.py", "core/model/renderer.py")),
     ("Streams", ("core/producer/", "hooks/streams/", "hooks/kinesis.py", "hooks/firehose.py")),
     ("Delivery", ("core/outbox/",)),

@@ -29,6 +29,7 @@ ROOT_ENTRIES = {
         "notebook.py",
         "conformance",
         "notifications.py",
+        "testing.py",
         "__init__.py",
         "__main__.py",
         "provider_info.py",
