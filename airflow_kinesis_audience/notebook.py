@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.core.changes.plan import make_plan
 from airflow_kinesis_audience.core.model.instants import instant
-from airflow_kinesis_audience.hooks.state import open_ledger
 from airflow_kinesis_audience.hooks.warehouses.dbapi import as_frame
 from airflow_kinesis_audience.operators import AudienceDiffOperator
 
@@ -46,7 +45,7 @@ def compute_changes(
         raise ValueError("set sync_id to the id of the task's sync, which by default is dag_id.task_id")
     task = AudienceDiffOperator(task_id="compute_changes", warehouse_conn_id=warehouse_conn_id, **arguments)
     at = instant(as_of or datetime.now(UTC))
-    with open_ledger(task.build_state(), str(task.sync_id), reads_source=True) as ledger:
+    with task.open_state(str(task.sync_id), at) as ledger:
         source = task.build_source(ledger.warehouse.origin.dialect)
         plan = make_plan(ledger, source, at, guards=task.build_guards(), sample_rows=most_rows)
     counts = {name: plan.total(name) for name in (*_ACTIONS, "members")} if plan.recorded is None else None

@@ -104,6 +104,9 @@ def get_provider_info() -> dict[str, Any]:
                 },
             },
         },
+        "task-decorators": [
+            {"name": "audience", "class-name": f"{_PACKAGE}.operators.decorator.audience_task"},
+        ],
         "cli": [f"{_PACKAGE}.cli.airflow_commands.get_audience_commands"],
         "notifications": [f"{_PACKAGE}.notifications.AudienceNotifier"],
     }

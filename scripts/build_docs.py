@@ -25,12 +25,13 @@ from scripts import error_page  # noqa: E402
 
 PAGE = ROOT / "docs" / "operators.md"
 PACKAGE = ROOT / "airflow_kinesis_audience"
+_SOURCE = ("operators/source_arguments.py", "SourceArguments")
 _STATE = ("operators/state_arguments.py", "StateArguments")
 _GUARDS = ("operators/guard_arguments.py", "GuardArguments")
 _PUBLISH = ("operators/publish.py", "PublishOperator")
 _DELIVERY = ("operators/delivery_operator.py", "DeliveryOperator")
 DOCUMENTED = (
-    ("operators/diff.py", "AudienceDiffOperator", (_STATE, _GUARDS)),
+    ("operators/diff.py", "AudienceDiffOperator", (_SOURCE, _STATE, _GUARDS)),
     ("operators/publish.py", "AudienceToKinesisOperator", (_PUBLISH, _DELIVERY)),
     ("operators/publish.py", "AudienceToFirehoseOperator", (_PUBLISH, _DELIVERY)),
     ("operators/group.py", "audience_sync", ()),

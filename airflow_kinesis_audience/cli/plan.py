@@ -49,13 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace, out: TextIO) -> int:
     """Print what would be found."""
-    from airflow_kinesis_audience.hooks.state import open_ledger
     from airflow_kinesis_audience.operators.run_context import run_as_of
 
     task = dag_task.find_diff(given.dag_file, given.task)
     untriggerable = dag_task.find_untriggerable(task)
     context = dag_task.render(task, given.as_of)
-    with open_ledger(task.build_state(), task.default_sync_id, reads_source=True) as ledger:
+    with task.open_state(task.default_sync_id, run_as_of(context, task.as_of)) as ledger:
         found = make_plan(
             ledger,
             task.build_source(ledger.warehouse.origin.dialect),

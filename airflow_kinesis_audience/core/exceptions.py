@@ -41,6 +41,10 @@ class WarehouseUnavailable(AudienceError):
     """The warehouse could not be reached, or another process locks it."""
 
 
+class SourceFailed(AudienceError):
+    """The author's function that gives the rows failed; a retry may help."""
+
+
 class WarehouseRefused(AudienceError):
     """The warehouse rejected the statement and will reject it again: a wrong statement or a missing grant."""
 

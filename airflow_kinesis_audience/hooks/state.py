@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from airflow_kinesis_audience.core.exceptions import AudienceError, how_to_install
 from airflow_kinesis_audience.core.state.ledger import Ledger
 from airflow_kinesis_audience.hooks.files.duckdb_parquet import SETTINGS, DuckDbParquetWarehouse
+from airflow_kinesis_audience.hooks.files.function_source import FunctionWarehouse
 from airflow_kinesis_audience.hooks.files.ledger import FileLedgerTable
 from airflow_kinesis_audience.hooks.files.object_storage import EXCLUSIVE, ObjectStorage
 from airflow_kinesis_audience.hooks.settings import configured_bool
@@ -23,7 +24,8 @@ from airflow_kinesis_audience.hooks.signals import ending_with_task
 from airflow_kinesis_audience.hooks.warehouse import open_warehouse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from datetime import datetime
     from typing import Any
 
     from airflow_kinesis_audience.hooks.statement_tags import StatementTag
@@ -59,13 +61,31 @@ class State:
         return {n: getattr(self, n) for n in self.__slots__ if getattr(self, n) is not None}
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FunctionSource:
+    """An author's function that gives the rows of an audience.
+
+    :param function: it, or its dotted path.
+    :param as_of: the instant of the run, which it gets.
+    """
+
+    function: str | Callable[..., Any]
+    as_of: datetime
+
+
 @contextmanager
 def open_ledger(
-    state: State, sync_id: str, *, reads_source: bool = False, tag: StatementTag | None = None
+    state: State,
+    sync_id: str,
+    *,
+    reads_source: bool = False,
+    tag: StatementTag | None = None,
+    source: FunctionSource | None = None,
 ) -> Iterator[Ledger]:
     """Open a sync's ledger, and with it the warehouse or the files of its state.
 
     :param reads_source: whether the author's tables are read, too.
+    :param source: the function that gives the rows, instead of a warehouse; only with a ``state_path``.
     :param tag: names the task in its statements; what an earlier attempt of it left at work is ended.
     :raises ValueError: if an address or a connection is none that is supported; a retry does not help.
     """
@@ -81,7 +101,11 @@ def open_ledger(
         )
     files = open_files(state.state_path)
     settings = SETTINGS if state.state_memory is None else {**SETTINGS, "memory_limit": state.state_memory}
-    origin = open_warehouse(state.warehouse_conn_id) if reads_source else None
+    origin: SqlWarehouse | None = None
+    if source is not None:
+        origin = FunctionWarehouse(source.function, source.as_of, settings)
+    elif reads_source:
+        origin = open_warehouse(state.warehouse_conn_id)
     with DuckDbParquetWarehouse(files, origin, settings) as warehouse, ending_with_task(warehouse):
         _name_task(warehouse.origin, tag)
         yield Ledger(warehouse, state.state_schema, sync_id, FileLedgerTable(files, state.state_schema, sync_id))

@@ -98,14 +98,14 @@ def _check_diff(
         nonlocal encoding
         render(task, context_of(task))
         task.build_guards()
-        with open_ledger(task.build_state(), task.default_sync_id, reads_source=True) as ledger:
+        with task.open_state(task.default_sync_id, datetime.now(UTC)) as ledger:
             asked = task.build_source(ledger.warehouse.origin.dialect)
             types = describe_source(ledger.warehouse, asked).types
             encoding = ledger.warehouse.origin.dialect.text_encoding
         return _runs(types)
 
     def clock() -> str:
-        with open_ledger(task.build_state(), task.default_sync_id, reads_source=True) as ledger:
+        with task.open_state(task.default_sync_id, datetime.now(UTC)) as ledger:
             return _compare_clocks(ledger.warehouse)
 
     def state() -> str:

@@ -28,10 +28,9 @@ from airflow_kinesis_audience.operators.run_context import (
     fail_if_covered,
     permission_of,
     run_as_of,
-    select_all,
     statement_tag,
 )
-from airflow_kinesis_audience.operators.state_arguments import StateArguments
+from airflow_kinesis_audience.operators.source_arguments import SourceArguments
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -40,10 +39,9 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.core.model.audience import Source
     from airflow_kinesis_audience.core.sql.dialects import Dialect
     from airflow_kinesis_audience.core.state.retention import Retention
-    from airflow_kinesis_audience.hooks.state import State
 
 
-class AudienceDiffOperator(StateArguments, GuardArguments):
+class AudienceDiffOperator(SourceArguments, GuardArguments):
     """Find who entered, left or changed since the last run, inside the warehouse, and record it there.
 
     Returns a summary: ``sync_id``, ``as_of``, ``previous_as_of``, ``entered``, ``exited``, ``updated``,
@@ -60,6 +58,9 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
         run's instant, for every kind of run: ``WHERE ds = '{{ as_of | ds }}'``.
     :param table: a table or view with one row per member, ``schema.table``; quote a part that has a
         dot in it, ``"My.Schema"."order"``. On Snowflake, a part without quotes is in upper case.
+    :param source: instead of ``sql``, ``table`` and ``warehouse_conn_id``: a function, or its dotted path such as
+        ``my_company.audiences.churn_risk``. It gets the run's instant, and returns or yields pandas frames, Arrow
+        tables or batches with one row per member. It needs ``state_path``.
     :param user_id_column: the column of the user id; its values are sent as text.
     :param identities: source column to identity type, or to an ``Identity`` with the rules of that column:
         ``{"email": Identity("Email", hash="sha256")}``. A column of lists gives a member several identities of
@@ -133,8 +134,6 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
     def __init__(
         self,
         *,
-        sql: str | None = None,
-        table: str | None = None,
         user_id_column: str = "user_id",
         identities: Mapping[str, str | Identity] | None = None,
         normalize_identities: Mapping[str, str] | None = None,
@@ -147,7 +146,6 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
         audience_id_column: str | None = None,
         audience_name_column: str | None = None,
         as_of: str | datetime | None = None,
-        state_memory: str | None = None,
         on_guard: str = "fail",
         on_covered: str | None = None,
         reuse_deleted: bool = False,
@@ -160,8 +158,6 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
         super().__init__(**kwargs)
         self.alias = add_alias(self)
         self.known_facts: dict[str, Any] = {}
-        self.sql = sql
-        self.table = table
         self.user_id_column = user_id_column
         self.identities = identities
         self.normalize_identities = normalize_identities
@@ -174,7 +170,6 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
         self.audience_id_column = audience_id_column
         self.audience_name_column = audience_name_column
         self.as_of = as_of
-        self.state_memory = state_memory
         self.on_guard = on_guard
         self.on_covered = on_covered
         self.reuse_deleted = reuse_deleted
@@ -201,7 +196,6 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
         """Compute the change set of this run, check it against the guards, and record it."""
         from airflow_kinesis_audience.core.changes.sync import Sync
         from airflow_kinesis_audience.core.state.status import find_lasting_pins
-        from airflow_kinesis_audience.hooks.state import open_ledger
 
         known = self.known_facts = {}
         with airflow_outcome(context, known):
@@ -220,7 +214,7 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
                     "history_view needs a warehouse that the login can write to; with state_path, remove it"
                 )
             tag = statement_tag(context, known["sync_id"])
-            with open_ledger(state, known["sync_id"], reads_source=True, tag=tag) as ledger:
+            with self.open_state(known["sync_id"], as_of, tag=tag) as ledger:
                 source = self.build_source(ledger.warehouse.origin.dialect)
                 author = author_of(context, adopts=self.adopt_state_of)
                 sync = Sync(ledger, source, guards=guards, retention=retention, author=author)
@@ -249,18 +243,7 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
 
     def get_openlineage_facets_on_complete(self, _task_instance: Any) -> OperatorLineage[Any, Any] | None:
         """Report to OpenLineage which tables were read, and how many changes were found."""
-        return change_set_lineage(select_all(self.sql, self.table, "the members are"), self.known_facts)
-
-    def build_state(self) -> State:
-        """Build the value that says where the state is, once templates are rendered."""
-        from airflow_kinesis_audience.hooks.state import State
-
-        return State(
-            warehouse_conn_id=self.warehouse_conn_id,
-            state_schema=self.state_schema,
-            state_path=self.state_path,
-            state_memory=self.state_memory,
-        )
+        return None if self.source is not None else change_set_lineage(self.build_query(), self.known_facts)
 
     def _build_retention(self) -> Retention:
         from airflow_kinesis_audience.core.state.retention import Retention
@@ -284,7 +267,7 @@ class AudienceDiffOperator(StateArguments, GuardArguments):
             hashed_with=self.hashed_identities,
         )
         return Source(
-            query=select_all(self.sql, self.table, "the members are", dialect),
+            query=self.build_query(dialect),
             user_id=self.user_id_column,
             identities=identities,
             identity_rules=rules,

@@ -6,10 +6,12 @@ of the demo, which are as large as the data set, have tests of their own in the 
 
 from __future__ import annotations
 
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -234,3 +236,24 @@ def test_the_examples_can_be_deployed_together() -> None:
         if audience and getattr(task, "message_format", None)
     ]
     assert len(published) == len(set(published)) == 6
+
+
+def test_the_consumer_believes_whom_the_function_takes_for_lost(
+    airflow: Airflow, marts: DuckDb, stream: Stream, purchases: list[cdnow.Purchase], tmp_path: Path
+) -> None:
+    text = (DAGS / "churn_scores.py").read_text()
+    assert '"s3://aws_default@audience-state/churn"' in text
+    text = text.replace("s3://aws_default@audience-state/churn", str(tmp_path / "state"))
+    with airflow.dag_file("churn_scores", text) as file:
+        dag = Deployed(airflow, file, {"warehouse": marts.connection, "aws_default": stream.connection})
+        for day in (FIRST, FIRST + timedelta(days=30)):
+            succeeded(dag.run(midnight(day)))
+            bought, last = Counter[str](), last_purchase(purchases, day)
+            bought.update(p.customer_id for p in purchases if p.purchased_on < day)
+            lost = {c for c, n in bought.items() if is_lost(n, (day - last[c]).days)}
+            assert 10 < len(lost) < len(bought)
+            assert heard(stream).members("churn_risk") == lost
+
+
+def is_lost(purchases: int, days_away: int) -> bool:
+    return round(1 / (1 + math.exp(0.9 * purchases - 0.03 * days_away)), 2) >= 0.8

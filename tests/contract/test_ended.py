@@ -22,8 +22,10 @@ from pathlib import Path
 import pytest
 
 from airflow_kinesis_audience.core.exceptions import TaskEnded
+from airflow_kinesis_audience.core.sql.dialects import DIALECTS
 from airflow_kinesis_audience.hooks.signals import ending_with_task
 from airflow_kinesis_audience.hooks.state import State, open_ledger
+from airflow_kinesis_audience.hooks.warehouse import warehouse_class
 from airflow_kinesis_audience.operators.killing import end_task, under_way
 from tests.contract.ended_process import ENDLESS, NUMBERS, SCHEMA, TAG, open_engine, source_of
 from tests.engines.mysql import DRIVER_HOME
@@ -237,6 +239,24 @@ def test_a_tag_cannot_end_its_comment_and_is_no_place_for_a_value() -> None:
     assert len(str(long)) < 350
     assert all(re.fullmatch(r"[a-z0-9_-]{1,63}", value) for value in long.labels().values())
     assert TAG.job == replace(TAG, attempt=9, run_id="x").job != replace(TAG, sync_id="other").job
+
+
+def test_each_engine_has_the_tag_in_its_own_place() -> None:
+    placed = {}
+    for kind, dialect in DIALECTS.items():
+        with warehouse_class(kind)(lambda: None, dialect) as warehouse:
+            warehouse.tag = TAG
+            placed[kind] = warehouse._tagged("SELECT 1").removesuffix("SELECT 1")
+    elsewhere = {
+        "duckdb": "",
+        "snowflake": "",
+        "gcpbigquery": "SELECT 1",
+        "clickhouse": "",
+        "athena": f"-- {TAG}\n",
+    }
+    bracketed = {kind: f"/* {TAG} */ " for kind in placed if kind not in elsewhere}
+    assert {**placed, "gcpbigquery": "SELECT 1"} == {**elsewhere, **bracketed}
+    assert {"postgres", "mysql", "redshift", "trino", "hiveserver2", "databricks"} <= bracketed.keys()
 
 
 def test_a_signal_wakes_whoever_was_woken_by_it_before(tmp_path: Path) -> None:

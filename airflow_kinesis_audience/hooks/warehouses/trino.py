@@ -101,6 +101,10 @@ class AthenaWarehouse(TrinoWarehouse):
         with self._translated():
             return self._connect()
 
+    def _tagged(self, sql: str) -> str:
+        # Its statements that define tables, which go to another parser, may not begin with a comment in brackets.
+        return sql if self.tag is None else f"-- {self.tag}\n{sql}"
+
     @staticmethod
     def _execute(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
         # Athena wants bound text to be quoted, so binding saves nothing. No statement with parameters holds an

@@ -73,6 +73,8 @@ def _lineage(
         from airflow.providers.openlineage.extractors import OperatorLineage
     except ImportError:
         return None
+    if not known["warehouse_conn_id"]:  # the rows are a function's
+        return None
     at = _database(known["warehouse_conn_id"])
     return OperatorLineage(inputs=inputs(at), outputs=[output(at)])
 
