@@ -35,7 +35,7 @@ ANNA, BORA, CEM = (
 )
 CHANGE_SET_KEYS = {
     *("sync_id", "as_of", "previous_as_of", "entered", "exited", "updated", "members", "audiences"),
-    *("warehouse_conn_id", "state_schema"),
+    *("warehouse_conn_id", "state_schema", "statements", "statement_seconds"),
 }
 DELIVERY_KEYS = {
     *("messages", "records", "bytes", "delivered", "rejected", "omitted", "excluded", "retried", "seconds"),
@@ -76,7 +76,11 @@ def test_what_is_in_the_warehouse_arrives_on_the_stream(
         "warehouse_conn_id": "warehouse",
         "state_schema": "airflow_audience",
         **counts,
+        "statements": change_set["statements"],
+        "statement_seconds": change_set["statement_seconds"],
     }
+    assert 5 < change_set["statements"] < 15
+    assert 0 < change_set["statement_seconds"] < 60
     assert change_set.keys() == CHANGE_SET_KEYS
     assert delivery.keys() == CHANGE_SET_KEYS | DELIVERY_KEYS
     assert (delivery["delivered"], delivery["rejected"], delivery["omitted"]) == (3, 0, 0)
