@@ -61,7 +61,8 @@ def run(given: argparse.Namespace, out: TextIO) -> int:
             run_as_of(context, task.as_of),
             guards=task.build_guards(),
             reuse_deleted=task.reuse_deleted,
-            insert=task.on_covered in ("insert", "correct"),
+            insert=task.on_covered == "insert",
+            correct=task.on_covered == "correct",
             sample_rows=max(0, given.sample),
         )
     behind = find_lags(ledger.state)

@@ -121,7 +121,14 @@ def _show_change_set(change_set: RecordedChangeSet) -> dict[str, Any]:
         **counted,
         "sealed": change_set.sealed,
         "kept": not change_set.dropped,
+        **{name: instant_text(at) for name, at in _related(change_set).items()},
     }
+
+
+def _related(change_set: RecordedChangeSet) -> dict[str, datetime]:
+    """Name the instant of another run that a change set is about, if it is."""
+    found = {"corrects": change_set.detail.corrects, "compensates": change_set.compensates}
+    return {name: at for name, at in found.items() if at is not None}
 
 
 def _show_behind(behind: DeliveryLag, timeline: Timeline) -> dict[str, Any]:
@@ -158,6 +165,7 @@ def describe(sync: dict[str, Any], now: datetime | None = None) -> Sequence[str]
     for change_set in reversed(sync["change_sets"]):
         counts, kept = "".join(f" {change_set[n]:>10,}" for n in CHANGE_COUNTS), change_set["kept"]
         members = f"{change_set['members']:>12,}{'' if kept else '  not kept'}"
+        members += "".join(f"  {n} {change_set[n]}" for n in ("corrects", "compensates") if n in change_set)
         lines.append(f"  {change_set['as_of']:<20}{counts} {members}")
     if not sync["destinations"]:
         lines.append("  nothing has been delivered to any destination yet")

@@ -65,6 +65,8 @@ class UserChange:
     """One change of a user in one audience.
 
     :param action: ``entered``, ``exited`` or ``updated``; ``member`` if a destination received all members.
+    :param compensates: the instant of the inserted run that this change compensates: it leads the user back to
+        what later runs had already published. None of any other change.
     """
 
     as_of: str
@@ -72,6 +74,7 @@ class UserChange:
     action: str
     member_since: str
     deliveries: Sequence[DeliveryStatus]
+    compensates: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,6 +103,7 @@ def find_user(ledger: Ledger, user_id: str) -> UserHistory:
             action="entered" if action == MEMBER else action,
             member_since=since,
             deliveries=[d.find_status(recorded, (audience_id, user_id), position) for d in deliveries],
+            compensates=instant_text(recorded.compensates) if recorded.compensates else None,
         )
         for recorded, audience_id, action, since, position in _read_changes(
             ledger, [e for e in timeline.change_sets if not e.dropped], user_id

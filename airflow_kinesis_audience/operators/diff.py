@@ -26,6 +26,7 @@ from airflow_kinesis_audience.operators.run_context import (
     choose_on_covered,
     count_statements,
     fail_if_covered,
+    fail_if_recorded,
     permission_of,
     run_as_of,
     statement_tag,
@@ -46,9 +47,9 @@ class AudienceDiffOperator(SourceArguments, GuardArguments):
 
     Returns a summary: ``sync_id``, ``as_of``, ``previous_as_of``, ``entered``, ``exited``, ``updated``,
     ``members``, the counts per audience if there are few, and the place of the state. It has ``recorded`` if the
-    change set was published already, so that nothing was computed; ``corrects``, the instant of the membership
-    that it corrects; ``inserted`` if later change sets exist. The task fails without retries if a retry cannot
-    help.
+    change set was published already, so that nothing was computed; ``confirmed`` if it was computed again and is
+    already right, so that nothing was added; ``corrects``, the instant of the membership that it corrects;
+    ``inserted`` if later change sets exist. The task fails without retries if a retry cannot help.
 
     To let one run pass the guards, set ``let_through`` in the DAG run's configuration to true, or to a list of
     audience ids. The permission belongs to this run, and its first change set uses it up.
@@ -101,10 +102,10 @@ class AudienceDiffOperator(SourceArguments, GuardArguments):
         members whose values differ. A changed key always fails.
     :param on_guard: if a guard stops the change set: ``fail``, or ``hold`` it until a person approves it, as
         :func:`~airflow_kinesis_audience.operators.group.audience_sync` does. A held change set is not published.
-    :param on_covered: if the run's instant is published already, or a later run covers it: ``skip`` the run;
-        ``fail``; ``insert`` the change set of an instant that has none, before the later ones; or ``correct``,
-        which also computes a published membership again and publishes the difference one second later. By
-        default, a covered run of a backfill fails and any other covered run is skipped.
+    :param on_covered: if a later run covers the run's instant: ``skip`` the run; ``fail``, also if another run
+        has published the instant; ``insert`` the change set of an instant that has none, before the later ones;
+        or ``correct``, which also computes a published membership again and publishes what differs one second
+        later. The default is ``fail`` for a run of a backfill and ``skip`` for any other.
     :param reuse_deleted: start again with the id of a deleted sync or audience.
     :param state_schema: schema of the state in the warehouse; ``database.schema`` is possible.
     :param state_path: for a login that can only read: URL of the state in Parquet files, such as
@@ -227,6 +228,7 @@ class AudienceDiffOperator(SourceArguments, GuardArguments):
                         insert=on_covered == "insert",
                         correct=on_covered == "correct",
                     )
+                fail_if_recorded(context, summary, fails=on_covered == "fail")
                 summary |= count_statements(ledger)
         log_change_set(summary, sync.counts)
         names = {self.audience_id: self.audience_name} if self.audience_id and self.audience_name else {}
@@ -235,7 +237,8 @@ class AudienceDiffOperator(SourceArguments, GuardArguments):
             emit_state(context, known, "held", summary["held"])
             known["audience_names"] = names
         else:
-            count_changes(summary)
+            if "confirmed" not in summary:
+                count_changes(summary)
             pinned = [pin.sentence for pin in find_lasting_pins(ledger.state)]
             emit_change_set(context, self.alias, summary, guards, sync.counts, names, pinned)
         known |= {**summary, **state.to_summary()}

@@ -43,6 +43,9 @@ def airflow_outcome(context: Context | None = None, known: Mapping[str, Any] | N
         with under_way():
             yield
     except RunSuperseded as error:
+        if context is not None:
+            with contextlib.suppress(Exception):
+                emit_state(context, known or {}, "skipped", [str(error)])
         raise AirflowSkipException(str(error)) from None
     except ValueError as error:
         # A library's own, such as Arrow's, may quote a value.
@@ -78,7 +81,7 @@ def _forget(error: BaseException) -> None:
 def emit_state(context: Context, known: Mapping[str, Any], state: str, sentences: Sequence[str]) -> None:
     """Push what stopped a task to XCom.
 
-    :param state: ``held`` by a guard, or ``failed``.
+    :param state: ``held`` by a guard, ``failed``, or ``skipped``.
     :param sentences: ours, which hold neither a user id nor a value.
     """
     shown = list(sentences[:MOST_SENTENCES])

@@ -133,6 +133,19 @@ def fail_if_covered(*, fails: bool) -> Iterator[None]:
         ) from None
 
 
+def fail_if_recorded(context: Context, summary: Mapping[str, Any], *, fails: bool) -> None:
+    """Make a run fail, if it is to, that finds the change set of another run; a repeated one finds its own.
+
+    :raises ValueError: if so.
+    """
+    if fails and "recorded" in summary and context["ti"].try_number == 1:
+        raise ValueError(
+            f"this run represents {summary['as_of']}, and another run has already published that instant. "
+            'Nothing was computed or sent. If the source was corrected since then, set on_covered="correct": the '
+            "run then publishes what differs; docs/backfill.md shows how"
+        )
+
+
 def name_task(context: Context) -> str:
     """Name what all tries of a task in a run have in common."""
     ti = context["ti"]

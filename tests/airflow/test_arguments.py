@@ -6,9 +6,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 from airflow.sdk import DAG
 
+from airflow_kinesis_audience.core.exceptions import RunSuperseded
 from airflow_kinesis_audience.core.producer.records import KINESIS_LIMITS
 from airflow_kinesis_audience.operators import (
     AudienceDeleteOperator,
@@ -21,6 +22,8 @@ from airflow_kinesis_audience.operators import (
     Identity,
     audience_sync,
 )
+from airflow_kinesis_audience.operators.errors import airflow_outcome
+from airflow_kinesis_audience.operators.run_context import fail_if_recorded
 from tests.airflow.running import DIFF, Airflow, day, deployed
 
 FLAT = {
@@ -124,6 +127,8 @@ class Run:
 
 
 class TaskInstance:
+    try_number = 1
+
     def __init__(self, map_index: int = -1) -> None:
         self.map_index = map_index
         self.pushed: dict[str, Any] = {}
@@ -138,6 +143,27 @@ def test_both_forms_fail_the_task_for_good_and_the_reason_is_in_xcom() -> None:
     with pytest.raises(AirflowFailException, match="both guards and max_exits are set"):
         diff(guards=Guards(), max_exits=3).execute(context)
     assert ti.pushed["state"]["state"] == "failed"
+
+
+def test_a_run_that_is_skipped_has_the_reason_in_xcom() -> None:
+    ti = TaskInstance()
+    context: Any = {"ti": ti}
+    with pytest.raises(AirflowSkipException), airflow_outcome(context, {"sync_id": "s"}):
+        raise RunSuperseded("a later run has already covered it")
+    known = {"sync_id": "s", "state": "skipped", "sentences": ["a later run has already covered it"]}
+    assert ti.pushed["state"] == known
+
+
+def test_a_run_that_finds_the_change_set_of_another_run_fails_and_a_repeated_one_finds_its_own() -> None:
+    ti = TaskInstance()
+    context: Any = {"ti": ti}
+    found = {"recorded": True, "as_of": "2026-01-01T00:00:00Z"}
+    with pytest.raises(ValueError, match=r'2026-01-01T00:00:00Z, and another run .* on_covered="correct"'):
+        fail_if_recorded(context, found, fails=True)
+    fail_if_recorded(context, found, fails=False)
+    fail_if_recorded(context, {"as_of": "2026-01-01T00:00:00Z"}, fails=True)
+    ti.try_number = 2
+    fail_if_recorded(context, found, fails=True)
 
 
 def instances(**given: Any) -> list[Any]:

@@ -11,7 +11,17 @@ from airflow_kinesis_audience.consumer import AudienceConsumer
 from airflow_kinesis_audience.core.changes.guards import Guards
 from airflow_kinesis_audience.core.exceptions import GuardTripped
 from airflow_kinesis_audience.core.model.instants import instant_text
-from tests.warehouses import Killed, People, Stream, Watched, day, members_of, open_outbox, read_membership
+from tests.warehouses import (
+    Killed,
+    People,
+    Stream,
+    Watched,
+    day,
+    members_of,
+    open_outbox,
+    read_membership,
+    read_timeline,
+)
 
 CORRECT = {"correct": True}
 SECOND = timedelta(seconds=1)
@@ -56,6 +66,10 @@ def users(people: People, number: int, *, seconds: int = 0) -> set[str]:
     return {user for _, user in read_membership(people.ledger(), day(number) + seconds * SECOND)}
 
 
+def change_tables(people: People) -> set[str]:
+    return {name for name in people.tables() if name.startswith("changes")}
+
+
 def test_without_being_asked_nothing_is_computed_again_and_the_summary_says_so(people, stream):
     before = list(stream.taken)
     summary = people.run(1)
@@ -78,6 +92,30 @@ def test_what_differs_goes_out_a_second_later(people, stream):
     assert people.run(2)["exited"] == 1
     publish(people, stream, 2)
     assert believed(stream) == {"u4"}
+
+
+def test_where_nothing_differs_nothing_is_added_and_the_summary_says_so(people, stream):
+    people.run(1, how=CORRECT)
+    publish(people, stream, 1, seconds=1)
+    before = (list(stream.taken), change_tables(people), read_timeline(people.ledger()).change_sets)
+    summary = people.run(1, how=CORRECT)
+    assert (summary["confirmed"], summary["as_of"]) == (True, instant_text(day(1) + SECOND))
+    assert (summary["corrects"], summary["members"]) == (instant_text(day(1)), 2)
+    assert "recorded" not in summary
+    publish(people, stream, 1, seconds=1)
+    assert (list(stream.taken), change_tables(people), read_timeline(people.ledger()).change_sets) == before
+    with pytest.raises(GuardTripped, match="min_members"):
+        people.run(1, how=CORRECT, guards=Guards(min_members=3))
+    people.put("u5")
+    assert people.run(1, how=CORRECT)["as_of"] == instant_text(day(1) + 2 * SECOND)
+
+
+def test_a_correction_of_what_was_never_corrected_confirms_it(people, stream):
+    people.put("u2", "u3", city="Bern")
+    people.take("u4")
+    summary = people.run(1, how=CORRECT)
+    assert (summary["confirmed"], summary["as_of"], summary["entered"]) == (True, instant_text(day(1)), 1)
+    assert "corrects" not in summary
 
 
 def test_a_correction_that_nobody_has_got_is_computed_again_in_its_place(people, stream):
@@ -116,7 +154,7 @@ def test_a_correction_that_is_killed_anywhere_is_made_once(warehouse):
         assert people.run(1, how=CORRECT)["entered"] == 1
         publish(people, stream, 1, seconds=1)
         assert believed(stream) == {"u1", "u4"}
-        assert people.run(1, how=CORRECT)["entered"] == 0
+        assert people.run(1, how=CORRECT)["confirmed"] is True
         if ended:
             break
     assert 3 < statements < 30

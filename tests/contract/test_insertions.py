@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_kinesis_audience.cli.status import describe, read_status
 from airflow_kinesis_audience.core.changes.approval import approve
 from airflow_kinesis_audience.core.changes.guards import Guards
+from airflow_kinesis_audience.core.changes.plan import make_plan
 from airflow_kinesis_audience.core.exceptions import (
     DeliveryChanged,
     GuardTripped,
@@ -29,7 +31,10 @@ from airflow_kinesis_audience.core.outbox.outbox import Outbox
 from airflow_kinesis_audience.core.outbox.replay import Span, replay
 from airflow_kinesis_audience.core.producer.records import Limits
 from airflow_kinesis_audience.core.readers.partitions import Part
+from airflow_kinesis_audience.history import find_user
+from tests.contract.test_restored import Backup
 from tests.warehouses import (
+    LET_ALL_THROUGH,
     QUICK,
     DiesAt,
     Fate,
@@ -73,10 +78,13 @@ class World:
         options = {"max_users": 2} if self.message_format == COHORTS else {}
         return small_delivery(name, message_format=self.message_format, options=options, **changed)
 
-    def run(self, number: int, how: Mapping[str, Any] | None = None, **settings: Any) -> dict[str, Any]:
+    def fill(self, number: int) -> None:
         self.people.clear()
         rows = [("vips", "VIPs", user, f"{user}.{city}@x.y", city) for user, city in self.days[number].items()]
         insert_rows(self.people.warehouse, self.people.table, rows)
+
+    def run(self, number: int, how: Mapping[str, Any] | None = None, **settings: Any) -> dict[str, Any]:
+        self.fill(number)
         return self.people.run(number, how=how, **settings)
 
     def publish(self, name: str, as_of: Any, **how: Any) -> Stream:
@@ -218,8 +226,62 @@ def test_an_old_membership_is_corrected_by_an_insertion(world):
     stream = world.publish("a", day(1) + SECOND)
     assert believe(messages_of(stream)) == before == world.expected(2)
     assert believe(messages_of(stream), until=day(1) + SECOND) == {"u3"}
+    world.days[1] = {"u3": "Bern"}
     assert world.run(1, CORRECT)["as_of"] == instant_text(day(1) + 2 * SECOND)
     assert world.users_at(day(2)) == world.days[2]
+
+
+def test_an_old_membership_that_is_right_gets_no_correction_and_costs_fewer_statements(world):
+    world.days = [{"u0": "Bern"}, {"u0": "Bern", "u1": "Bern"}, {"u2": "Bern"}]
+    for number in range(3):
+        world.run(number)
+    known = read_timeline(world.people.ledger()).change_sets
+
+    def correct() -> tuple[dict[str, Any], int]:
+        done: list[str] = []
+        watched = Watched(world.people.warehouse, before=done.append)
+        return world.run(1, CORRECT, warehouse=watched, compaction_share=99.0), len(done)
+
+    summary, confirming = correct()
+    assert (summary["confirmed"], summary["as_of"]) == (True, instant_text(day(1)))
+    assert read_timeline(world.people.ledger()).change_sets == known
+    tables = {name for name in world.people.tables() if name.startswith("changes")}
+    assert tables == {c.table for c in known if c.previous_as_of}
+    world.days[1] = {"u3": "Chur"}
+    summary, correcting = correct()
+    assert summary["inserted"] is True
+    assert confirming < correcting
+    world.publish("a", day(2))
+    before = len(world.streams["a"].messages)
+    summary, _ = correct()
+    assert (summary["confirmed"], summary["as_of"]) == (True, instant_text(day(1) + SECOND))
+    assert len(world.publish("a", day(2)).messages) == before
+    world.days[2] = {"u4": "Bern"}
+    assert world.run(2, CORRECT)["corrects"] == instant_text(day(2))
+
+
+def test_a_compensation_is_recognised_by_the_run_that_it_compensates(world):
+    world.days = [{"u0": "Bern"}, {"u0": "Bern", "u1": "Bern"}, {"u2": "Bern"}]
+    for number in (0, 2):
+        world.run(number)
+        world.publish("a", day(number))
+    world.run(1, INSERT)
+    world.publish("a", day(2))
+    found = find_user(world.people.ledger(), "u1")
+    assert found.memberships == []
+    assert [(c.as_of, c.action, c.compensates) for c in found.changes] == [
+        (instant_text(day(1)), "entered", None),
+        (instant_text(day(2) - SECOND), "exited", instant_text(day(1))),
+    ]
+    assert {d.state for c in found.changes for d in c.deliveries} == {"delivered"}
+    [_, inserted, compensation, newest] = (shown := read_status(world.people.ledger(), 9))["change_sets"]
+    assert compensation["compensates"] == inserted["as_of"] == instant_text(day(1))
+    assert not {"compensates", "corrects"} & (inserted.keys() | newest.keys())
+    [line] = [line for line in describe(shown) if line.startswith(f"  {compensation['as_of']}")]
+    assert line.endswith(f"  compensates {inserted['as_of']}")
+    world.days[2] = {"u3": "Bern"}
+    world.run(2, CORRECT)
+    assert f"corrects {instant_text(day(2))}" in "\n".join(describe(read_status(world.people.ledger(), 9)))
 
 
 def test_tasks_that_share_a_delivery_all_get_what_was_inserted(world):
@@ -276,7 +338,9 @@ def test_an_insertion_is_killed_anywhere_and_made_once(warehouse):
         assert 3 < statement < 60
 
 
-def test_what_is_half_sent_is_finished_before_what_was_inserted(world):
+@pytest.mark.parametrize("publishing", [1, 2])
+def test_what_is_half_sent_is_finished_before_what_was_inserted(world, publishing):
+    """Also by the publishing task of the inserted run, which is the first one to go on."""
     world.days = [dict.fromkeys(USERS, "Bern"), {"u0": "Bern"}, dict.fromkeys(USERS, "Chur")]
     world.message_format = AUDIENCES
     world.run(0)
@@ -295,10 +359,81 @@ def test_what_is_half_sent_is_finished_before_what_was_inserted(world):
         world.publish("a", day(2))
     stream.script = None
     world.run(1, INSERT)
-    world.publish("a", day(2))
+    world.publish("a", day(publishing))
     assert believe(messages_of(stream)) == world.expected(2)
     times = [time for time, *_ in messages_of(stream)]
     assert times.index(day(1).timestamp()) > max(n for n, t in enumerate(times) if t == day(2).timestamp())
+
+
+def test_an_inserted_run_is_sent_again_with_the_same_messages(world):
+    world.days = [{"u0": "Bern"}, {"u1": "Bern", "u2": "Chur"}, {"u0": "Bern", "u2": "Bern"}]
+    for number, how in ((0, None), (2, None), (1, INSERT)):
+        world.run(number, how)
+        world.publish("a", day(number))
+    before = list(world.streams["a"].messages)
+    again = world.publish("a", day(1), resend=True).messages[len(before) :]
+    assert again == [m for m in before if json.loads(m)["computed_time"] == str(int(day(1).timestamp()))]
+    assert believe(messages_of(world.streams["a"])) == world.expected(2)
+
+
+def test_a_format_without_a_time_does_not_get_an_inserted_run_by_a_resend(world):
+    world.days = [{"u0": "Bern"}, {"u0": "Chur"}, {"u0": "Basel"}]
+    stream = Stream()
+
+    def publish(number: int, **how: Any) -> None:
+        delivery = small_delivery(message_format="adobe_profile", options={})
+        Outbox(world.people.ledger(), delivery, stream.put, policy=QUICK).drain(day(number), **how)
+
+    for number, how in ((0, None), (2, None), (1, INSERT)):
+        world.run(number, how)
+        publish(number)
+    before = list(stream.messages)
+    with pytest.raises(HistoryGone, match="its old values would count as the newest"):
+        publish(1, resend=True)
+    assert stream.messages == before
+    publish(2, resend=True)
+    assert stream.messages[len(before) :] == before[-1:]
+
+
+def test_a_plan_finds_what_the_run_finds_and_is_refused_where_the_run_is(world):
+    world.days = [{"u0": "Bern"}, {"u0": "Bern", "u1": "Bern"}, {"u1": "Chur"}, {"u2": "Bern"}]
+    for number in (0, 1, 3):
+        world.run(number)
+    world.publish("a", day(3))
+    world.days[1] = {"u2": "Bern"}
+    world.days[3] = {"u2": "Bern", "u3": "Bern"}
+    update = replace(LET_ALL_THROUGH, on_schema_change="update")
+    for number, how in ((2, INSERT), (1, CORRECT), (3, CORRECT)):
+        world.fill(number)
+        ledger, source = world.people.ledger(), world.people.source
+        planned = make_plan(ledger, source, day(number), guards=LET_ALL_THROUGH, **how)
+        other = replace(source, properties={})
+        if number < 3:
+            with pytest.raises(SchemaChanged, match="between which its change set would be inserted"):
+                make_plan(ledger, other, day(number), guards=update, **how)
+        found = world.run(number, how)
+        assert instant_text(planned.as_of) == found["as_of"]
+        counted = ("entered", "exited", "updated", "members")
+        assert [planned.total(n) for n in counted] == [found[n] for n in counted]
+    with pytest.raises(RunSuperseded, match="a later run has already covered it"):
+        make_plan(world.people.ledger(), world.people.source, day(1) + 7 * SECOND, guards=LET_ALL_THROUGH)
+
+
+def test_what_is_inserted_again_after_a_restore_has_other_ids(world):
+    world.days = [{"u0": "Bern"}, {"u0": "Bern", "u1": "Bern"}, {"u0": "Bern"}]
+    for number in (0, 2):
+        world.run(number)
+        world.publish("a", day(number))
+    backup = Backup(world.people)
+    world.run(1, INSERT)
+    known = {json.loads(m)["message_id"]: m for m in world.publish("a", day(2)).messages}
+    backup.restore()
+    world.days[1] = {"u5": "Bern", "u6": "Chur", "u4": "Bern"}
+    world.run(1, INSERT)
+    stream = world.publish("a", day(2))
+    for message in stream.messages:
+        assert known.setdefault(json.loads(message)["message_id"], message) == message
+    assert believe(messages_of(stream)) == world.expected(2)
 
 
 def test_what_cannot_be_inserted_is_refused_with_what_to_do(world):

@@ -40,6 +40,9 @@ DAY = datetime(1997, 5, 17, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 LAPSED_AFTER = timedelta(days=90)
 BACKFILLED, BACKWARDS, UNPUBLISHED, EMPTIED = DAG_IDS = ("backfilled", "backwards", "unpublished", "emptied")
+PARTITIONED = "partitioned"
+PARTITIONS = [datetime(1997, 5, day, tzinfo=UTC) for day in (1, 11, 21, 31)]
+"""Four partitions stand for a month of them: what matters is that others come after the first one."""
 DIFF, APPROVE, PUBLISH = "lapsed.diff", "lapsed.approve", "lapsed.publish"
 UNGUARDED = {DIFF: "success", APPROVE: "skipped", PUBLISH: "success"}
 """The tasks' states in a run that no guard stops."""
@@ -109,6 +112,41 @@ with DAG("{WOKEN}", schedule=[Asset("kinesis://{REGION}/{UNPUBLISHED}")]):
 """
 """A DAG that runs when an audience has changed."""
 
+PARTITIONED_FILE = f"""
+from datetime import UTC, datetime, timedelta
+
+from airflow.sdk import DAG, CronPartitionTimetable
+
+from airflow_kinesis_audience.operators import AudienceDiffOperator, AudienceToKinesisOperator
+
+with DAG(
+    "{PARTITIONED}",
+    schedule=CronPartitionTimetable("0 0 1,11,21,31 5 *", timezone="UTC"),
+    start_date=datetime(1997, 5, 1, tzinfo=UTC),
+    end_date=datetime(1997, 5, 31, tzinfo=UTC),
+    catchup=True,
+    max_active_runs=1,
+    is_paused_upon_creation=True,
+    default_args={{"retries": 2, "retry_delay": timedelta(seconds=1)}},
+):
+    changes = AudienceDiffOperator(
+        task_id="diff",
+        warehouse_conn_id="warehouse",
+        sql="SELECT * FROM marts.lapsed WHERE ds = '{{{{ as_of | ds }}}}'",
+        user_id_column="customer_id",
+        properties=["spent", "months_away"],
+        audience_id="{AUDIENCE}",
+        on_covered=None,
+    )
+    AudienceToKinesisOperator(
+        task_id="publish",
+        change_set=changes.output,
+        stream_name="{PARTITIONED}",
+        message_format="amplitude_cohort",
+        format_options={{"user_properties": True}},
+    )
+"""
+
 Members = Mapping[str, Mapping[str, Any]]
 """User id to properties, as a consumer has them."""
 
@@ -170,6 +208,15 @@ class Warehouse:
         with psycopg.connect(self.dsn) as connection:
             connection.execute("CREATE SCHEMA marts")
             connection.execute(f"CREATE TABLE marts.purchases ({columns})")
+            columns = "ds date, customer_id text, spent numeric(10, 2), months_away integer"
+            connection.execute(f"CREATE TABLE marts.lapsed ({columns})")
+
+    def load_partition(self, of: datetime, members: Members) -> None:
+        """Let a partition hold these members, and no others."""
+        rows = [(of, user_id, told["spent"], told["months_away"]) for user_id, told in members.items()]
+        with psycopg.connect(self.dsn) as connection:
+            connection.execute("DELETE FROM marts.lapsed WHERE ds = %s", (of,))
+            connection.cursor().executemany("INSERT INTO marts.lapsed VALUES (%s, %s, %s, %s)", rows)
 
     def load(self) -> None:
         copy = "COPY marts.purchases FROM STDIN"
@@ -264,7 +311,7 @@ def airflow(databases: tuple[str, str], endpoint_url: str) -> Iterator[RunningAi
         "warehouse": databases[1],
         "aws_default": json.dumps({"conn_type": "aws", "login": "testing", "password": "testing", "extra": extra}),
     }
-    dags = {**dict.fromkeys(DAG_IDS, DAG_FILE), WOKEN: WOKEN_FILE}
+    dags = {**dict.fromkeys(DAG_IDS, DAG_FILE), WOKEN: WOKEN_FILE, PARTITIONED: PARTITIONED_FILE}
     with running_airflow(databases[0], dags=dags, connections=connections) as running:
         yield running
 
@@ -466,3 +513,59 @@ def test_an_emptied_table_says_nothing_to_anybody_unless_a_person_approves(
     assert stream.read() == known
     assert set(answer(airflow, EMPTIED, held, "Approve").values()) == {"success"}
     assert believed(stream.read()) == {}
+
+
+def known_at(messages: list[bytes], as_of: datetime) -> Members:
+    return believed([m for m in messages if int(json.loads(m)["computed_time"]) <= as_of.timestamp()])
+
+
+def wait_for_partitions(airflow: RunningAirflow, number: int) -> list[dict[str, Any]]:
+    """Wait until so many runs of partitions have ended, the one that was made last at the end."""
+
+    def ended() -> list[dict[str, Any]]:
+        runs = sorted(airflow.runs(PARTITIONED), key=lambda run: run["queued_at"])
+        return runs if sum(run["state"] in ("success", "failed") for run in runs) >= number else []
+
+    return list(airflow.wait_for(f"end of {number} runs of partitions", ended, BACKFILL_SECONDS))
+
+
+def test_the_first_partition_is_made_again_on_the_31st_and_consumers_keep_the_newest(
+    airflow: RunningAirflow, made_warehouse: Warehouse, make_stream: Callable[[str], Stream]
+) -> None:
+    stream, first, newest = make_stream(PARTITIONED), PARTITIONS[0], PARTITIONS[-1]
+    truth = {at: members_at(at) for at in PARTITIONS}
+    wrong = {user_id: told for user_id, told in truth[first].items() if zlib.crc32(user_id.encode()) % 3}
+    for at, members in (truth | {first: wrong}).items():
+        made_warehouse.load_partition(at, members)
+    airflow.ask("PATCH", f"dags/{PARTITIONED}", json={"is_paused": False})
+    runs = wait_for_partitions(airflow, len(PARTITIONS))
+    assert [run["state"] for run in runs] == ["success"] * len(PARTITIONS)
+    published = stream.read()
+    assert [known_at(published, at) for at in PARTITIONS] == [wrong, *(truth[at] for at in PARTITIONS[1:])]
+
+    made_warehouse.load_partition(first, truth[first])
+    days = {"from_date": first.isoformat(), "to_date": first.isoformat()}
+    how = {"reprocess_behavior": "completed", "max_active_runs": 1, "run_backwards": False, "dag_run_conf": {}}
+    airflow.ask("POST", "backfills", json={"dag_id": PARTITIONED, **days, **how})
+    refused = wait_for_partitions(airflow, len(PARTITIONS) + 1)[-1]
+    assert (refused["run_type"], refused["state"]) == ("backfill", "failed")
+    [sentence] = airflow.xcom(PARTITIONED, refused["dag_run_id"], "diff", "state")["sentences"]
+    assert "another run has already published that instant" in sentence
+    assert 'set on_covered="correct"' in sentence
+    assert stream.read() == published
+
+    correcting = PARTITIONED_FILE.replace("on_covered=None", 'on_covered="correct"')
+    (airflow.home / "dags" / f"{PARTITIONED}.py").write_text(correcting)
+    body = {"logical_date": None, "partition_key": f"{first:%Y-%m-%dT%H:%M:%S}"}
+    again = airflow.ask("POST", f"dags/{PARTITIONED}/dagRuns", json=body)["dag_run_id"]
+    assert airflow.finished(PARTITIONED, again) == "success"
+    summary = airflow.xcom(PARTITIONED, again, "diff")
+    assert counts_in(summary) == counts_between(wrong, truth[first])
+    assert (summary["corrects"], summary["inserted"]) == (first.strftime("%Y-%m-%dT%H:%M:%SZ"), True)
+    messages = stream.read()
+    assert len({json.loads(m)["message_id"] for m in messages}) == len(messages)
+    assert set(messages) > set(published)
+    assert believed(messages) == believed(published) == truth[newest]
+    corrected = datetime.fromisoformat(summary["as_of"])
+    assert [known_at(messages, at) for at in (first, corrected)] == [wrong, truth[first]]
+    assert [known_at(messages, at) for at in PARTITIONS[1:]] == [truth[at] for at in PARTITIONS[1:]]

@@ -80,7 +80,7 @@ def count_exits_of_day(change_sets: Sequence[RecordedChangeSet], as_of: datetime
     :returns: exits per audience; of all together, under none, where a change set does not have those of each.
     """
     counted: list[RecordedChangeSet] = []
-    for recorded in reversed([c for c in change_sets if c.as_of < as_of and not c.is_compensation]):
+    for recorded in reversed([c for c in change_sets if c.as_of < as_of and c.compensates is None]):
         if recorded.as_of <= as_of - ONE_DAY or recorded.detail.let_through:
             break
         if not recorded.inserted or all(c.inserted for c in counted):

@@ -73,6 +73,47 @@ class Gap:
             )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placement:
+    """Where on a timeline the change set of a run belongs.
+
+    :param as_of: the instant of the change set; of a correction, later than the run's own.
+    :param corrects: the instant whose published membership is computed once more.
+    :param gap: where it is inserted; none if it comes after all others.
+    """
+
+    as_of: datetime
+    corrects: datetime | None = None
+    gap: Gap | None = None
+
+    def find_confirmed(self, timeline: Timeline) -> RecordedChangeSet | None:
+        """Find the change set that stays as it is if a correction finds no difference; none if it is due."""
+        if self.corrects is None or timeline.find(self.as_of) is not None:
+            return None
+        return timeline.find(self.as_of - _SECOND)
+
+
+def place(timeline: Timeline, as_of: datetime, *, insert: bool, correct: bool) -> Placement | RecordedChangeSet:
+    """Find where the change set of a run belongs, or the one that is there and stays.
+
+    :param insert: where a later run covers the instant, and it has no change set, insert one.
+    :param correct: the same, and compute a published membership once more.
+    :raises RunSuperseded: if a later run covers the instant, and nothing is to be inserted, or can be.
+    """
+    newest = timeline.newest
+    if timeline.closed is not None or newest is None:
+        return Placement(as_of=as_of)
+    if (insert or correct) and timeline.find(as_of) is None:
+        return Placement(as_of=as_of, gap=find_gap(timeline, as_of))
+    there = timeline.find_final(as_of)
+    if there is None or not correct:
+        return there or Placement(as_of=as_of)
+    if as_of in (newest.as_of, newest.detail.corrects):
+        return Placement(as_of=timeline.find_correction(), corrects=as_of)
+    free = find_free_second(timeline, as_of)
+    return Placement(as_of=free, corrects=as_of, gap=find_gap(timeline, free))
+
+
 def find_gap(timeline: Timeline, as_of: datetime) -> Gap | None:
     """Find where a change set for an instant is inserted; none if it comes after all others.
 
@@ -92,7 +133,7 @@ def find_gap(timeline: Timeline, as_of: datetime) -> Gap | None:
             f"this run represents {instant_text(as_of)}, and the next change set follows within a second: no "
             "second is left between them for an inserted change set and its compensation"
         )
-    following = next(c for c in later if not c.is_compensation)
+    following = next(c for c in later if c.compensates is None)
     return Gap(as_of=as_of, compensated_at=compensated_at, following=following)
 
 

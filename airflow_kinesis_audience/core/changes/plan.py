@@ -22,7 +22,7 @@ from airflow_kinesis_audience.core.changes.baseline import (
 from airflow_kinesis_audience.core.changes.change_set import select_changes
 from airflow_kinesis_audience.core.changes.counts import AudienceCounts, count_audiences, count_exits_of_day
 from airflow_kinesis_audience.core.changes.guards import Breach, Guards, find_invalid_rows, find_unsure_exits
-from airflow_kinesis_audience.core.changes.insertion import find_gap
+from airflow_kinesis_audience.core.changes.insertion import place
 from airflow_kinesis_audience.core.changes.source_rows import select_first_base
 from airflow_kinesis_audience.core.changes.sync import Sync
 from airflow_kinesis_audience.core.model.audience import Action, Source
@@ -30,6 +30,7 @@ from airflow_kinesis_audience.core.source.columns import read_source
 from airflow_kinesis_audience.core.sql.statements import column, render, table, text
 from airflow_kinesis_audience.core.sql.types import data_type
 from airflow_kinesis_audience.core.state.membership import Tables, select_base
+from airflow_kinesis_audience.core.state.recorded import RecordedChangeSet
 from airflow_kinesis_audience.core.state.rows import AUDIENCE, MEMBER, select_audience_rows
 from airflow_kinesis_audience.core.state.status import read_state
 
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_audience.core.source.layout import TableLayout
     from airflow_kinesis_audience.core.state.ledger import Ledger
-    from airflow_kinesis_audience.core.state.recorded import RecordedChangeSet
     from airflow_kinesis_audience.core.state.timeline import Timeline
 
 _PLANNED = "planned"
@@ -67,6 +67,7 @@ class Sampled:
 class Plan:
     """What a run would do.
 
+    :param as_of: the instant of its change set; of a correction, later than the run's own.
     :param previous_as_of: the membership that it would be compared with; none on a first run.
     :param recorded: the summary of the change set for this instant, if there is one that is never computed again.
     :param stopped: what a guard would stop it by.
@@ -114,11 +115,13 @@ def make_plan(
     guards: Guards | None = None,
     reuse_deleted: bool = False,
     insert: bool = False,
+    correct: bool = False,
     sample_rows: int = 5,
 ) -> Plan:
     """Find what a run for an instant would find, and what would stop it.
 
     :param insert: where a later run covers the instant, and it has no change set, plan the one that is inserted.
+    :param correct: the same, and where the instant is published already, plan the change set that corrects it.
     :param sample_rows: most rows to show per action.
     :raises RunSuperseded: if a later run covers the instant, and nothing is to be inserted, or can be.
     :raises SchemaChanged: if the key is not the one of the published membership.
@@ -126,13 +129,14 @@ def make_plan(
     """
     sync, asked = Sync(ledger, source, guards=guards), describe_source(ledger.warehouse, source)
     timeline = read_state(ledger).timeline
-    inserted = insert and timeline.closed is None and timeline.find(as_of) is None and find_gap(timeline, as_of)
-    if timeline.closed is None and not inserted and (there := timeline.find_final(as_of)) is not None:
-        found = there.summary(ledger.sync_id)
-        return Plan(sync_id=ledger.sync_id, as_of=as_of, previous_as_of=there.previous_as_of, recorded=found)
+    placed = place(timeline, as_of, insert=insert, correct=correct)
+    if isinstance(placed, RecordedChangeSet):
+        found = placed.summary(ledger.sync_id)
+        return Plan(sync_id=ledger.sync_id, as_of=as_of, previous_as_of=placed.previous_as_of, recorded=found)
+    as_of = placed.as_of
     baseline = find_baseline(ledger, asked, as_of, reuse_deleted=reuse_deleted)
-    if inserted:
-        inserted.check_layout(timeline, baseline.layout, differs=bool(baseline.differences))
+    if placed.gap is not None:
+        placed.gap.check_layout(timeline, baseline.layout, differs=bool(baseline.differences))
     stopped, previous = check_mapping(baseline, sync.guards, hold=True), baseline.previous
     read = read_source(ledger.warehouse, asked.source, baseline.layout, asked.query)
     layout = settle_numbers(baseline.layout, read.numbers, previous)

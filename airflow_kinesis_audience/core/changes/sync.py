@@ -26,7 +26,7 @@ from airflow_kinesis_audience.core.changes.guards import (
     find_unsure_exits,
     stop,
 )
-from airflow_kinesis_audience.core.changes.insertion import Gap, find_free_second, find_gap
+from airflow_kinesis_audience.core.changes.insertion import Gap, Placement, place
 from airflow_kinesis_audience.core.changes.key_texts import check_recast_keys
 from airflow_kinesis_audience.core.changes.writing import Step, TableWriter, Written
 from airflow_kinesis_audience.core.exceptions import AudienceDeleted, GuardTripped, SchemaChanged
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.core.changes.guards import Permission
     from airflow_kinesis_audience.core.model.audience import Source
     from airflow_kinesis_audience.core.state.ledger import Ledger
-    from airflow_kinesis_audience.core.state.timeline import Timeline
 
 _TRIES = 3
 """So often a run begins when another one begins at the same time."""
@@ -62,19 +61,26 @@ _TRIES = 3
 class _RunRequest:
     """What a run is asked for.
 
+    :param placement: where its change set belongs.
     :param permission: which breaches it may pass with.
     :param hold: keep what a guard stops.
     :param reuse_deleted: begin anew although the sync, or an audience of this id, was deleted.
-    :param corrects: the instant whose published membership is computed once more.
-    :param gap: where its change set is inserted; none if it comes after all others.
     """
 
-    as_of: datetime
+    placement: Placement
     permission: Permission
     hold: bool
     reuse_deleted: bool
-    corrects: datetime | None = None
-    gap: Gap | None = None
+
+    @property
+    def as_of(self) -> datetime:
+        """The instant of its change set."""
+        return self.placement.as_of
+
+    @property
+    def gap(self) -> Gap | None:
+        """Where its change set is inserted; none if it comes after all others."""
+        return self.placement.gap
 
 
 class Sync:
@@ -128,23 +134,28 @@ class Sync:
             ``members``, and ``audiences`` where there are few; ``dropped_rows`` where rows were left out;
             ``placeholders``, by identity the rows whose value stands for none;
             ``let_through`` with the breaches it passed with; ``held`` and ``held_table`` if it is held;
-            ``recorded`` if it was there already; ``corrects``; ``inserted``. Counts and sentences, never rows.
+            ``recorded`` if it was there already; ``confirmed`` if it was, too, and was computed again and is
+            correct; ``corrects``; ``inserted``. Counts and sentences, never rows.
         :raises RunSuperseded: if a later run covers the instant.
         :raises GuardTripped: if the source has rows that repeat a user or name none, or a bound is broken.
         :raises SchemaChanged: if the mapping is not the one of the published membership.
         :raises AudienceDeleted: if the sync or an audience of it was deleted.
         :raises StateTaken: if another task keeps its state under this sync.
         """
-        asked = _RunRequest(as_of=as_of, permission=permission, hold=hold, reuse_deleted=reuse_deleted)
         described = describe_source(self.warehouse, self.source)
         timeline = self.ledger.prepare().timeline
         for left in reversed(range(_TRIES)):
             if self.author is not None:
                 self.author.check(self.ledger.state, self.ledger.sync_id, as_of, self.source.query)
-            placed = _place(asked, timeline, insert=insert, correct=correct)
+            placed = place(timeline, as_of, insert=insert, correct=correct)
             if isinstance(placed, RecordedChangeSet):
                 return {**placed.summary(self.ledger.sync_id), "recorded": True}
-            run = placed
+            run = _RunRequest(
+                placement=placed,
+                permission=permission,
+                hold=hold and placed.gap is None,
+                reuse_deleted=reuse_deleted,
+            )
             try:
                 step = self._begin(run, described)
                 break
@@ -154,6 +165,9 @@ class Sync:
                 timeline = self.ledger.read().timeline  # nothing was computed yet, so this run goes on from it
         found, held = self._compute(run, step)
         summary = found.summary(self.ledger.sync_id)
+        if found.as_of != run.as_of:
+            self.counts = ()
+            summary["confirmed"] = True
         if held:
             return {**summary, "held": list(held), "held_table": found.table}
         self.retention.expire(self.committer, run.as_of)
@@ -166,7 +180,6 @@ class Sync:
         previous, layout = baseline.previous, baseline.layout
         if run.gap is not None:
             run.gap.check_layout(self.committer.timeline, layout, differs=bool(baseline.differences))
-            self.committer.seal_newest()
         for edge in (previous, run.gap.following if run.gap else None):
             if edge is not None:
                 self.retention.compact(self.committer, run.as_of, edge, layout, described.kept_types(layout))
@@ -199,9 +212,12 @@ class Sync:
         except (AudienceDeleted, GuardTripped, SchemaChanged):
             self.committer.drop([step.table], run.as_of, ended=True)
             raise
+        if not stopped and (confirmed := self._find_confirmed(run, written)) is not None:
+            self.committer.drop([step.table], run.as_of, ended=True)
+            return confirmed, ()
         sentences = tuple(map(str, breaches))
         author = self.author and self.author.sign(self.source.query)
-        described = self._describe(step, written) | {"corrects": run.corrects, "author": author}
+        described = self._describe(step, written) | {"corrects": run.placement.corrects, "author": author}
         if stopped:
             to_hold = ChangeSetHeld(**described, breaches=sentences)
             held = self.committer.commit(step.table, to_hold, run.as_of).held
@@ -218,8 +234,15 @@ class Sync:
         assert found is not None  # noqa: S101
         return found, ()
 
+    def _find_confirmed(self, run: _RunRequest, written: Written) -> RecordedChangeSet | None:
+        """Find the published change set that a correction leaves as it is, since nothing differs from it."""
+        if recorded_counts(written.counts)["counts"].changes:
+            return None
+        return run.placement.find_confirmed(self.committer.timeline)
+
     def _compensate(self, gap: Gap, step: Step, described: dict[str, Any]) -> ChangeSetInserted:
         """Write the compensation of a change set that is inserted."""
+        self.committer.seal_newest()
         inserted = RecordedChangeSet(as_of=gap.as_of, detail=ChangeSetCommitted(**described))
         of_table = replace(step, previous=inserted, table=self.writer.write_compensation(step, gap))
         compensation = self._describe(of_table, self.writer.count(of_table))
@@ -253,25 +276,3 @@ class Sync:
             **recorded,
             "bounds": GuardBounds(**self.guards.bounds),
         }
-
-
-def _place(
-    run: _RunRequest, timeline: Timeline, *, insert: bool, correct: bool
-) -> _RunRequest | RecordedChangeSet:
-    """Find where on the timeline the change set of a run belongs, or the one that is there and stays.
-
-    :raises RunSuperseded: if a later run covers the instant, and nothing is to be inserted, or can be.
-    """
-    as_of, newest = run.as_of, timeline.newest
-    if timeline.closed is not None or newest is None:
-        return run
-    if (insert or correct) and timeline.find(as_of) is None:
-        gap = find_gap(timeline, as_of)
-        return replace(run, gap=gap, hold=run.hold and gap is None)
-    there = timeline.find_final(as_of)
-    if there is None or not correct:
-        return there or run
-    if as_of in (newest.as_of, newest.detail.corrects):
-        return replace(run, as_of=timeline.find_correction(), corrects=as_of)
-    free = find_free_second(timeline, as_of)
-    return replace(run, as_of=free, corrects=as_of, gap=find_gap(timeline, free), hold=False)

@@ -270,6 +270,11 @@ class Outbox(Sender):
                 f"{self.delivery.destination} was attached as of {instant_text(whole.attached)} and never "
                 f"received the change set as of {instant_text(as_of)}, so it cannot be sent again"
             )
+        if self.delivery.renderer.traits.ordered_by_stream and recorded.inserted:
+            raise HistoryGone(
+                f"the change set as of {instant_text(as_of)} was inserted, and {self.delivery.message_format} has "
+                "no time, so its old values would count as the newest. Use an AudienceResyncOperator instead"
+            )
         if as_of == whole.attached and whole.on_first_run == "enter_all":
             name = announce_litter(self.log, "snapshot", as_of)
             write_snapshot(self.log, as_of, name)

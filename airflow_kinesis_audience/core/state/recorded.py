@@ -30,6 +30,8 @@ class RecordedChangeSet:
     :param epoch: of the sync when it was committed: tells its ids from those of a state that is lost.
     :param sealed: a delivery relies on it, or it was let through as it is, so it is never computed again.
     :param inserted: a later change set was there before it, and destinations may have got that one.
+    :param compensates: of a compensation, the instant of the inserted change set from which it leads to a later
+        one: no run computed its membership.
     """
 
     as_of: datetime
@@ -38,11 +40,7 @@ class RecordedChangeSet:
     sealed: bool = False
     dropped: bool = False
     inserted: bool = False
-
-    @property
-    def is_compensation(self) -> bool:
-        """Whether it only leads from an inserted change set to a later one: no run computed its membership."""
-        return self.inserted and isinstance(self.detail, ChangeSetCommitted)
+    compensates: datetime | None = None
 
     @property
     def previous_as_of(self) -> datetime | None:

@@ -123,7 +123,7 @@ class TimelineBuilder:
     def _commit(self, as_of: datetime, detail: _Committed) -> None:
         if isinstance(detail, ChangeSetInserted):
             self._add_change_set(as_of, detail, inserted=True)
-            self._add_change_set(detail.compensated_at, detail.compensation, inserted=True)
+            self._add_change_set(detail.compensated_at, detail.compensation, inserted=True, compensates=as_of)
             return
         if replaced := self.change_sets.get(as_of):
             self.orphans.add(replaced.table)
@@ -132,7 +132,14 @@ class TimelineBuilder:
         self.bases = [b for b in self.bases if b.as_of < as_of]
         self._add_change_set(as_of, detail)
 
-    def _add_change_set(self, as_of: datetime, detail: _Committed, *, inserted: bool = False) -> None:
+    def _add_change_set(
+        self,
+        as_of: datetime,
+        detail: _Committed,
+        *,
+        inserted: bool = False,
+        compensates: datetime | None = None,
+    ) -> None:
         self.orphans.discard(detail.table)
         self.unfinished.pop(detail.table, None)
         self.instants[detail.table] = as_of
@@ -142,6 +149,7 @@ class TimelineBuilder:
             epoch=self.epochs[-1] if self.epochs else "",
             sealed=inserted or bool(detail.let_through),
             inserted=inserted,
+            compensates=compensates,
         )
 
     def _discard_held(self) -> None:

@@ -31,7 +31,12 @@ def log_change_set(summary: Mapping[str, Any], counts: Sequence[AudienceCounts] 
         _log.warning(
             "This change set is already published and was not computed again. To correct it, see docs/backfill.md"
         )
-    if "corrects" in summary:
+    if "confirmed" in summary:
+        _log.info(
+            "Computed the membership as of %s again: what is published is already right, so nothing is added",
+            summary.get("corrects", summary["as_of"]),
+        )
+    elif "corrects" in summary:
         _log.info("This change set corrects the membership as of %s", summary["corrects"])
     if "inserted" in summary:
         _log.info("This change set is inserted before later ones, which stay as they are; see docs/backfill.md")
