@@ -19,13 +19,26 @@ from airflow_kinesis_audience.hooks.state import open_files
 from tests.contract.test_state_model import Crowd
 from tests.engines import ENGINES, Place
 
-WRITTEN = {"duckdb": r"CAST('\xFF\x{}' AS BLOB)", "postgres": r"CAST('\xff{}' AS bytea)", "mysql": "x'ff{}'"}
+WRITTEN = {
+    "duckdb": r"CAST('\xFF\x{}' AS BLOB)",
+    "postgres": r"CAST('\xff{}' AS bytea)",
+    "mysql": "x'ff{}'",
+    "spark": "CAST(X'ff{}' AS STRING)",
+}
 """How each engine writes bytes that are not UTF-8 text."""
 
 HAS_A_TEXT = ("duckdb", "postgres")
 
 
-@pytest.fixture(params=[(engine, way) for engine in WRITTEN for way in ("there", "in files")], ids=" ".join)
+PLACES = [
+    (engine, way) for engine in WRITTEN for way in ("there", "in files") if engine != "spark" or way == "there"
+]
+
+
+@pytest.fixture(
+    params=[pytest.param(p, marks=[pytest.mark.slow_engine] if p[0] == "spark" else []) for p in PLACES],
+    ids=[" ".join(p) for p in PLACES],
+)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """An engine, with the state there or in files."""
     engine, way = request.param
@@ -59,7 +72,7 @@ def test_bytes_that_are_no_text_are_kept_apart_or_refused_with_what_to_write(
     nobody = " WHERE 1 = 0"
     crowd.run(0, source=crowd.source(query=query + nobody))
     if engine not in HAS_A_TEXT:
-        with pytest.raises(WarehouseRefused, match=r"not UTF-8 text.*HEX\(column\)"):
+        with pytest.raises(WarehouseRefused, match=r"not UTF-8 text.*HEX\((column|uid|email)\)"):
             crowd.run(1, source=crowd.source(query=query))
         # What it says is right: the engine takes it.
         crowd = Crowd(place)
@@ -69,3 +82,16 @@ def test_bytes_that_are_no_text_are_kept_apart_or_refused_with_what_to_write(
     found = {key[1] if role == "uid" else new["Email"] for key, (_, new, _) in crowd.changes(1).items()}
     assert len(found) == 2
     assert all("fe" in text.lower() or "fd" in text.lower() for text in found)
+
+
+@pytest.mark.parametrize("place", [pytest.param(("spark", "there"), marks=pytest.mark.slow_engine)], indirect=True)
+@pytest.mark.parametrize("listed", ["X'fffe'", "X'c3', X'a9'"])
+def test_bytes_in_a_list_that_are_no_text_are_refused_with_what_to_write(place: Place, listed: str) -> None:
+    crowd = Crowd(place)
+    texts = ", ".join(f"CAST({value} AS STRING)" for value in [*listed.split(", "), "'é'"])
+    query = f"SELECT ARRAY({texts}) AS email, 'u' AS uid, 'x' AS city"
+    crowd.run(0, source=crowd.source(query=query + " WHERE 1 = 0"))
+    with pytest.raises(WarehouseRefused, match=r"'email' has values that are not UTF-8 text.*HEX\("):
+        crowd.run(1, source=crowd.source(query=query))
+    query = query.replace(listed.split(", ")[0], "'a'").replace("X'a9'", "'b'")
+    assert crowd.run(1, source=crowd.source(query=query))["entered"] == 1

@@ -160,16 +160,13 @@ def _count_rows(layout: TableLayout, *, deduplicate: bool) -> exp.Select:
     if conditions:
         named = exp.case().when(exp.and_(*conditions), named)
     only = text(layout.audience_id).as_("audience_id") if layout.audience_id is not None else None
-    query = (
-        exp.select(
-            only or column("audience_id"),
-            exp.Max(this=column("audience_name")).as_("audience_name"),
-            exp.Count(this=exp.Star()).as_("source_rows"),
-            exp.Sub(this=exp.Count(this=exp.Star()), expression=exp.Count(this=named)).as_("invalid_rows"),
-            _count_invalid(layout, deduplicate=deduplicate).as_("wrong_identities"),
-        )
-        .from_(table(None, "source"))
-    )
+    query = exp.select(
+        only or column("audience_id"),
+        exp.Max(this=column("audience_name")).as_("audience_name"),
+        exp.Count(this=exp.Star()).as_("source_rows"),
+        exp.Sub(this=exp.Count(this=exp.Star()), expression=exp.Count(this=named)).as_("invalid_rows"),
+        _count_invalid(layout, deduplicate=deduplicate).as_("wrong_identities"),
+    ).from_(table(None, "source"))
     # To group by what is the same in all rows takes twice as long as to count them.
     return query.having(exp.Count(this=exp.Star()) > 0) if only else query.group_by(column("audience_id"))
 

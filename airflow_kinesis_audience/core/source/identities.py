@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_audience.core.model.identity_rules import IdentityRule
     from airflow_kinesis_audience.core.source.layout import Column
-    from airflow_kinesis_audience.core.sql.dialects import Dialect, ListFunctions
+    from airflow_kinesis_audience.core.sql.dialects import Dialect
+    from airflow_kinesis_audience.core.sql.functions import ListFunctions
 
 _WHITE = "".join(
     chr(point)
