@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from botocore import exceptions as sdk
 
 from airflow_kinesis_audience.core.exceptions import DeliveryIncomplete, DestinationRefused
-from airflow_kinesis_audience.core.producer.records import KINESIS_LIMITS
+from airflow_kinesis_audience.core.producer.records import KINESIS_LIMITS, Limits
 from airflow_kinesis_audience.hooks.streams.calls import PUT_RECORD, PUT_RECORDS
 from airflow_kinesis_audience.hooks.streams.responses import DENIED, FAILED, code_of
 from airflow_kinesis_audience.hooks.streams.stream_hook import StreamHook
@@ -63,6 +64,7 @@ class KinesisStreamHook(StreamHook):
     def __init__(
         self, stream_name: str, *, aws_conn_id: str | None = "aws_default", region_name: str | None = None
     ) -> None:
+        self._most_record_kib: int | None = None
         super().__init__(stream_name, aws_conn_id=aws_conn_id, region_name=region_name)
 
     @property
@@ -119,7 +121,28 @@ class KinesisStreamHook(StreamHook):
                 f"stream {self.name} distributes records without their partition keys (AUTO), so changes of one "
                 "user could overtake each other; configure it to distribute by partition key"
             )
+        self._most_record_kib = found.get("MaxRecordSizeInKiB")
         return found.get("StreamARN")
+
+    def find_large_limits(self) -> Limits:
+        """Return the limits with the largest record that the stream accepts, once the stream is checked.
+
+        A request may then be as large as one such record. Sources:
+        https://docs.aws.amazon.com/kinesis/latest/APIReference/API_UpdateMaxRecordSize.html,
+        https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecords.html
+
+        :raises DeliveryIncomplete: if the description of the stream does not have that size, or could not be read.
+        """
+        if self._most_record_kib is None:
+            raise DeliveryIncomplete(
+                f"nothing was put: large_records needs the maximum record size of stream {self.name}, which could "
+                f"not be read. Allow the login of connection {self.aws_conn_id} kinesis:DescribeStreamSummary, or "
+                "remove large_records"
+            )
+        # As much below the stream's size as the usual limit is below 1 MiB.
+        size = self.limits.record_bytes * self._most_record_kib // 1024
+        size = max(size, self.limits.record_bytes)
+        return replace(self.limits, record_bytes=size, request_bytes=max(size, self.limits.request_bytes))
 
     def may_be_granted_by_stream(self, arn: str) -> bool:
         """Whether the stream has a policy of its own, as far as the login may look."""

@@ -71,6 +71,9 @@ class DeliveryOperator(RendersTemplates):
     :param aggregate: put several messages into one record of a data stream, in the format of the Kinesis Producer
         Library. Consumers with the KCL split it automatically. This pays for small messages and needs the extra
         ``kpl``.
+    :param large_records: use records up to the maximum record size of the data stream, which AWS lets you set to
+        up to 10 MiB, and not up to 1 MB. The login must be allowed to describe the stream, and all consumers must
+        accept such records.
     :param transform: dotted path of your function, which gets a pandas frame of members and returns the same
         members with other values: enriched, renamed or removed. A change of its source text counts as a change of
         the options.
@@ -81,7 +84,13 @@ class DeliveryOperator(RendersTemplates):
         anything is sent, or ``wait`` until the audience is added.
     """
 
-    template_fields: Sequence[str] = ("stream_name", "delivery_stream_name", *SHARED_FIELDS, "aggregate")
+    template_fields: Sequence[str] = (
+        "stream_name",
+        "delivery_stream_name",
+        *SHARED_FIELDS,
+        "aggregate",
+        "large_records",
+    )
     template_fields_renderers = {"format_options": "json"}  # noqa: RUF012
     operator_extra_links = (AudienceLink(), StreamLink())
     reads_source = False
@@ -99,6 +108,7 @@ class DeliveryOperator(RendersTemplates):
         region_name: str | None = None,
         partitions: int | None = None,
         aggregate: bool | str = False,
+        large_records: bool | str = False,
         transform: str | None = None,
         on_new_stream: OnNewStream = "fail",
         on_unknown_audience: str = "fail",
@@ -115,6 +125,7 @@ class DeliveryOperator(RendersTemplates):
         self.region_name = region_name
         self.partitions = configured_number("partitions", 16) if partitions is None else partitions
         self.aggregate = aggregate
+        self.large_records = large_records
         self.transform = transform
         self.on_new_stream = on_new_stream
         self.on_unknown_audience = on_unknown_audience
@@ -132,7 +143,8 @@ class DeliveryOperator(RendersTemplates):
             known |= {"destination": stream.destination, "console_url": stream.console_url}
             delivery = self.build_delivery(stream)
             stream.check()
-            delivery = replace(delivery, stream=stream.identity, owner=name_task(context))
+            limits = stream.find_large_limits() if self._are_large(delivery) else delivery.limits
+            delivery = replace(delivery, stream=stream.identity, owner=name_task(context), limits=limits)
             tag = statement_tag(context, summary["sync_id"])
             with open_ledger(
                 State.from_summary(summary), summary["sync_id"], reads_source=self.reads_source, tag=tag
@@ -223,6 +235,13 @@ class DeliveryOperator(RendersTemplates):
             on_new_stream=self.on_new_stream,
             on_unknown_audience=self.on_unknown_audience,
         )
+
+    def _are_large(self, delivery: Delivery) -> bool:
+        """Return whether records may be larger than usual."""
+        asked = parse_bool(self.large_records, "large_records")
+        if asked and delivery.aggregate:
+            raise ValueError("large_records and aggregate are both set; choose one: aggregated records stay small")
+        return asked
 
     def _renderer(self, options: Mapping[str, Any]) -> Renderer:
         from airflow_kinesis_audience.formats import load_renderer

@@ -86,6 +86,7 @@ class EventsToKinesisOperator(StateArguments, DeliveryOperator):
         "stream_name",
         *SHARED_FIELDS,
         "aggregate",
+        "large_records",
         "sync_id",
         "start",
         "end",

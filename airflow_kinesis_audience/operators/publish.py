@@ -119,11 +119,15 @@ class AudienceToKinesisOperator(PublishOperator):
     :param partitions: partition keys per audience, a power of two. A multiple of the number of shards distributes
         evenly.
     :param aggregate: put several messages into one record, in the format of the Kinesis Producer Library.
+    :param large_records: use records up to the stream's maximum record size, up to 10 MiB.
     :param transform: dotted path of your function, which gets a pandas frame of members and returns the same
         members with other values.
     """
 
-    template_fields: Sequence[str] = ("change_set", "stream_name", *SHARED_FIELDS, "aggregate", *PUBLISH_FIELDS)
+    template_fields: Sequence[str] = (
+        *("change_set", "stream_name", *SHARED_FIELDS, "aggregate", "large_records"),
+        *PUBLISH_FIELDS,
+    )
 
     def __init__(self, *, stream_name: str, **kwargs: Any) -> None:
         super().__init__(stream_name=stream_name, **kwargs)

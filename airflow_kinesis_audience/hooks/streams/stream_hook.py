@@ -140,6 +140,13 @@ class StreamHook(StreamClient):
             f"{why} (checked with iam:SimulatePrincipalPolicy). Nothing was put. {do}"
         )
 
+    def find_large_limits(self) -> Limits:
+        """Return the limits with the largest record that the stream accepts, once the stream is checked.
+
+        :raises ValueError: if it is no stream with such a setting.
+        """
+        raise ValueError(f"large_records is for data streams; remove it for {self.noun} {self.name}")
+
     def describe(self) -> Mapping[str, Any]:
         """Ask AWS about the stream."""
         raise NotImplementedError
