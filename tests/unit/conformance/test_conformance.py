@@ -212,6 +212,18 @@ def test_a_consumer_that_raises_fails_and_one_that_cannot_be_reached_says_nothin
         check_consumer(away, "adobe_profile", histories=2)
 
 
+def test_a_consumer_that_fails_only_sometimes_is_reported_as_such() -> None:
+    calls = []
+
+    def fails_at_first(messages: Sequence[bytes]) -> Mapping[str, Any]:
+        calls.append(messages)
+        return {} if len(calls) == 1 else ours(messages)
+
+    report = check_consumer(fails_at_first, "amplitude_cohort", histories=5, seed=SEED)
+    assert (report.passed, len(calls)) == (False, 6)
+    assert "had the right members when it got the same history again" in str(report)
+
+
 def test_a_consumer_that_returns_no_members_is_refused_in_words() -> None:
     def texts(messages: Sequence[bytes]) -> Mapping[str, Any]:
         return dict.fromkeys(ours(messages), "u-1")
