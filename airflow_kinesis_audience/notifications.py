@@ -226,6 +226,9 @@ def _message(context: Context, known: Mapping[str, Any], state: State) -> dict[s
     ti = context["ti"]
     name = known.get("sync_id") or f"{ti.dag_id}.{ti.task_id}"
     to = f" to {known['destination']}" if "destination" in known else ""
+    became = _WORDS[state]
+    if state == "held" and (alone := len(known.get("audiences", ()))):
+        became = f"{alone:,} audience{' is' if alone == 1 else 's are'} {became}, all others are published"
     counts = ", ".join(f"{known[n]:,} {n}" for n in (*COUNTS, "delivered") if n in known)
     when = f"As of {known['as_of']}, run" if "as_of" in known else "Run"
     lines = [f"{when} {ti.run_id}, attempt {ti.try_number}.", *known.get("sentences", ())]
@@ -233,7 +236,7 @@ def _message(context: Context, known: Mapping[str, Any], state: State) -> dict[s
     return {
         **named,
         "state": state,
-        "title": f"{name}{to}: {_WORDS[state]}",
+        "title": f"{name}{to}: {became}",
         "text": "\n".join([*lines, *([f"{counts}."] if counts else []), str(ti.log_url)]),
         "url": ti.log_url,
     }

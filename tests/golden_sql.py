@@ -23,6 +23,8 @@ from unittest.mock import patch
 import duckdb
 from sqlglot import exp
 
+from airflow_kinesis_audience.core.changes.approval import approve_audiences
+from airflow_kinesis_audience.core.changes.guards import Guards
 from airflow_kinesis_audience.core.exceptions import AudienceError
 from airflow_kinesis_audience.core.model.events import EventSource
 from airflow_kinesis_audience.core.model.identity_rules import IdentityRule
@@ -226,6 +228,7 @@ def _do(warehouse: Any, source: Any, lists: bool) -> Iterator[str]:
     yield from _many(place, lists)
     yield from _one(place)
     yield from _events(place)
+    yield from _held(place)
 
 
 def _many(place: Place, lists: bool) -> Iterator[str]:
@@ -295,6 +298,23 @@ def _events(place: Place) -> Iterator[str]:
     delivery = small_delivery(message_format="mparticle_events", options={})
     forward(Outbox(crowd.ledger, delivery, crowd.stream.put, policy=QUICK), source, day(0), day(1))
     yield "events"
+
+
+def _held(place: Place) -> Iterator[str]:
+    crowd = Crowd(place, many=True, sync_id="held.diff", guards=Guards(), schema=SCHEMA)
+    crowd.name = "crowd"
+    crowd.write(user("u", "a"), user("v", "b"), user("v", "b"))
+    numbers = itertools.count(1)
+    # Two tables of one instant need names of their own.
+    with patch.object(uuid, "uuid4", lambda: uuid.UUID(int=next(numbers) << 104)):
+        for number, gone in enumerate("ba"):
+            crowd.run(number, hold=True, hold_audiences=True)
+            held = crowd.ledger.state.timeline.held_audiences
+            assert held is not None
+            assert list(held.breaches) == [gone]
+            approve_audiences(crowd.ledger, held.table, gone)
+            crowd.write(user("v", "b"))
+    yield "held_audiences"
 
 
 def main() -> None:

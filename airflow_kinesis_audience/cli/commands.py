@@ -24,6 +24,7 @@ COMMANDS = {
     "plan": "show what a DAG's diff task would find now: counts, guards, a masked sample; write nothing",
     "check": "check that the tasks of a DAG file can run: connections, source, state, streams, permissions",
     "status": "show each sync's timeline, its destinations, and how far behind they are",
+    "approve": "show the audiences that a guard holds, and why; with --yes, approve the named ones",
     "detach": "show the history that an unused destination keeps; with --yes, detach the destination",
     "tail": "print the messages of a Kinesis stream in readable form, with user ids masked",
     "policy": "print the minimal IAM policy for streams and delivery streams, as JSON",

@@ -101,6 +101,7 @@ def read_status(ledger: Ledger, runs: int) -> dict[str, Any]:
         "as_of": instant_text(newest.as_of) if newest else None,
         "deleted": instant_text(timeline.closed) if timeline.closed else None,
         "held": _held_by(timeline),
+        "held_audiences": dict(timeline.held_audiences.breaches) if timeline.held_audiences else {},
         "bases": len(timeline.bases),
         "change_sets": [_show_change_set(e) for e in timeline.change_sets[-runs:]] if runs > 0 else [],
         "destinations": [_show_behind(b, timeline) for b in find_lags(state)],
@@ -161,6 +162,8 @@ def describe(sync: dict[str, Any], now: datetime | None = None) -> Sequence[str]
     if sync["deleted"]:
         lines.append(f"  deleted as of {sync['deleted']}")
     lines += [f"  held for approval: {sentence}" for sentence in sync["held"]]
+    for sentences in sync["held_audiences"].values():
+        lines += [f"  held alone, see `approve`: {sentence}" for sentence in sentences]
     lines.append(f"  {'as of':<20} {'entered':>10} {'exited':>10} {'updated':>10} {'members':>12}")
     for change_set in reversed(sync["change_sets"]):
         counts, kept = "".join(f" {change_set[n]:>10,}" for n in CHANGE_COUNTS), change_set["kept"]

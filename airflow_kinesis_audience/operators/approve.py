@@ -40,7 +40,8 @@ class AudienceApprovalOperator(RendersTemplates, ApprovalOperator):
     ``none_failed_min_one_success`` on those. If the person approves, the held change set counts and is published.
     If the person rejects it, the publish tasks are skipped and the baseline does not move. If another run was
     recorded in the meantime, the task fails. The task also asks about a change set that the guard of a
-    destination stopped, in this run or an earlier one.
+    destination stopped, in this run or an earlier one. It does not wait for audiences that are held alone, by
+    ``on_guard="hold_audience"``: the others are published at once.
 
     :param change_set: the output of the diff task.
     :param kwargs: of the standard provider's ``ApprovalOperator``, such as ``assigned_users``, ``notifiers`` or
@@ -73,6 +74,11 @@ class AudienceApprovalOperator(RendersTemplates, ApprovalOperator):
         if not held and not stopped:
             if summary.get("held"):
                 return None
+            if alone := summary.get("held_audiences"):
+                raise AirflowSkipException(
+                    f"a guard holds {len(alone):,} of the audiences, and all others are published, so nothing "
+                    "waits here. Each run computes what is held again. The command `approve` lists and approves it"
+                )
             raise AirflowSkipException("no guard stopped the change set: there is nothing to approve")
         context["ti"].xcom_push(key=SHOWN_KEY, value=[[s.log, s.table] for s in stopped])
         emit_state(context, summary, "held", [*held, *(sentence for s in stopped for sentence in s.sentences)])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.timezone import coerce_datetime
 
 from airflow_kinesis_audience.core.model.instants import instant_text
-from airflow_kinesis_audience.operators.errors import airflow_outcome, emit_state
+from airflow_kinesis_audience.operators.errors import airflow_outcome, emit_held, emit_state
 from airflow_kinesis_audience.operators.guard_arguments import GuardArguments
 from airflow_kinesis_audience.operators.identity import Identity, map_identities
 from airflow_kinesis_audience.operators.links import AudienceLink
@@ -49,7 +49,8 @@ class AudienceDiffOperator(SourceArguments, GuardArguments):
     ``members``, the counts per audience if there are few, and the place of the state. It has ``recorded`` if the
     change set was published already, so that nothing was computed; ``confirmed`` if it was computed again and is
     already right, so that nothing was added; ``corrects``, the instant of the membership that it corrects;
-    ``inserted`` if later change sets exist. The task fails without retries if a retry cannot help.
+    ``inserted`` if later change sets exist; ``held_audiences``, by id why only these are held. The task fails
+    without retries if a retry cannot help.
 
     To let one run pass the guards, set ``let_through`` in the DAG run's configuration to true, or to a list of
     audience ids. The permission belongs to this run, and its first change set uses it up.
@@ -100,8 +101,9 @@ class AudienceDiffOperator(SourceArguments, GuardArguments):
         ``fail``, or ``drop`` the row and count it. A member does not exit because its row was dropped.
     :param on_schema_change: the mapping, or the type of a mapped column, has changed: ``fail``, or ``update`` the
         members whose values differ. A changed key always fails.
-    :param on_guard: if a guard stops the change set: ``fail``, or ``hold`` it until a person approves it, as
-        :func:`~airflow_kinesis_audience.operators.group.audience_sync` does. A held change set is not published.
+    :param on_guard: if a guard stops the change set: ``fail``; ``hold`` all of it until a person approves it; or
+        ``hold_audience`` to hold only the audiences that the guard stops, and publish the others. A held audience
+        keeps its published members until a later run finds it within the limits, or a person approves it.
     :param on_covered: if a later run covers the run's instant: ``skip`` the run; ``fail``, also if another run
         has published the instant; ``insert`` the change set of an instant that has none, before the later ones;
         or ``correct``, which also computes a published membership again and publishes what differs one second
@@ -203,8 +205,8 @@ class AudienceDiffOperator(SourceArguments, GuardArguments):
             known["sync_id"] = self.own_sync_id(context)
             as_of = run_as_of(context, self.as_of)
             known["as_of"] = instant_text(as_of)
-            if self.on_guard not in ("fail", "hold"):
-                raise ValueError(f"on_guard is {self.on_guard!r}; expected fail or hold")
+            if self.on_guard not in ("fail", "hold", "hold_audience"):
+                raise ValueError(f"on_guard is {self.on_guard!r}; expected fail, hold or hold_audience")
             on_covered = choose_on_covered(context, self.on_covered)
             guards = self.build_guards()
             state = self.build_state()
@@ -223,7 +225,8 @@ class AudienceDiffOperator(SourceArguments, GuardArguments):
                     summary = sync.run(
                         as_of,
                         permission=permission,
-                        hold=self.on_guard == "hold",
+                        hold=self.on_guard != "fail",
+                        hold_audiences=self.on_guard == "hold_audience",
                         reuse_deleted=self.reuse_deleted,
                         insert=on_covered == "insert",
                         correct=on_covered == "correct",
@@ -237,6 +240,7 @@ class AudienceDiffOperator(SourceArguments, GuardArguments):
             emit_state(context, known, "held", summary["held"])
             known["audience_names"] = names
         else:
+            emit_held(context, summary)
             if "confirmed" not in summary:
                 count_changes(summary)
             pinned = [pin.sentence for pin in find_lasting_pins(ledger.state)]

@@ -18,6 +18,7 @@ from airflow_kinesis_audience.core.exceptions import (
     describe_foreign_error,
 )
 from airflow_kinesis_audience.operators.killing import under_way
+from airflow_kinesis_audience.operators.reporting.log_lines import describe_held
 from airflow_kinesis_audience.operators.reporting.metrics import count_stop
 
 if TYPE_CHECKING:
@@ -78,17 +79,33 @@ def _forget(error: BaseException) -> None:
     error.__cause__ = error.__context__ = None
 
 
-def emit_state(context: Context, known: Mapping[str, Any], state: str, sentences: Sequence[str]) -> None:
-    """Push what stopped a task to XCom.
+def emit_state(
+    context: Context,
+    known: Mapping[str, Any],
+    state: str,
+    sentences: Sequence[str],
+    *,
+    audiences: Sequence[str] = (),
+) -> None:
+    """Push what stopped a task, or audiences of it, to XCom.
 
     :param state: ``held`` by a guard, ``failed``, or ``skipped``.
     :param sentences: ours, which hold neither a user id nor a value.
+    :param audiences: ids of those that alone are held.
     """
     shown = list(sentences[:MOST_SENTENCES])
     if more := len(sentences) - len(shown):
         shown.append(f"and {more:,} more")
     where = {n: known[n] for n in ("sync_id", "as_of", "destination") if known.get(n) is not None}
+    where |= {"audiences": list(audiences)} if audiences else {}
     context["ti"].xcom_push(key=STATE_KEY, value={**where, "state": state, "sentences": shown})
+
+
+def emit_held(context: Context, summary: Mapping[str, Any]) -> None:
+    """Push to XCom which audiences of a change set are held, while the others are published."""
+    if held := summary.get("held_audiences"):
+        count_stop(summary, "held")
+        emit_state(context, summary, "held", describe_held(summary["sync_id"], held), audiences=sorted(held))
 
 
 def _emit_error(

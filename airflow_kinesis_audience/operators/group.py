@@ -27,7 +27,8 @@ def audience_sync(
 ) -> TaskGroup:
     """Make the tasks ``diff``, ``approve`` and ``publish`` of one audience sync.
 
-    If a guard stops a change set, the change set is held, and ``approve`` waits for a person, who sees the
+    If a guard stops some audiences, these are held and the others are published (``on_guard="hold_audience"``).
+    If a guard stops the change set as a whole, it is held, and ``approve`` waits for a person, who sees the
     numbers under Airflow's required actions. Otherwise ``approve`` is skipped.
 
     :param group_id: id of the group, and prefix of the tasks' ids.
@@ -40,7 +41,7 @@ def audience_sync(
         ``delivery_stream_name`` is among them, of its sibling for Firehose.
     :raises TypeError: if neither task has such an argument.
     """
-    of_diff = _arguments(AudienceDiffOperator) - {"on_guard"}
+    of_diff = _arguments(AudienceDiffOperator)
     to_firehose = "delivery_stream_name" in arguments
     publishing = AudienceToFirehoseOperator if to_firehose else AudienceToKinesisOperator
     of_publish = _arguments(publishing) - {"change_set", "part", "parts"}
@@ -51,7 +52,8 @@ def audience_sync(
         )
     with TaskGroup(group_id, default_args=dict(default_args or {})) as group:  # type: ignore[arg-type]
         diff = AudienceDiffOperator(
-            task_id="diff", on_guard="hold", **{n: v for n, v in arguments.items() if n in of_diff}
+            task_id="diff",
+            **{"on_guard": "hold_audience", **{n: v for n, v in arguments.items() if n in of_diff}},
         )
         approve = AudienceApprovalOperator(task_id="approve", change_set=diff.output, **(approval or {}))
         publish = {

@@ -41,6 +41,8 @@ export interface ChangeSet extends Counts {
   corrects: number | null;
   /** which delivery keeps what history, and since when; a sentence each */
   pinned: string[];
+  /** by id the audiences that a guard holds while all others are published, and why, a sentence each */
+  held: Map<string, string[]>;
   source: Source;
   toldAt: number;
 }
@@ -152,6 +154,7 @@ export function readChangeSet(event: unknown): ChangeSet | null {
     letThrough: texts(told.let_through),
     corrects: instant(told.corrects),
     pinned: texts(told.pinned),
+    held: new Map(Object.entries(isFields(told.held_audiences) ? told.held_audiences : {}).map(([id, why]) => [id, texts(why)])),
     source,
     toldAt,
   };

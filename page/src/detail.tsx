@@ -79,14 +79,14 @@ function Headline({ sync, row, now, airflow }: { sync: Sync; row: Row | null; no
   return (
     <>
       <dl class="totals">
-        <div><dt>state</dt><dd><StateMark state={sync.state} /></dd></div>
+        <div><dt>state</dt><dd><StateMark state={row?.state ?? sync.state} /></dd></div>
         {numbers.map(([name, value]) => <div key={name}><dt>{name}</dt><dd>{value}</dd></div>)}
         <div><dt>last success</dt><dd><Ago at={sync.lastSuccess} now={now} /></dd></div>
         {sync.nextRun !== null && <div data-testid="next-run"><dt>next run, UTC</dt><dd>{utc(sync.nextRun)}</dd></div>}
         {sync.lags.map((lag) => <div key={lag.destination}><dt>{lag.destination}</dt><dd>{lag.behind ? `${counted(lag.behind, "change set")} behind` : "up to date"}</dd></div>)}
       </dl>
       {sync.dagId !== null && <p><Leave path={dagPath(sync.dagId)} testid="dag-link">DAG {sync.dagId}</Leave></p>}
-      <Trouble sync={sync} airflow={airflow} />
+      <Trouble sync={sync} row={row} airflow={airflow} />
       {sync.pinned.map((sentence) => (
         <p class="sentence" data-testid="pinned" key={sentence}>{sentence}. AudienceDetachOperator ends that where nobody uses it any more.</p>
       ))}

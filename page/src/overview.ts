@@ -22,6 +22,9 @@ export const OPERATORS = [DIFF, APPROVAL, ...DELIVERING];
 const ASKING = ["awaiting_input", "deferred"];
 const ENDED = ["success", "skipped", "failed", "upstream_failed", "removed"];
 
+const HOW_TO_APPROVE =
+  "Held alone: all other audiences are published, and each run computes this one again. If it is right, approve it with the command `approve`, or trigger a run that lets it through.";
+
 /** From worst to best. */
 export const STATES = ["held", "failed", "late", "delivering", "ok"] as const;
 export type State = (typeof STATES)[number];
@@ -38,6 +41,8 @@ export interface Sync {
   asOf: number | null;
   state: State;
   sentences: string[];
+  /** by id the audiences that the state is about, and why; empty if it is about all */
+  heldAudiences: Map<string, string[]>;
   /** the task instance that the state is about */
   about: TaskInstance | null;
   lastSuccess: number | null;
@@ -55,6 +60,9 @@ export interface Sync {
 
 export interface Row extends AudienceCounts {
   sync: Sync;
+  /** those of the sync, unless single audiences are held */
+  state: State;
+  sentences: string[];
   /** entered and exited in the 24 hours up to the sync's newest instant */
   day: { entered: number; exited: number };
   /** share of the members that entered or exited in these 24 hours; null without members */
@@ -171,7 +179,7 @@ function syncOf(
   const sync: Sync = {
     syncId,
     asOf: newest?.asOf ?? null,
-    ...worst(tasks, stops, dag, now),
+    ...worstOf(worst(tasks, stops, dag, now), newest, tasks),
     lastSuccess: Number.isFinite(last) && last > 0 ? last : null,
     lags: lagsOf(changeSets, deliveries),
     pinned: newest?.pinned ?? [],
@@ -194,10 +202,16 @@ function rowsOf(sync: Sync, changeSets: readonly ChangeSet[]): Row[] {
       const sum = day.get(told.id) ?? { entered: 0, exited: 0 };
       day.set(told.id, { entered: sum.entered + told.entered, exited: sum.exited + told.exited });
     }
-  return audiencesOf(newest).map((told) => {
-    const sum = day.get(told.id)!;
+  const listed = audiencesOf(newest);
+  // Held before anything was published of it, or too small to be listed.
+  const unlisted = [...sync.heldAudiences.keys()].filter((id) => !listed.some((told) => told.id === id));
+  const none = { entered: 0, exited: 0, updated: 0, members: 0 };
+  return [...listed, ...unlisted.map((id) => ({ id, name: id, ...none }))].map((told) => {
+    const sum = day.get(told.id) ?? { entered: 0, exited: 0 };
     const volatility = told.members ? (sum.entered + sum.exited) / told.members : null;
-    return { ...told, sync, day: sum, volatility };
+    const why = sync.heldAudiences.get(told.id);
+    const isOk = sync.heldAudiences.size > 0 && !why;
+    return { ...told, sync, state: isOk ? "ok" : sync.state, sentences: isOk ? [] : [...(why ?? []), ...sync.sentences], day: sum, volatility };
   });
 }
 
@@ -207,12 +221,21 @@ export function audiencesOf(changeSet: ChangeSet): AudienceCounts[] {
   return changeSet.audiences ?? [{ id: "", name: "All audiences", entered, exited, updated, members }];
 }
 
+type Found = Pick<Sync, "state" | "sentences" | "about">;
+
+/** Tell of audiences that alone are held, unless something is wrong with all. */
+function worstOf(found: Found, newest: ChangeSet | undefined, tasks: readonly TaskInstance[]): Found & Pick<Sync, "heldAudiences"> {
+  if (!newest?.held.size || ["held", "failed"].includes(found.state)) return { ...found, heldAudiences: new Map() };
+  const about = tasks.find((task) => keyOf(task) === keyOf(newest.source)) ?? null;
+  return { state: "held", sentences: [HOW_TO_APPROVE], heldAudiences: newest.held, about };
+}
+
 function worst(
   tasks: readonly TaskInstance[],
   stops: ReadonlyMap<string, Stop>,
   dag: Dag | undefined,
   now: number,
-): Pick<Sync, "state" | "sentences" | "about"> {
+): Found {
   const found = newestOfTasks(tasks).map((task) => ({ task, ...stateOf(task, stops.get(keyOf(task))) }));
   const own = found.filter(({ state }) => state !== "ok").sort((a, b) => STATES.indexOf(a.state) - STATES.indexOf(b.state))[0];
   if (own && own.state !== "delivering") return { state: own.state, sentences: own.sentences, about: own.task };

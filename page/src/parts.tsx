@@ -6,7 +6,7 @@ import type { Airflow, TaskInstance } from "./airflow.ts";
 import type { Progress } from "./contract.ts";
 import { questionPath, taskPath } from "./history.ts";
 import { isRunning, loadProgress } from "./load.ts";
-import { APPROVAL, type State, type Sync } from "./overview.ts";
+import { APPROVAL, type Row, type State, type Sync } from "./overview.ts";
 import * as place from "./place.ts";
 import { numeral, span, utc } from "./words.ts";
 
@@ -41,16 +41,18 @@ export function Go({ to, children }: { to: Partial<place.Place>; children: Compo
   return <a href={place.query(to)}>{children}</a>;
 }
 
-/** What is wrong with a sync, in sentences, and where to act. */
-export function Trouble({ sync, airflow }: { sync: Sync; airflow: Airflow }) {
+/** What is wrong with a sync, or with an audience of it, in sentences, and where to act. */
+export function Trouble({ sync, row, airflow }: { sync: Sync; row: Row | null; airflow: Airflow }) {
   const { about } = sync;
+  const { state, sentences } = row ?? sync;
+  if (state === "ok") return null;
   return (
     <>
-      {sync.sentences.map((sentence) => (
+      {sentences.map((sentence) => (
         <p class="sentence" key={sentence}>{sentence}</p>
       ))}
       {isRunning(about) && <ProgressOf task={about} airflow={airflow} />}
-      {about && sync.state !== "delivering" && <WhereToAct about={about} />}
+      {about && state !== "delivering" && <WhereToAct about={about} />}
     </>
   );
 }

@@ -17,7 +17,7 @@ interface Line {
 
 const COLUMNS: [string, (line: Line) => number | string, string][] = [
   ["Audience", ({ sync, row }) => (row?.name ?? sync.syncId).toLowerCase(), "text"],
-  ["State", ({ sync }) => STATES.indexOf(sync.state), "text"],
+  ["State", (line) => STATES.indexOf(stateOf(line)), "text"],
   ["Members", ({ row }) => row?.members ?? -1, "number"],
   ["Entered", ({ row }) => row?.entered ?? -1, "number"],
   ["Exited", ({ row }) => row?.exited ?? -1, "number"],
@@ -108,8 +108,8 @@ function LineOf({ sync, row, settled, now, airflow }: Line & { settled: boolean;
         <span class="under">{row && row.id !== row.name ? `${row.id} · ` : ""}{sync.syncId} {sync.asOf !== null && <span class="whole">· as of {utc(sync.asOf)}</span>}</span>
       </th>
       <td class="text" data-testid="cell-state">
-        {settled ? <StateMark state={sync.state} /> : "…"} {sync.paused && <span class="paused">paused</span>}
-        {settled && <Trouble sync={sync} airflow={airflow} />}
+        {settled ? <StateMark state={stateOf({ sync, row })} /> : "…"} {sync.paused && <span class="paused">paused</span>}
+        {settled && <Trouble sync={sync} row={row} airflow={airflow} />}
       </td>
       <td class="number" data-testid="cell-members">{of(row?.members)}</td>
       <td class="number" data-testid="cell-entered">{of(row?.entered)}</td>
@@ -125,9 +125,11 @@ function LineOf({ sync, row, settled, now, airflow }: Line & { settled: boolean;
   );
 }
 
+const stateOf = ({ sync, row }: Line): State => row?.state ?? sync.state;
+
 function matches({ sync, row }: Line, wanted: string, state: State | ""): boolean {
   const texts = [sync.syncId, row?.id ?? "", row?.name ?? ""];
-  return (!state || sync.state === state) && texts.some((text) => text.toLowerCase().includes(wanted.trim().toLowerCase()));
+  return (!state || stateOf({ sync, row }) === state) && texts.some((text) => text.toLowerCase().includes(wanted.trim().toLowerCase()));
 }
 
 function sorted(lines: Line[], { column, down }: { column: number; down: boolean }): Line[] {

@@ -23,6 +23,7 @@ export function changeSet(asOf: number, more: Partial<ChangeSet> = {}): ChangeSe
     letThrough: [],
     corrects: null,
     pinned: [],
+    held: new Map(),
     source: source(),
     toldAt: asOf + 1_000,
     ...more,

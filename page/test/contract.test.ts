@@ -82,3 +82,9 @@ test("XComs of another shape are none", () => {
   assert.equal(readProgress({ done: 1 }), null);
   assert.equal(readProgress({ as_of: "2026-01-02T00:00:00Z", done: 1, total: 2, eta_seconds: null })!.etaSeconds, null);
 });
+
+test("what is held alone is read by audience, and anything else is left out", () => {
+  const told = { ...extra, held_audiences: { a: ["why", 1], b: "x" } };
+  assert.deepEqual([...readChangeSet(event(told))!.held], [["a", ["why"]], ["b", []]]);
+  assert.equal(readChangeSet(event({ ...extra, held_audiences: ["a"] }))!.held.size, 0);
+});

@@ -136,3 +136,19 @@ test("events reach far enough back when every sync has a day of them", () => {
   assert.equal(reachesBack([changeSet(day(2)), changeSet(day(1))], 2), false);
   assert.equal(reachesBack([changeSet(day(2), { previousAsOf: null })], 1), true);
 });
+
+test("an audience that alone is held is one alarm, and the others have none", () => {
+  const counts = { entered: 1, exited: 0, updated: 0, members: 9 };
+  const audiences = ["a", "b"].map((id) => ({ id, name: id.toUpperCase(), ...counts }));
+  const held = new Map([["b", ["9 members before, and the source has no row"]], ["new", ["1 members would remain"]]]);
+  const diff = task("success");
+  const sync = only({ changeSets: [changeSet(day(2), { audiences, held })], tasks: [diff, publish("success")] });
+  assert.deepEqual([sync.state, sync.about], ["held", diff]);
+  assert.deepEqual(sync.audiences.map((row) => [row.id, row.state, row.members]), [["a", "ok", 9], ["b", "held", 9], ["new", "held", 0]]);
+  assert.deepEqual(sync.audiences.map((row) => row.sentences.length), [0, 2, 2]);
+  const again = only({ changeSets: [changeSet(day(3), { audiences }), changeSet(day(2), { audiences, held })], tasks: [diff] });
+  assert.deepEqual([again.state, again.audiences.map((row) => row.state)], ["ok", ["ok", "ok"]]);
+  const failed = publish("failed");
+  const worse = only({ changeSets: [changeSet(day(2), { audiences, held })], tasks: [diff, failed] });
+  assert.deepEqual([worse.state, worse.about, worse.audiences.map((row) => row.state)], ["failed", failed, ["failed", "failed"]]);
+});

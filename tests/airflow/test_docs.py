@@ -63,7 +63,7 @@ def check_group(tasks: dict[str, Any]) -> None:
     assert {t.rpartition(".")[2] for t in names["approve"].upstream_task_ids} == {"diff"}
     assert {t.rpartition(".")[2] for t in names["publish"].upstream_task_ids} == {"diff", "approve"}
     assert names["publish"].trigger_rule == "none_failed_min_one_success"
-    assert names["diff"].on_guard == "hold"
+    assert names["diff"].on_guard == "hold_audience"
 
 
 def test_the_task_group_of_the_docs_asks_a_person_between_diff_and_publish() -> None:
@@ -86,9 +86,9 @@ def test_a_group_knows_the_arguments_of_its_tasks_and_no_others() -> None:
 
     with (
         DAG("g", schedule=None),
-        pytest.raises(TypeError, match=r"has no argument change_set, on_guard, streem_name"),
+        pytest.raises(TypeError, match=r"has no argument change_set, streem_name"),
     ):
-        audience_sync(warehouse_conn_id="w", streem_name="s", on_guard="fail", change_set=1)
+        audience_sync(warehouse_conn_id="w", streem_name="s", change_set=1)
 
 
 def test_the_dag_of_a_resync_in_the_docs_can_be_built() -> None:

@@ -19,6 +19,7 @@ MUST_BE_REACHED = (
     "a backup is restored",
     "a change set is held",
     "a derived table is lost",
+    "an audience is held alone",
     "an attempt begins while one that was given up is alive",
     "approve done",
     "beside another sync: delete",

@@ -140,8 +140,7 @@ def _calm_days(world: World) -> None:
 def _judge(world: World) -> oracle.Ledger:
     """Hold what was sent since the last time against the truth, and the truth against the bounds."""
     ledger = oracle.Ledger.of(world.ledger_rows())
-    truth = {time: world.written[table] for time, table in ledger.counted.items()}
-    nameless = {time: world.nameless[table] for time, table in ledger.counted.items()}
+    truth, nameless = ledger.truth(world.written), ledger.nameless(world.nameless)
     bounds = oracle.Bounds(world.plan.max_exits, nameless, world.allowed)
     for name, stream in world.streams.items():
         wire, judged = world.wires[name], world.judged[name]
@@ -162,7 +161,7 @@ def _check(worlds: Sequence[World]) -> None:
 
 def _check_one(world: World) -> oracle.Ledger:
     ledger = _judge(world)
-    truth = {time: world.written[table] for time, table in ledger.counted.items()}
+    truth = ledger.truth(world.written)
     newest, deleted = max(truth), "delete" in world.plan.acts
     due = {} if deleted else world.people.members(world.label)
     oracle.require(truth[newest] == due, "the newest change set leads to what the source is")

@@ -34,16 +34,43 @@ class LedgerRow(NamedTuple):
         return int(datetime.fromisoformat(self.as_of).timestamp())
 
 
+class Part(NamedTuple):
+    """What a table has of another one: all but some audiences, or those alone.
+
+    :param before: the instant of the membership that it leads from; none of the first.
+    """
+
+    origin: str
+    audiences: frozenset[str]
+    is_without: bool
+    before: int | None
+
+    @classmethod
+    def of(cls, detail: Mapping[str, Any]) -> Part | None:
+        said = detail.get("previous_as_of")
+        before = int(datetime.fromisoformat(said).timestamp()) if said else None
+        if (approved := detail.get("approves")) is not None:
+            return cls(approved["table"], frozenset(approved["audiences"]), is_without=False, before=before)
+        if (held := detail.get("held_audiences")) is not None:
+            return cls(held["table"], frozenset(held["breaches"]), is_without=True, before=before)
+        return None
+
+    def has(self, audience: str) -> bool:
+        return (audience in self.audiences) is not self.is_without
+
+
 @dataclass
 class Ledger:
     """What the ledger's rows say.
 
     :param counted: the table that leads to an instant, by the last row that says so.
+    :param parts: of a table that is a part of another one, which and of which audiences.
     :param snapshots: by log the instants of which a destination got all members.
     :param listed: tables that a row names and none says are gone.
     """
 
     counted: dict[int, str] = field(default_factory=dict)
+    parts: dict[str, Part] = field(default_factory=dict)
     listed: set[str] = field(default_factory=set)
     attached: dict[str, int] = field(default_factory=dict)
     snapshots: dict[str, set[int]] = field(default_factory=dict)
@@ -65,10 +92,36 @@ class Ledger:
             found.listed |= {row.detail.get(n) for n in ("table", "snapshot", "writing")} - {None, ""}
         return found
 
+    def truth(self, written: Mapping[str, Members]) -> dict[int, Members]:
+        """Say who is a member as of each instant: of an audience that was left out whoever was before.
+
+        :param written: what the source held when a table was written.
+        """
+        found: dict[int, Members] = {}
+        for time, table in sorted(self.counted.items()):
+            if (part := self.parts.get(table)) is None:
+                found[time] = written[table]
+                continue
+            before = {} if part.before is None else found[part.before]
+            found[time] = {key: value for key, value in written[part.origin].items() if part.has(key[0])}
+            found[time] |= {key: value for key, value in before.items() if not part.has(key[0])}
+        return found
+
+    def nameless(self, written: Mapping[str, Collection[str]]) -> dict[int, Collection[str]]:
+        """Say of which audiences there were rows of nobody when each instant's changes were found."""
+        found: dict[int, Collection[str]] = {}
+        for time, table in self.counted.items():
+            part = self.parts.get(table)
+            of = written[table if part is None else part.origin]
+            found[time] = {audience for audience in of if part is None or part.has(audience)}
+        return found
+
     def _add(self, row: LedgerRow) -> None:
         match row.event:
             case "first" | "change_set":
                 self.counted[row.time] = row.detail["table"]
+                if (part := Part.of(row.detail)) is not None:
+                    self.parts[row.detail["table"]] = part
                 self.listed.add(row.detail["table"])
             case "started" | "base" | "held":
                 self.listed.add(row.detail["table"])

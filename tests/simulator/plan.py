@@ -30,6 +30,7 @@ NOT_BESIDE = ("full", "revoke", "restore")
 class Plan:
     """What a history is about.
 
+    :param alone: with ``hold``, audiences that a guard stops are held alone.
     :param profiles: the second destination gets profiles; with ``consent``, of those alone who agree.
     :param invalid: the source has rows without a user, and users with two rows.
     :param named: a publishing task says who it is, so that others wait while it is at work.
@@ -50,6 +51,7 @@ class Plan:
     invalid: bool
     named: bool
     acts: tuple[str, ...]
+    alone: bool = False
     beside: Plan | None = None
 
     @classmethod
@@ -89,4 +91,5 @@ class Plan:
             invalid=chance.random() < 0.2,
             named=chance.random() < 0.5,
             acts=tuple(acts),
+            alone=later.random() < 0.8,
         )

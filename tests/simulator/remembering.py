@@ -88,6 +88,9 @@ class RememberingDuckDb(DuckDbWarehouse):
     def read_rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return list(self._remember("rows", sql, self._real.read_rows))
 
+    def is_cheap_to_reread(self, query: str) -> bool:
+        return bool(self._remember("plan", query, self._real.is_cheap_to_reread))
+
     def read_types(self, query: str) -> dict[str, str]:
         return dict(self._remember("types", query, self._real.read_types))
 

@@ -19,7 +19,7 @@ from tests.simulator.remembering import RememberingDuckDb
 from tests.warehouses import open_postgres
 
 HISTORIES, SECONDS = 5_000, 60.0
-ENOUGH_FOR_ALL_STATES = 400
+ENOUGH_FOR_ALL_STATES = 1_000
 
 
 @pytest.fixture(scope="module")

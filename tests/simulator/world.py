@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_audience.core.changes.approval import approve
+from airflow_kinesis_audience.core.changes.approval import approve, approve_audiences
 from airflow_kinesis_audience.core.changes.guards import NO_PERMISSION, Guards, Permission
 from airflow_kinesis_audience.core.changes.sync import Sync
 from airflow_kinesis_audience.core.exceptions import AudienceError, GuardTripped, LedgerBehind
@@ -164,7 +164,8 @@ class World:
         permission = Permission(everything=True) if let_through else NO_PERMISSION
         self.allowed |= {int(day(number).timestamp())} if let_through else set()
         sync = Sync(self.ledger(), source, guards=guards, retention=retention)
-        return sync.run(day(number), permission=permission, hold=self.plan.hold and not let_through)
+        hold = self.plan.hold and not let_through
+        return sync.run(day(number), permission=permission, hold=hold, hold_audiences=self.plan.alone)
 
     def publish(self, delivery: Delivery, number: int) -> None:
         outbox, name = self.outbox(delivery, let_through=self.calm), delivery.destination[-1]
@@ -209,6 +210,14 @@ class World:
     def approve(self, summary: Mapping[str, Any], number: int) -> None:
         self.allowed.add(int(day(number).timestamp()))
         approve(self.ledger(), day(number), summary["held_table"])
+
+    def approve_alone(self) -> None:
+        """Approve what is held alone, as it is seen now."""
+        ledger = self.ledger()
+        timeline = ledger.read().timeline
+        if (held := timeline.held_audiences) is not None and timeline.newest is not None:
+            self.allowed.add(int(timeline.newest.as_of.timestamp()) + 1)
+            approve_audiences(ledger, held.table, held.breaches)
 
     def release(self) -> None:
         """Let through what is stopped at the destinations, some time after it was seen."""
@@ -275,6 +284,10 @@ class World:
             done, _ = self.task(f"approve {number}", lambda: self.approve(summary, number))
         if not done:
             return False
+        if summary.get("held_audiences"):
+            self.reached["an audience is held alone"] += 1
+            if self.chance.random() < 0.4:
+                self.task(f"approve_alone {number}", self.approve_alone)
         ended = self._publish_all(number)
         if "release" in self.plan.acts and any(isinstance(found, GuardTripped) for _, found in ended.values()):
             self.task(f"release {number}", self.release)

@@ -1,26 +1,37 @@
-"""Approves one held change set: the very one whose numbers a person has seen.
+"""Approves what is held: one change set, or audiences of one, and the very numbers that a person has seen.
 
-Nothing is computed. The held table is committed as it is, if the membership that it was computed from is still the
-newest; the permission is then used up, and a change set that was let through is never computed again.
+The source is not read. What is held counts as it was found, if the membership that it was computed from is still
+the newest: a later run reads the source again, and its numbers are others. The permission is then used up, and a
+change set that was let through is never computed again.
 """
 
 from __future__ import annotations
 
 import contextlib
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_kinesis_audience.core.changes.holding import select_approved
 from airflow_kinesis_audience.core.exceptions import LedgerConflict, ReleaseRefused
+from airflow_kinesis_audience.core.model.audience import CHANGE_COUNTS
 from airflow_kinesis_audience.core.model.instants import instant_text
+from airflow_kinesis_audience.core.sql.statements import render, table, write_table
 from airflow_kinesis_audience.core.state.commits import TableCommitter, begin_timeline
+from airflow_kinesis_audience.core.state.rows import select_counts
 from airflow_kinesis_audience.core.state.sync_details import (
+    ApprovedAudiences,
     ChangeSetCommitted,
     ChangeSetDetail,
     ChangeSetHeld,
+    Counts,
     Detail,
+    HeldAudiences,
     TableStarted,
+    TotalCounts,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from airflow_kinesis_audience.core.state.ledger import Ledger
@@ -57,6 +68,96 @@ def approve(ledger: Ledger, as_of: datetime, held_table: str) -> dict[str, Any]:
             # Announced anew, so that a run that is computing meanwhile can no longer commit.
             committer.append(TableStarted(table=held_table), as_of)
             committer.commit(held_table, _approved(held.detail), as_of)
+
+
+def approve_audiences(ledger: Ledger, held_table: str, audiences: Collection[str]) -> dict[str, Any]:
+    """Commit what was found of audiences that are held alone, a second after the newest change set.
+
+    :param held_table: the table whose numbers were seen.
+    :param audiences: ids of those that are approved; the others stay held.
+    :returns: the summary, as of any run. If this was done before, that of the change set that has them all.
+    :raises ReleaseRefused: if they are not held, or a later run was recorded since.
+    """
+    committer, asked = TableCommitter(ledger), set(audiences)
+    while True:
+        timeline = ledger.read().timeline
+        for done in timeline.change_sets:
+            of = done.detail.approves
+            if of is not None and of.table == held_table and asked <= set(of.audiences):
+                return done.summary(ledger.sync_id)
+        held = timeline.held_audiences
+        if held is None or held.table != held_table or not asked or asked - held.breaches.keys():
+            named = ", ".join(map(repr, sorted(asked))) or "none"
+            raise ReleaseRefused(
+                f"the audiences of sync {ledger.sync_id!r} that were approved are no longer held: {named}. A "
+                "later run has computed them again, or another approval was faster. Nothing was sent. The command "
+                "`approve` without --yes lists what is held now"
+            )
+        with contextlib.suppress(LedgerConflict):
+            return _commit_audiences(committer, held, asked).summary(ledger.sync_id)
+
+
+def _commit_audiences(committer: TableCommitter, held: HeldAudiences, approved: set[str]) -> RecordedChangeSet:
+    ledger, timeline = committer.ledger, committer.timeline
+    newest = timeline.newest
+    assert newest is not None  # noqa: S101
+    newest_in = timeline.audiences_table(newest)
+    assert newest_in is not None  # noqa: S101
+    as_of = newest.as_of + timedelta(seconds=1)
+    name = committer.announce("changes", as_of)
+    with committer.unless_fenced(name, as_of):
+        query = select_approved(
+            ledger.schema,
+            held.table,
+            newest.layout,
+            approved,
+            as_of,
+            newest_in=newest_in,
+            is_first=held.table.startswith("base_"),
+        )
+        target = table(ledger.schema, name)
+        write_table(ledger.warehouse, target, query, sliced_by="position", has_audience_rows=True)
+        counted = ledger.warehouse.read_rows(render(select_counts(ledger.schema, name), ledger.warehouse.dialect))
+    total, each = _count(newest, approved, counted)
+    left = {a: sentences for a, sentences in held.breaches.items() if a not in approved}
+    detail = ChangeSetCommitted(
+        table=name,
+        previous_as_of=newest.as_of,
+        rows=total.changes,
+        slice_rows=newest.detail.slice_rows,
+        layout=newest.layout,
+        counts=total,
+        audiences=each,
+        let_through=tuple(s for a in sorted(approved) for s in held.breaches[a]),
+        bounds=newest.detail.bounds,
+        corrects=newest.detail.corrects or newest.as_of,
+        author=newest.detail.author,
+        held_audiences=HeldAudiences(table=held.table, breaches=left) if left else None,
+        approves=ApprovedAudiences(table=held.table, audiences=tuple(sorted(approved))),
+    )
+    found = committer.commit(name, detail, as_of).find(as_of)
+    assert found is not None  # noqa: S101
+    return found
+
+
+def _count(
+    newest: RecordedChangeSet, approved: set[str], counted: Iterable[Sequence[Any]]
+) -> tuple[TotalCounts, Mapping[str, Counts] | None]:
+    """Count what approved audiences change, in total and, where the change set before has those, of each."""
+    changes = {audience: dict.fromkeys(CHANGE_COUNTS, 0) for audience in approved}
+    for audience, action, rows, _ in counted:
+        changes[audience][action] = rows
+    total = {n: sum(of[n] for of in changes.values()) for n in CHANGE_COUNTS}
+    members = newest.counts.members + total["entered"] - total["exited"]
+    whole = TotalCounts(**total, members=members, changes=sum(total.values()))
+    if newest.detail.audiences is None:
+        return whole, None
+    before = {audience: counts.members for audience, counts in newest.detail.audiences.items()}
+    each = {}
+    for audience in sorted(before.keys() | approved):
+        of = changes.get(audience, dict.fromkeys(CHANGE_COUNTS, 0))
+        each[audience] = Counts(**of, members=before.get(audience, 0) + of["entered"] - of["exited"])
+    return whole, each
 
 
 def _approved(held: ChangeSetHeld) -> ChangeSetDetail:

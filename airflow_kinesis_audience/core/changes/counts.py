@@ -74,13 +74,16 @@ def count_exits_of_day(change_sets: Sequence[RecordedChangeSet], as_of: datetime
     """Count who exited within the 24 hours up to an instant, in earlier runs, by what the ledger says of them.
 
     What was let through, and what was before it, is left out: somebody has looked at that. So are compensations,
-    and what was inserted before a later run: who exited for good is in its change set, too.
+    what was inserted before a later run (who exited for good is in its change set, too), and audiences that were
+    held alone and approved, which say nothing of the others.
 
     :param change_sets: ascending.
     :returns: exits per audience; of all together, under none, where a change set does not have those of each.
     """
     counted: list[RecordedChangeSet] = []
     for recorded in reversed([c for c in change_sets if c.as_of < as_of and c.compensates is None]):
+        if recorded.detail.approves is not None:
+            continue
         if recorded.as_of <= as_of - ONE_DAY or recorded.detail.let_through:
             break
         if not recorded.inserted or all(c.inserted for c in counted):

@@ -26,6 +26,7 @@ from airflow_kinesis_audience.core.changes.guards import (
     find_unsure_exits,
     stop,
 )
+from airflow_kinesis_audience.core.changes.holding import judge
 from airflow_kinesis_audience.core.changes.insertion import Gap, Placement, place
 from airflow_kinesis_audience.core.changes.key_texts import check_recast_keys
 from airflow_kinesis_audience.core.changes.writing import Step, TableWriter, Written
@@ -40,6 +41,7 @@ from airflow_kinesis_audience.core.state.sync_details import (
     ChangeSetHeld,
     ChangeSetInserted,
     GuardBounds,
+    HeldAudiences,
 )
 
 if TYPE_CHECKING:
@@ -63,13 +65,14 @@ class _RunRequest:
 
     :param placement: where its change set belongs.
     :param permission: which breaches it may pass with.
-    :param hold: keep what a guard stops.
+    :param hold: keep what a guard stops, and with ``hold_audiences`` no more than the audiences that it stops.
     :param reuse_deleted: begin anew although the sync, or an audience of this id, was deleted.
     """
 
     placement: Placement
     permission: Permission
     hold: bool
+    hold_audiences: bool
     reuse_deleted: bool
 
     @property
@@ -118,6 +121,7 @@ class Sync:
         *,
         permission: Permission = NO_PERMISSION,
         hold: bool = False,
+        hold_audiences: bool = False,
         reuse_deleted: bool = False,
         insert: bool = False,
         correct: bool = False,
@@ -126,6 +130,7 @@ class Sync:
 
         :param permission: which breaches this run may pass with.
         :param hold: keep what a guard stops, for ``approve``, instead of failing.
+        :param hold_audiences: with ``hold``, keep no more than the audiences that a guard stops.
         :param reuse_deleted: begin anew although the sync, or an audience of this id, was deleted.
         :param insert: where a later run covers the instant, and it has no change set, insert one.
         :param correct: the same, and where its change set is published already, compute what differs from it by
@@ -134,6 +139,7 @@ class Sync:
             ``members``, and ``audiences`` where there are few; ``dropped_rows`` where rows were left out;
             ``placeholders``, by identity the rows whose value stands for none;
             ``let_through`` with the breaches it passed with; ``held`` and ``held_table`` if it is held;
+            ``held_audiences`` with the breaches of each that is held alone;
             ``recorded`` if it was there already; ``confirmed`` if it was, too, and was computed again and is
             correct; ``corrects``; ``inserted``. Counts and sentences, never rows.
         :raises RunSuperseded: if a later run covers the instant.
@@ -149,11 +155,12 @@ class Sync:
                 self.author.check(self.ledger.state, self.ledger.sync_id, as_of, self.source.query)
             placed = place(timeline, as_of, insert=insert, correct=correct)
             if isinstance(placed, RecordedChangeSet):
-                return {**placed.summary(self.ledger.sync_id), "recorded": True}
+                return {**placed.summary(self.ledger.sync_id), **timeline.held_of(placed), "recorded": True}
             run = _RunRequest(
                 placement=placed,
                 permission=permission,
                 hold=hold and placed.gap is None,
+                hold_audiences=hold_audiences,
                 reuse_deleted=reuse_deleted,
             )
             try:
@@ -170,6 +177,7 @@ class Sync:
             summary["confirmed"] = True
         if held:
             return {**summary, "held": list(held), "held_table": found.table}
+        summary |= self.committer.timeline.held_of(found)
         self.retention.expire(self.committer, run.as_of)
         return summary
 
@@ -203,22 +211,28 @@ class Sync:
             step = replace(step, layout=settle_numbers(step.layout, written.numbers, step.previous))
             check_recast_keys(self.ledger, step.table, step.previous, step.layout)
             check_audiences(self.ledger, run.as_of, written.counts, reuse_deleted=run.reuse_deleted)
-            exits_of_day = count_exits_of_day(self.committer.timeline.change_sets, run.as_of)
-            breaches = [*step.breaches, *written.invalid]
-            breaches += self.guards.find_breaches(written.counts, exits_of_day)
-            stopped = [b for b in breaches if not run.permission.covers(b)]
-            if stopped and not run.hold:
-                raise stop(self.ledger.sync_id, written.counts, stopped, run.permission)
+            exits = count_exits_of_day(self.committer.timeline.change_sets, run.as_of)
+            # What is retired is known to one run alone: an audience that is held then would keep it for ever.
+            alone = run.hold and run.hold_audiences and not step.layout.retired
+            judgement = judge(self.guards, run.permission, step, written, exits, alone=alone)
+            if judgement.stopped and not run.hold:
+                raise stop(self.ledger.sync_id, written.counts, judgement.stopped, run.permission)
         except (AudienceDeleted, GuardTripped, SchemaChanged):
             self.committer.drop([step.table], run.as_of, ended=True)
             raise
-        if not stopped and (confirmed := self._find_confirmed(run, written)) is not None:
+        if not judgement.stopped and not judgement.held and (there := self._find_confirmed(run, written)):
             self.committer.drop([step.table], run.as_of, ended=True)
-            return confirmed, ()
-        sentences = tuple(map(str, breaches))
+            return there, ()
+        apart = None
+        if judgement.held:
+            apart = HeldAudiences(table=step.table, breaches=judgement.held)
+            step, written = self.writer.write_without(step, written, run.as_of, judgement.held)
+            self.counts = written.counts
+        sentences = tuple(map(str, judgement.breaches))
         author = self.author and self.author.sign(self.source.query)
         described = self._describe(step, written) | {"corrects": run.placement.corrects, "author": author}
-        if stopped:
+        described["held_audiences"] = apart
+        if judgement.stopped:
             to_hold = ChangeSetHeld(**described, breaches=sentences)
             held = self.committer.commit(step.table, to_hold, run.as_of).held
             assert held is not None  # noqa: S101

@@ -5,19 +5,20 @@ Whether it counts, and whether it may, is decided elsewhere; a table that does n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_audience.core.changes import value_bounds
 from airflow_kinesis_audience.core.changes.change_set import select_changes
 from airflow_kinesis_audience.core.changes.counts import count_audiences
+from airflow_kinesis_audience.core.changes.holding import count_without, select_without
 from airflow_kinesis_audience.core.changes.insertion import select_compensation
 from airflow_kinesis_audience.core.changes.source_rows import select_first_base
 from airflow_kinesis_audience.core.sql.statements import render, table, write_table
 from airflow_kinesis_audience.core.state import rows as state_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
     from sqlglot import exp
@@ -89,6 +90,22 @@ class TableWriter:
             sliced_by="position" if step.previous is not None else "",
             has_audience_rows=True,
         )
+
+    def write_without(
+        self, step: Step, written: Written, as_of: datetime, held: Collection[str]
+    ) -> tuple[Step, Written]:
+        """Write what counts of a written table without the audiences that are held; gives what belongs to that."""
+        before_in = self._committer.timeline.audiences_table(step.previous) if step.previous else None
+        name = self._committer.announce("base" if step.previous is None else "changes", as_of)
+        with self._committer.unless_fenced(name, as_of):
+            write_table(
+                self._warehouse,
+                table(self._ledger.schema, name),
+                select_without(self._ledger.schema, step.table, step.layout, held, before_in=before_in),
+                sliced_by="position" if step.previous is not None else "",
+                has_audience_rows=True,
+            )
+        return replace(step, table=name), replace(written, counts=count_without(written.counts, held))
 
     def write_compensation(self, inserted: Step, gap: Gap) -> str:
         """Write the compensation of an inserted change set; gives its table's name."""

@@ -153,7 +153,7 @@ class TableCommitter:
         return began is not None and datetime.now(UTC) - datetime.fromisoformat(began) < LATEST_END
 
     def _fenced(self, name: str, as_of: datetime) -> LedgerConflict:
-        if not self.timeline.is_committed(name) and not self.timeline.is_held(name):
+        if not self.timeline.is_committed(name) and name not in self.timeline.waiting:
             self.drop([name], as_of, ended=True)
         return LedgerConflict(
             f"another run of sync {self.ledger.sync_id!r} has started since this run started, or a delivery of "

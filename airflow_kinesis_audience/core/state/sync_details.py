@@ -100,6 +100,27 @@ class ChangeSetAuthor(Struct, frozen=True, kw_only=True, omit_defaults=True):
     query: str = ""
 
 
+class HeldAudiences(Struct, frozen=True, kw_only=True):
+    """Audiences that a guard stopped, without which a change set counts; a person may approve each.
+
+    :param table: has what was found of them.
+    :param breaches: by audience id what stopped it, a sentence each.
+    """
+
+    table: str
+    breaches: Mapping[str, tuple[str, ...]]
+
+
+class ApprovedAudiences(Struct, frozen=True, kw_only=True):
+    """Audiences that were held, and that a person approved.
+
+    :param table: has what was found of them.
+    """
+
+    table: str
+    audiences: tuple[str, ...]
+
+
 class TableStarted(Detail, frozen=True, kw_only=True, tag=Event.STARTED.value):
     """A table of this name is about to be written."""
 
@@ -118,6 +139,8 @@ class ChangeSetDetail(Detail, frozen=True, kw_only=True):
     :param bounds: of the guards; none in rows of a time when they were not kept.
     :param corrects: the instant whose membership was computed once more, after it was published.
     :param author: which task computed it; none where nobody said, or of a time when it was not kept.
+    :param held_audiences: those without which it counts; their membership is what was published of them.
+    :param approves: the audiences that alone are in it, held before.
     """
 
     table: str
@@ -133,6 +156,8 @@ class ChangeSetDetail(Detail, frozen=True, kw_only=True):
     bounds: GuardBounds | None = None
     corrects: datetime | None = None
     author: ChangeSetAuthor | None = None
+    held_audiences: HeldAudiences | None = None
+    approves: ApprovedAudiences | None = None
 
 
 class FirstBase(ChangeSetDetail, frozen=True, kw_only=True, tag=Event.FIRST.value):

@@ -10,13 +10,13 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.core.exceptions import HistoryGone, RunSuperseded
 from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.state.membership import Tables
 from airflow_kinesis_audience.core.state.recorded import Base, RecordedChangeSet  # noqa: TC001 (read by a fold)
-from airflow_kinesis_audience.core.state.sync_details import SYNC_LOG, SyncClosed
+from airflow_kinesis_audience.core.state.sync_details import SYNC_LOG, HeldAudiences, SyncClosed
 from airflow_kinesis_audience.core.state.timeline_builder import TimelineBuilder
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Timeline:
     :param unfinished: those of them that the server may still finish, and when each was begun, by the clock of
         whoever wrote that down.
     :param held: a change set that waits for a person, if any; it is not on the timeline.
+    :param held_audiences: those that wait for a person, as the newest change set says; the next one says it anew.
     :param closed: the instant at which the sync's audiences were deleted, if they were, and ``closing`` how.
     :param epochs: of the timeline since it began, the last one holds; of a time when there was none, an empty one.
     :param sequence: number of the last row of the sync's own log, and ``digest`` its digest.
@@ -50,6 +51,7 @@ class Timeline:
     orphans: frozenset[str] = frozenset()
     unfinished: Mapping[str, str] = field(default_factory=dict)
     held: RecordedChangeSet | None = None
+    held_audiences: HeldAudiences | None = None
     closed: datetime | None = None
     closing: SyncClosed | None = None
     epochs: tuple[str, ...] = ()
@@ -80,9 +82,17 @@ class Timeline:
         """Return whether a table is that of a change set or of a base."""
         return name in {c.table for c in self.change_sets} | {b.table for b in self.bases}
 
-    def is_held(self, name: str) -> bool:
-        """Return whether a table is that of the change set that waits for a person."""
-        return self.held is not None and self.held.table == name
+    @property
+    def waiting(self) -> frozenset[str]:
+        """The tables of what waits for a person."""
+        return frozenset(found.table for found in (self.held, self.held_audiences) if found is not None)
+
+    def held_of(self, change_set: RecordedChangeSet) -> dict[str, Any]:
+        """Give for its summary which audiences of a change set are held still, and why each is."""
+        held, said = self.held_audiences, change_set.detail.held_audiences
+        if held is None or said is None or held.table != said.table:
+            return {}
+        return {"held_audiences": {a: list(sentences) for a, sentences in held.breaches.items()}}
 
     def find_final(self, as_of: datetime) -> RecordedChangeSet | None:
         """Find the change set that leads to an instant if it is not to be computed (again).
@@ -173,9 +183,10 @@ class Timeline:
             change_sets={e.as_of: e for e in self.change_sets},
             instants={e.table: e.as_of for e in self.change_sets},
             bases=list(self.bases),
-            orphans=set(self.orphans | ({self.held.table} if self.held else set())),
+            orphans=set(self.orphans | self.waiting),
             unfinished=dict(self.unfinished),
             held=self.held,
+            held_audiences=self.held_audiences,
             closed=self.closed,
             closing=self.closing,
             epochs=self.epochs,

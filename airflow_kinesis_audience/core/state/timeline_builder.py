@@ -18,6 +18,7 @@ from airflow_kinesis_audience.core.state.sync_details import (
     ChangeSetSealed,
     EpochBegun,
     FirstBase,
+    HeldAudiences,
     SyncClosed,
     TablesDropped,
     TablesRetired,
@@ -38,6 +39,7 @@ class TimelineBuilder:
     """A timeline while its rows are added up.
 
     :param instants: by the table of a change set.
+    :param orphans: those that wait for a person among them, until they do no longer.
     """
 
     change_sets: dict[datetime, RecordedChangeSet]
@@ -46,6 +48,7 @@ class TimelineBuilder:
     orphans: set[str]
     unfinished: dict[str, str]
     held: RecordedChangeSet | None
+    held_audiences: HeldAudiences | None
     closed: datetime | None
     closing: SyncClosed | None
     epochs: tuple[str, ...]
@@ -55,12 +58,14 @@ class TimelineBuilder:
 
     def build(self) -> dict[str, Any]:
         """Return what the rows add up to: the fields of a timeline."""
+        waiting = {found.table for found in (self.held, self.held_audiences) if found is not None}
         return {
             "change_sets": tuple(self.change_sets[at] for at in sorted(self.change_sets)),
             "bases": tuple(sorted(self.bases, key=lambda b: b.as_of)),
-            "orphans": frozenset(self.orphans - ({self.held.table} if self.held else set())),
+            "orphans": frozenset(self.orphans - waiting),
             "unfinished": {table: at for table, at in self.unfinished.items() if table in self.orphans},
             "held": self.held,
+            "held_audiences": self.held_audiences,
             "closed": self.closed,
             "closing": self.closing,
             "epochs": self.epochs,
@@ -102,6 +107,7 @@ class TimelineBuilder:
                 self._take_off(detail, entry.recorded_at)
             case SyncClosed() as detail:
                 self._discard_held()
+                self.held_audiences = None
                 self.closed, self.closing, self.writer = entry.as_of, detail, ""
             case EpochBegun(epoch=epoch):
                 self.epochs = (*self.epochs, epoch)
@@ -128,6 +134,9 @@ class TimelineBuilder:
         if replaced := self.change_sets.get(as_of):
             self.orphans.add(replaced.table)
         self._discard_held()
+        self.held_audiences = detail.held_audiences
+        if detail.held_audiences is not None:
+            self.unfinished.pop(detail.held_audiences.table, None)
         self.orphans |= {b.table for b in self.bases if b.as_of >= as_of}
         self.bases = [b for b in self.bases if b.as_of < as_of]
         self._add_change_set(as_of, detail)
@@ -169,6 +178,8 @@ class TimelineBuilder:
         names = set(tables)
         if self.held is not None and self.held.table in names:
             self.held = None
+        if self.held_audiences is not None and self.held_audiences.table in names:
+            self.held_audiences = None
         for at in {self.instants[name] for name in names if name in self.instants}:
             if (found := self.change_sets.get(at)) is not None and found.table in names:
                 self.change_sets[at] = replace(found, dropped=True)

@@ -78,7 +78,7 @@ def emit_change_set(
         "guards": {**{n: getattr(guards, n) for n in _BOUNDS}, "ratio_from_members": RATIO_FROM_MEMBERS},
         **_audiences(counts, summary.get("audiences", {}), names),
     }
-    extra |= {n: summary[n] for n in ("let_through", "corrects", "inserted") if n in summary}
+    extra |= {n: summary[n] for n in ("let_through", "corrects", "inserted", "held_audiences") if n in summary}
     if pinned:
         extra["pinned"] = list(pinned[:MOST_PINS])
     _add(context, alias, sync_asset(summary["sync_id"]), extra)

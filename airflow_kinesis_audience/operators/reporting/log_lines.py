@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.core.changes.counts import AudienceCounts
 
 _log = logging.getLogger(__name__)
+_MOST_NAMED = 5
+"""So many audiences a sentence names."""
 
 
 def log_change_set(summary: Mapping[str, Any], counts: Sequence[AudienceCounts] = ()) -> None:
@@ -51,6 +54,26 @@ def log_change_set(summary: Mapping[str, Any], counts: Sequence[AudienceCounts] 
         _log.warning("Let through: %s", breach)
     for breach in summary.get("held", ()):
         _log.warning("Held for approval, nothing is published: %s", breach)
+    for sentence in describe_held(summary["sync_id"], summary.get("held_audiences", {})):
+        _log.warning("%s", sentence)
+
+
+def describe_held(sync_id: str, held: Mapping[str, Sequence[str]]) -> list[str]:
+    """Describe which audiences are held, how to approve each, and why they are.
+
+    :param held: by audience id the limits that it exceeds.
+    """
+    if not held:
+        return []
+    named = ", ".join(map(repr, sorted(held)[:_MOST_NAMED]))
+    more = f" and {len(held) - _MOST_NAMED:,} more" if len(held) > _MOST_NAMED else ""
+    how = (
+        f"A guard holds these audiences, which keep their published members; all others are published: {named}"
+        f"{more}. Each run computes them again. If one is right, approve it with "
+        f"`python -m airflow_kinesis_audience approve {shlex.quote(sync_id)} --audience ID --yes`, or trigger a "
+        'run with {"let_through": ["ID"]}'
+    )
+    return [how, *(sentence for audience in sorted(held) for sentence in held[audience])]
 
 
 def _invalid(counts: Sequence[AudienceCounts]) -> Counter[str]:
