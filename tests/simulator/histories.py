@@ -30,6 +30,7 @@ MUST_BE_REACHED = (
     "diff Killed",
     "diff LedgerConflict",
     "diff RunSuperseded",
+    "ledger: inserted",
     "publish Killed",
     "publish LedgerBehind",
     "publish LedgerConflict",

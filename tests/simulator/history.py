@@ -140,11 +140,11 @@ def _calm_days(world: World) -> None:
 def _judge(world: World) -> oracle.Ledger:
     """Hold what was sent since the last time against the truth, and the truth against the bounds."""
     ledger = oracle.Ledger.of(world.ledger_rows())
-    truth, nameless = ledger.truth(world.written), ledger.nameless(world.nameless)
+    truth, nameless = oracle.Truth.of(ledger, world.written), ledger.nameless(world.nameless)
     bounds = oracle.Bounds(world.plan.max_exits, nameless, world.allowed)
     for name, stream in world.streams.items():
         wire, judged = world.wires[name], world.judged[name]
-        wire.check((t.data for t in stream.taken[judged:]), truth)
+        wire.check((t.data for t in stream.taken[judged:]), truth.members)
         world.judged[name] = len(stream.taken)
         guarded = wire.times_of(t.data for t in stream.taken[judged : stream.calm_from])
         guarded -= {time for time, table in ledger.counted.items() if table in world.released[name]}
@@ -161,7 +161,7 @@ def _check(worlds: Sequence[World]) -> None:
 
 def _check_one(world: World) -> oracle.Ledger:
     ledger = _judge(world)
-    truth = ledger.truth(world.written)
+    truth = oracle.Truth.of(ledger, world.written).members
     newest, deleted = max(truth), "delete" in world.plan.acts
     due = {} if deleted else world.people.members(world.label)
     oracle.require(truth[newest] == due, "the newest change set leads to what the source is")
@@ -179,7 +179,8 @@ def _note_what_was_reached(world: World) -> None:
     for stream in world.streams.values():
         reached["a message is on the wire twice"] += len(stream.taken) > len({t.data for t in stream.taken})
     begun = {r.detail["table"] for r in rows if r.event == "started"}
-    counted = {r.detail["table"] for r in rows if r.event in ("first", "change_set", "base", "held")}
+    counted = {r.detail["table"] for r in rows if r.event in ("first", "change_set", "base", "held", "inserted")}
+    counted |= {r.detail["compensation"]["table"] for r in rows if r.event == "inserted"}
     gone = {name for r in rows if r.event == "dropped" for name in r.detail["tables"]}
     reached["a table of a run that died is dropped"] += bool((begun - counted) & gone)
     named = {(r.log, r.detail.get(n)) for r in rows for n in _NAMED_BY.get(r.event, ())}

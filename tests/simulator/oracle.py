@@ -10,10 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import pairwise
 from typing import Any, NamedTuple
 
-from tests.simulator.consumer import Heard, Members, Reader, Said, Void, message_id_of
+from tests.simulator.consumer import Heard, Key, Members, Reader, Said, Void, message_id_of
 
 
 class Broken(AssertionError):
@@ -63,7 +62,9 @@ class Part(NamedTuple):
 class Ledger:
     """What the ledger's rows say.
 
-    :param counted: the table that leads to an instant, by the last row that says so.
+    :param counted: the table that leads to an instant, by the last row that says so; none of a compensation.
+    :param steps: the rows by which tables count, in their order: instant, table, and of an inserted one the
+        instant of its compensation.
     :param parts: of a table that is a part of another one, which and of which audiences.
     :param snapshots: by log the instants of which a destination got all members.
     :param listed: tables that a row names and none says are gone.
@@ -71,6 +72,7 @@ class Ledger:
 
     counted: dict[int, str] = field(default_factory=dict)
     parts: dict[str, Part] = field(default_factory=dict)
+    steps: list[tuple[int, str, int | None]] = field(default_factory=list)
     listed: set[str] = field(default_factory=set)
     attached: dict[str, int] = field(default_factory=dict)
     snapshots: dict[str, set[int]] = field(default_factory=dict)
@@ -92,21 +94,6 @@ class Ledger:
             found.listed |= {row.detail.get(n) for n in ("table", "snapshot", "writing")} - {None, ""}
         return found
 
-    def truth(self, written: Mapping[str, Members]) -> dict[int, Members]:
-        """Say who is a member as of each instant: of an audience that was left out whoever was before.
-
-        :param written: what the source held when a table was written.
-        """
-        found: dict[int, Members] = {}
-        for time, table in sorted(self.counted.items()):
-            if (part := self.parts.get(table)) is None:
-                found[time] = written[table]
-                continue
-            before = {} if part.before is None else found[part.before]
-            found[time] = {key: value for key, value in written[part.origin].items() if part.has(key[0])}
-            found[time] |= {key: value for key, value in before.items() if not part.has(key[0])}
-        return found
-
     def nameless(self, written: Mapping[str, Collection[str]]) -> dict[int, Collection[str]]:
         """Say of which audiences there were rows of nobody when each instant's changes were found."""
         found: dict[int, Collection[str]] = {}
@@ -116,19 +103,28 @@ class Ledger:
             found[time] = {audience for audience in of if part is None or part.has(audience)}
         return found
 
+    def _add_step(self, row: LedgerRow) -> None:
+        compensated_at = None
+        if row.event == "inserted":
+            compensated_at = int(datetime.fromisoformat(row.detail["compensated_at"]).timestamp())
+            self.listed.add(row.detail["compensation"]["table"])
+        self.steps.append((row.time, row.detail["table"], compensated_at))
+
     def _add(self, row: LedgerRow) -> None:
         match row.event:
-            case "first" | "change_set":
+            case "first" | "change_set" | "inserted":
                 self.counted[row.time] = row.detail["table"]
                 if (part := Part.of(row.detail)) is not None:
                     self.parts[row.detail["table"]] = part
                 self.listed.add(row.detail["table"])
+                self._add_step(row)
             case "started" | "base" | "held":
                 self.listed.add(row.detail["table"])
             case "dropped":
                 self.listed -= set(row.detail["tables"])
             case "attached":
                 self.attached[row.log] = row.time
+                self.cursors.pop(row.log, None)
                 self.snapshots.setdefault(row.log, set()).add(row.time)
                 if row.detail.get("on_first_run") == "baseline":
                     self.cursors[row.log] = row.time
@@ -136,9 +132,59 @@ class Ledger:
                 self.attached.pop(row.log, None)
                 self.cursors.pop(row.log, None)
             case "delivered" if not row.detail.get("resend"):
-                self.cursors[row.log] = row.time
+                self.cursors[row.log] = max(row.time, self.cursors.get(row.log, row.time))
             case "closed":
                 self.closed = row.time
+
+
+@dataclass
+class Truth:
+    """What is true at each instant: what the source held, or of a compensation what it must come to.
+
+    A compensation leads exactly those whom the inserted table changes to what they are at the next instant that a
+    run has computed; all others stay what they were.
+
+    :ivar members: by instant.
+    :ivar runs: by instant of a run, its members before, when it counted, and then.
+    """
+
+    members: dict[int, Members] = field(default_factory=dict)
+    runs: dict[int, tuple[Members, Members]] = field(default_factory=dict)
+    _compensations: dict[int, tuple[set[Key], int]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, ledger: Ledger, written: Mapping[str, Members]) -> Truth:
+        found = cls()
+        for time, table, compensated_at in ledger.steps:
+            found._add(time, found._held_by(ledger.parts.get(table), table, written), compensated_at)
+        return found
+
+    def _add(self, time: int, now: Members, compensated_at: int | None) -> None:
+        before = self._before(time)
+        if before is not None:
+            self.runs[time] = before, now
+        if compensated_at is not None:
+            assert before is not None
+            following = min(t for t in self.members if t > time and t not in self._compensations)
+            changed = {key for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
+            self._compensations[compensated_at] = changed, following
+        self.members[time] = now
+        for at, (changed, following) in sorted(self._compensations.items()):
+            stay = {key: told for key, told in (self._before(at) or {}).items() if key not in changed}
+            then = self.members[following]
+            self.members[at] = stay | {key: then[key] for key in changed if key in then}
+
+    def _held_by(self, part: Part | None, table: str, written: Mapping[str, Members]) -> Members:
+        """Say who is a member by a table: of an audience that was left out whoever was before."""
+        if part is None:
+            return written[table]
+        before = {} if part.before is None else self.members[part.before]
+        now = {key: value for key, value in written[part.origin].items() if part.has(key[0])}
+        return now | {key: value for key, value in before.items() if not part.has(key[0])}
+
+    def _before(self, time: int) -> Members | None:
+        earlier = [t for t in self.members if t < time]
+        return self.members[max(earlier)] if earlier else None
 
 
 def require(holds: object, promise: str) -> None:
@@ -214,28 +260,28 @@ class Bounds:
     nameless: Mapping[int, Collection[str]]
     let_through: Collection[int]
 
-    def check(self, truth: Mapping[int, Members]) -> None:
+    def check(self, truth: Truth) -> None:
         """Check that no audience lost more members than it may, unless somebody let that through."""
-        for before, after in pairwise(sorted(truth)):
+        for after, (before, now) in truth.runs.items():
             if after in self.let_through:
                 continue
-            for audience, exits in _count_exits(truth[before], truth[after]).items():
+            for audience, exits in _count_exits(before, now).items():
                 beyond = self.max_exits is not None and exits > self.max_exits
                 require(not beyond, f"exits beyond the bound as of {after}, let through by nobody")
                 unsure = audience in self.nameless.get(after, ())
                 require(not unsure, f"exits as of {after} that may be in rows of nobody, let through by nobody")
 
-    def check_removals(self, wire: Wire, truth: Mapping[int, Members], sent: Collection[int]) -> None:
+    def check_removals(self, wire: Wire, truth: Truth, sent: Collection[int]) -> None:
         """Check that no destination removed more of those who stay than it may.
 
         :param sent: instants whose change sets were sent there, and let through by nobody.
         """
         if self.max_exits is None:
             return
-        for before, after in pairwise(sorted(truth)):
-            stay = {key: truth[before][key] for key in truth[before] if key in truth[after]}
-            told_before, told_after = wire.tell(truth[before]), wire.tell(truth[after])
-            exits = {} if after in self.let_through else _count_exits(truth[before], truth[after])
+        for after, (before, now) in truth.runs.items():
+            stay = {key: before[key] for key in before if key in now}
+            told_before, told_after = wire.tell(before), wire.tell(now)
+            exits = {} if after in self.let_through else _count_exits(before, now)
             removed = Counter(a for a, u in stay if (a, u) in told_before and (a, u) not in told_after)
             beyond = [a for a, count in removed.items() if count + exits.get(a, 0) > self.max_exits]
             require(not beyond or after not in sent, f"removals beyond the bound as of {after}")

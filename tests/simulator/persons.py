@@ -44,6 +44,16 @@ def _clear(world: World) -> None:
     world.dag_run(world.chance.randrange(world.plan.days))
 
 
+def _insert(world: World) -> None:
+    """Run for half a day that was missed, or correct a day, with what the source holds by now."""
+    chance = world.chance
+    world.scheduler.sleep(chance.choice((5.0, 60.0, 500.0, 6_000.0)))
+    for _ in range(chance.choice((1, 2))):
+        world.people.edit()
+        number = chance.randrange(world.plan.days) + chance.choice((0.0, 0.25, 0.5))
+        world.dag_run(number, on_covered=chance.choice(("insert", "correct")))
+
+
 def _lose_table(world: World) -> None:
     """Drop a table that is for one destination alone, as soon as there is one."""
     world.scheduler.sleep(world.chance.choice((0.0, 10.0, 100.0)))
@@ -72,6 +82,7 @@ PERSONS: Mapping[str, Callable[[World], None]] = {
     "full": _full,
     "revoke": _revoke,
     "clear": _clear,
+    "insert": _insert,
     "lost table": _lose_table,
     "detach": _detach,
 }

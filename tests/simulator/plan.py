@@ -16,7 +16,7 @@ ACTS = {
     "clear": 0.25,
 }
 """What may happen beside the days, and how often it does."""
-LATER_ACTS = {"release": 0.8}
+LATER_ACTS = {"release": 0.8, "insert": 0.3}
 """Likewise, drawn by themselves, so that a seed's other acts stay what they were."""
 ENDS = {"delete": 0.1, "restore": 0.15, "detach": 0.12}
 """Of these at most one happens."""

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from msgspec.structs import replace as replace_detail
+from sqlglot import exp
 
-from airflow_kinesis_audience.core.changes import writing
+from airflow_kinesis_audience.core.changes import insertion, writing
 from airflow_kinesis_audience.core.changes.guards import Guards
 from airflow_kinesis_audience.core.exceptions import LedgerConflict, RunSuperseded
 from airflow_kinesis_audience.core.outbox import outbox as outbox_module
@@ -31,6 +32,7 @@ from airflow_kinesis_audience.core.state.delivery_details import (
     AttemptStarted,
     ChangeSetDelivered,
 )
+from airflow_kinesis_audience.core.state.rows import numbered
 from airflow_kinesis_audience.core.state.timeline import Timeline
 from tests.simulator.doubles import MemoryRows
 
@@ -152,6 +154,11 @@ class Mistake:
 
 _LATE = [(writing, "write_table", _remember_how), (TableCommitter, "commit", _count_first)]
 
+
+def _of_nobody(names: Any, origin: Any) -> Any:
+    return numbered(names, origin).where(exp.false())
+
+
 MISTAKES: dict[str, Mistake] = {
     "the cursor moves before the records are put": Mistake([(DeliveryAttempt, "write", _cursor_first)]),
     "a checkpoint counts two records too many": Mistake([(DeliveryAttempt, "write", _too_far)]),
@@ -170,6 +177,9 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "no guard looks at removals by updates": Mistake(
         [(outbox_module, "check_removals", _never)], lambda p: p.consent and p.days > 1
+    ),
+    "an inserted change set has no compensation": Mistake(
+        [(insertion, "numbered", _of_nobody)], lambda p: "insert" in p.acts and p.days > 1
     ),
     "rows of another sync are read as its own": Mistake(
         [(MemoryRows, "_read", _of_all_syncs)], lambda p: p.beside is not None

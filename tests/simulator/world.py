@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from airflow_kinesis_audience.core.changes.guards import NO_PERMISSION, Guards, 
 from airflow_kinesis_audience.core.changes.sync import Sync
 from airflow_kinesis_audience.core.exceptions import AudienceError, GuardTripped, LedgerBehind
 from airflow_kinesis_audience.core.model.audience import Source
+from airflow_kinesis_audience.core.model.instants import instant
 from airflow_kinesis_audience.core.outbox.deletion import announce_deletion, close
 from airflow_kinesis_audience.core.outbox.delivery_log import DeliveryLog
 from airflow_kinesis_audience.core.outbox.detachment import choose_pins, detach
@@ -145,7 +147,7 @@ class World:
 
     # -- tasks
 
-    def diff(self, number: int, *, let_through: bool = False) -> dict[str, Any]:
+    def diff(self, number: float, *, let_through: bool = False, on_covered: str = "skip") -> dict[str, Any]:
         current = self.scheduler.current
         assert current is not None
         self.labels[current.process] = self.label
@@ -165,9 +167,10 @@ class World:
         self.allowed |= {int(day(number).timestamp())} if let_through else set()
         sync = Sync(self.ledger(), source, guards=guards, retention=retention)
         hold = self.plan.hold and not let_through
-        return sync.run(day(number), permission=permission, hold=hold, hold_audiences=self.plan.alone)
+        how = {"insert": on_covered == "insert", "correct": on_covered == "correct"}
+        return sync.run(day(number), permission=permission, hold=hold, hold_audiences=self.plan.alone, **how)
 
-    def publish(self, delivery: Delivery, number: int) -> None:
+    def publish(self, delivery: Delivery, number: float) -> None:
         outbox, name = self.outbox(delivery, let_through=self.calm), delivery.destination[-1]
         known = self.remembered.get(name)
         try:
@@ -207,7 +210,7 @@ class World:
         close(outbox.ledger, day(number), exits=True, delivery=outbox.delivery)
         announce_deletion(outbox)
 
-    def approve(self, summary: Mapping[str, Any], number: int) -> None:
+    def approve(self, summary: Mapping[str, Any], number: float) -> None:
         self.allowed.add(int(day(number).timestamp()))
         approve(self.ledger(), day(number), summary["held_table"])
 
@@ -262,7 +265,7 @@ class World:
                 raise actor.error
         return [a.result for a in actors]
 
-    def publishing(self, number: int) -> dict[str, Callable[[], Any]]:
+    def publishing(self, number: float) -> dict[str, Callable[[], Any]]:
         """Name the publishing tasks of a run."""
         tasks: dict[str, Callable[[], Any]] = {}
         for name, parts in (("a", 1), ("b", self.plan.parts)):
@@ -274,9 +277,12 @@ class World:
                     tasks[title] = partial(self.task, title, partial(self.publish, delivery, number))
         return tasks
 
-    def dag_run(self, number: int, *, let_through: bool = False) -> bool:
+    def dag_run(self, number: float, **how: Any) -> bool:
         """Run the sync and its publishing tasks; gives whether all ended well."""
-        done, summary = self.task(f"diff {number}", lambda: self.diff(number, let_through=let_through))
+        done, summary = self.task(f"diff {number}", lambda: self.diff(number, **how))
+        if done:
+            # A correction is of a later instant than its run.
+            number = (instant(summary["as_of"]) - day(0)) / timedelta(days=1)
         if done and summary.get("held"):
             self.reached["a change set is held"] += 1
             if self.chance.random() < 0.3:
@@ -299,7 +305,7 @@ class World:
             ended = self._publish_all(number)
         return all(well for well, _ in ended.values())
 
-    def _publish_all(self, number: int) -> dict[str, tuple[bool, Any]]:
+    def _publish_all(self, number: float) -> dict[str, tuple[bool, Any]]:
         tasks = self.publishing(number)
         ended = self.side_by_side({f"Airflow: {title}": act for title, act in tasks.items()})
         return dict(zip(tasks, ended, strict=True))
