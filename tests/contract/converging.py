@@ -38,6 +38,7 @@ from airflow_kinesis_audience.core.exceptions import (
     LedgerConflict,
     LedgerUnreadable,
     RunSuperseded,
+    SchemaChanged,
     WarehouseUnavailable,
 )
 from airflow_kinesis_audience.core.model.instants import epoch_seconds, instant
@@ -356,23 +357,31 @@ class Facts:
     """What the ledger's rows say, as instants in days.
 
     :param recorded: which table leads to which instant, in the order in which they were recorded.
+    :param inserted: the instants that were inserted before others, and when each is compensated.
     :param held: which table waits to lead to which instant.
     :param passed: the tables that were let through.
     :param begun: what each delivery is in the middle of.
     :param released: which tables were let through to which delivery.
     """
 
-    recorded: list[tuple[int, str]] = field(default_factory=list)
-    held: tuple[int, str] | None = None
-    sealed: set[int] = field(default_factory=set)
-    attached: dict[str, int] = field(default_factory=dict)
-    cursors: dict[str, int] = field(default_factory=dict)
+    recorded: list[tuple[float, str]] = field(default_factory=list)
+    inserted: dict[float, float] = field(default_factory=dict)
+    held: tuple[float, str] | None = None
+    sealed: set[float] = field(default_factory=set)
+    attached: dict[str, float] = field(default_factory=dict)
+    cursors: dict[str, float] = field(default_factory=dict)
+    delivered: dict[str, set[float]] = field(default_factory=dict)
     passed: set[str] = field(default_factory=set)
-    begun: dict[str, int | None] = field(default_factory=dict)
+    begun: dict[str, float | None] = field(default_factory=dict)
     released: set[tuple[str, str]] = field(default_factory=set)
 
-    def add(self, log: str, event: str, number: int, detail: Mapping[str, Any]) -> None:
+    def add(self, log: str, event: str, number: float, detail: Mapping[str, Any]) -> None:
         """Add a row; those of a kind that is not named here change nothing of this."""
+        if event == "inserted":
+            self.inserted[number] = number_of(instant(detail["compensated_at"]))
+            self.recorded += [(number, detail["table"]), (self.inserted[number], detail["compensation"]["table"])]
+            self.sealed |= {number, self.inserted[number]}
+            self.passed |= {detail["table"]} if detail.get("let_through") else set()
         if event in ("first", "change_set"):
             self.recorded.append((number, detail["table"]))
             self.held = None
@@ -388,17 +397,31 @@ class Facts:
         else:
             self._add_delivery(log, event, number, detail)
 
-    def _add_delivery(self, log: str, event: str, number: int, detail: Mapping[str, Any]) -> None:
+    def _add_delivery(self, log: str, event: str, number: float, detail: Mapping[str, Any]) -> None:
         if event in ("sending", "checkpoint", "unsent", "delivered") and not detail.get("resend"):
             self.begun[log] = number if event in ("sending", "checkpoint") else None
         if event == "removals" and detail.get("released"):
             self.released.add((log, detail["table"]))
         if event == "attached":
             self.attached[log] = number
+            self.delivered[log] = set()
         elif event == "detached":
             del self.attached[log]
         elif event == "delivered" and not detail.get("resend"):
-            self.cursors[log] = number
+            self.cursors[log] = max(number, self.cursors.get(log, number))
+            self.delivered[log].add(number)
+
+
+def number_of(at: datetime) -> float:
+    """Count an instant in days, as :func:`day` takes them."""
+    return (at - START) / timedelta(days=1)
+
+
+def compensated(before: Truth, changed: Iterable[Key], following: Truth) -> Truth:
+    """Lead those whom an inserted table changes to what they are later; all others stay what they were."""
+    members = {key: values for key, values in before.members.items() if key not in changed}
+    members |= {key: following.members[key] for key in changed if key in following.members}
+    return replace(following, members=members)
 
 
 class World:
@@ -420,7 +443,11 @@ class World:
         self.source: Membership = {}
         self.label = LABELS[0]
         self.in_disorder = False
-        self.truth: dict[int, Truth] = {}
+        self.truth: dict[float, Truth] = {}
+        self.steps: dict[float, tuple[Truth, Truth]] = {}
+        """What each table led from when it was recorded, and where to."""
+        self._compensations: dict[float, tuple[set[Key], float]] = {}
+        """Whom each leads to what they are at which instant."""
         self.facts = Facts()
         self._written: dict[str, Truth] = {}
         self._stored: list[tuple[str | None, ...]] = []
@@ -459,9 +486,10 @@ class World:
         """Give the audience that has a row without a user, if there is one."""
         return next((audience for audience, _ in self.source if self.in_disorder), None)
 
-    def instant(self, back: int) -> int:
-        """Return the newest instant that was recorded, or one before it."""
-        return sorted(self.truth)[-1 - back % len(self.truth)]
+    def instant(self, back: int) -> float:
+        """Return the newest instant that a run recorded, or one before it."""
+        runs = sorted(n for n in self.truth if n not in self._compensations)
+        return runs[-1 - back % len(runs)]
 
     # -- what is so
 
@@ -475,10 +503,38 @@ class World:
         new = facts.recorded[before:]
         self.facts = facts
         for number, table in new:
-            self.require(not self.truth or number >= max(self.truth), "the line of time only ascends")
             self.require(not self._was_put(number), "a change set of which anything was put is immutable")
+            if number in facts.inserted.values():
+                self._compensate(next(n for n, at in facts.inserted.items() if at == number), number)
+                continue
+            late = number in facts.inserted
+            self.require(not self.truth or late or number >= max(self.truth), "the line of time only ascends")
+            before = self.before(number)
             self.truth[number] = self._written[table]
+            if before is not None:
+                self.steps[number] = before, self.truth[number]
         return [number for number, _ in new]
+
+    def before(self, number: float) -> Truth | None:
+        """Return what is true just before an instant."""
+        return self.truth.get(max((n for n in self.truth if n < number), default=-1))
+
+    def following(self, number: float) -> float:
+        """Return the next instant that a run recorded."""
+        return min(n for n in self.truth if n > number and n not in self._compensations)
+
+    def _compensate(self, inserted: float, number: float) -> None:
+        """Take what an inserted table must come to for the truth of its compensation; and of those near it."""
+        before, now = self.steps[inserted]
+        keys = before.members.keys() | now.members.keys()
+        changed = {key for key in keys if before.members.get(key) != now.members.get(key)}
+        self._compensations[number] = changed, self.following(inserted)
+        for at, (some, then) in sorted(self._compensations.items()):
+            previous = self.before(at)
+            assert previous is not None
+            self.truth[at] = compensated(previous, some, self.truth[then])
+        later = replace(self.truth[self.following(inserted)], max_exits=now.max_exits)
+        self.steps[number] = now, compensated(now, changed, later)
 
     def _read_facts(self) -> Facts:
         schema, read, facts = self.people.schema, self.warehouse.read_rows, Facts()
@@ -490,10 +546,10 @@ class World:
         if self._has_ledger:
             rows = read(f"SELECT log, event, as_of, detail FROM {schema}.ledger ORDER BY log, sequence")
             for log, event, as_of, detail in rows:
-                facts.add(log, event, (instant(as_of) - START).days, json.loads(detail))
+                facts.add(log, event, number_of(instant(as_of)), json.loads(detail))
         return facts
 
-    def _was_put(self, number: int) -> bool:
+    def _was_put(self, number: float) -> bool:
         time = int(epoch_seconds(day(number)))
         return any(
             told.time == time
@@ -512,7 +568,7 @@ class World:
         if create and head.startswith("CREATE TABLE") and (made := re.search(r'"((base|changes)_\w+)"$', head)):
             self._written[made[1]] = Truth(dict(self.source), self.label, self._max_exits)
 
-    def is_kept(self, number: int) -> bool:
+    def is_kept(self, number: float) -> bool:
         """Tell whether the retention promises that the membership at an instant can be read."""
         return day(number) >= day(max(self.truth)) - self.upkeep.keep_history
 
@@ -562,6 +618,46 @@ class World:
             return GuardTripped, 0
         return None, 1
 
+    def insert(
+        self, number: float, mishap: AtStatement | None = None, *, how: str = "insert", **guarded: Any
+    ) -> None:
+        """Run for an instant between two that are recorded, or correct one before the newest."""
+        guards = guarded.get("guards") or self.guards
+        target = self._free_second(number) if how == "correct" else number
+        before, following = self.before(target), self.truth[self.following(target)]
+        assert before is not None
+        labels = {t.label for t in (*self.truth.values(), Truth({}, self.label))}
+        kept = self.is_kept(max(n for n in self.truth if n < target))
+        stopped = self._trips(before, guards) and not guarded.get("permitted")
+        same = how == "correct" and before.members == self.source and before.label == self.label
+        compensated_at = number_of(day(min(n for n in self.truth if n > target)) - timedelta(seconds=1))
+        puts, later = self._puts(), {n: self.truth[n] for n in self.truth if n > target}
+        watched, moments = self._watch(self.warehouse, mishap)
+        permission = Permission(everything=bool(guarded.get("permitted")))
+        error = self._attempt(lambda: self.try_run(watched, number, guards, permission=permission, **{how: True}))
+        recorded = self.remember()
+        self.require(self._puts() == puts, "a diff puts nothing")
+        refused = [*([SchemaChanged] if len(labels) > 1 else []), *([] if kept else [HistoryGone])]
+        self._allow(
+            error, *refused, *([GuardTripped] if stopped else []), *(INTERRUPTIONS if moments.struck else ())
+        )
+        self.require(error is not None or not stopped, "a tripped guard stops an insertion")
+        due = [] if same else [target, compensated_at]
+        self.require(recorded == due or (error is not None and not recorded), f"recorded were {recorded}")
+        self.require(self.following(target) in later, "what comes after an insertion stays")
+        self.require(self.truth[self.following(target)] == following, "what comes after an insertion stays")
+
+    def _free_second(self, number: float) -> float:
+        """Return the first second after an instant, and after those that correct it, that is not recorded."""
+        found = number
+        while found in self.truth:
+            found = number_of(day(found) + timedelta(seconds=1))
+        return found
+
+    def find_missed(self) -> list[float]:
+        """List the days between the first and the newest for which no run recorded anything."""
+        return [n for n in range(int(max(self.truth, default=0))) if n > min(self.truth) and n not in self.truth]
+
     def _trips(self, before: Truth, guards: Guards) -> bool:
         for audience in AUDIENCES:
             previous, current = ({u for a, u in m if a == audience} for m in (before.members, self.source))
@@ -572,7 +668,7 @@ class World:
                 return True
         return False
 
-    def try_run(self, watched: Watched, number: int, guards: Guards, **how: Any) -> None:
+    def try_run(self, watched: Watched, number: float, guards: Guards, **how: Any) -> None:
         self._store()
         self._max_exits = guards.max_exits
         guards = replace(guards, on_invalid_rows="drop", on_schema_change="update")
@@ -597,7 +693,7 @@ class World:
     def ledger(self, warehouse: Any) -> Ledger:
         return self._open_ledger(warehouse, self.people.schema, "dag.diff")
 
-    def _check_membership_at(self, number: int) -> None:
+    def _check_membership_at(self, number: float) -> None:
         found = read_membership(self.ledger(self.warehouse), day(number))
         same = {key: row[1:3] for key, row in found.items()} == self.truth[number].members
         self.require(same, f"the state's membership as of {number} is what the source held")
@@ -605,7 +701,7 @@ class World:
     # -- publishes
 
     def publish(
-        self, name: str, number: int, mishap: AtStatement | AtPut | Fates | None = None, *, resend: bool = False
+        self, name: str, number: float, mishap: AtStatement | AtPut | Fates | None = None, *, resend: bool = False
     ) -> None:
         """Publish up to a day, and compare what the consumer knows then with what it must."""
         gone, stopped = self.may_be_gone(name, number, resend=resend), self.find_stopped(name, number)
@@ -626,21 +722,29 @@ class World:
             self.check(name)
         return None
 
-    def find_stopped(self, name: str, number: int) -> int | None:
+    def find_stopped(self, name: str, number: float) -> float | None:
         """Return the first instant up to a day that is stopped at a destination until it is let through."""
         log, attached = self.destinations[name].delivery.log, self.attached(name)
         tables = dict(self.facts.recorded)
-        for at in sorted(self.truth) if name == "emails" and attached is not None else ():
-            if max(attached or 0, self.cursor(name)) < at <= number and self.facts.begun.get(log) != at:
-                before = self.truth[max(n for n in self.truth if n < at)]
+        for at in self.find_unsent(name, number) if name == "emails" and attached is not None else ():
+            if self.facts.begun.get(log) != at:
                 passed = tables[at] in self.facts.passed
-                if (log, tables[at]) not in self.facts.released and removes_too_many(
-                    before, self.truth[at], passed
-                ):
+                if (log, tables[at]) not in self.facts.released and removes_too_many(*self.steps[at], passed):
                     return at
         return None
 
-    def _let_through(self, name: str, number: int) -> None:
+    def find_unsent(self, name: str, number: float) -> list[float]:
+        """List what a destination gets next: first what was inserted before what it has, the newest first.
+
+        Of what was inserted it gets nothing that is older than itself.
+        """
+        log, cursor = self.destinations[name].delivery.log, self.cursor(name)
+        known, reached = self.facts.delivered.get(log, set()), max(self.attached(name) or 0, cursor)
+        inserted = [*self.facts.inserted, *self.facts.inserted.values()] if cursor >= 0 else []
+        late = [n for n in inserted if (self.attached(name) or 0) < n <= reached and n not in known]
+        return [*sorted(late, reverse=True), *(n for n in sorted(self.truth) if reached < n <= number)]
+
+    def _let_through(self, name: str, number: float) -> None:
         """Let a change set through that is stopped: by a person's approval, or by a permission of a run."""
         ledger, at = self.ledger(self.warehouse), self.find_stopped(name, number)
         found = [s for s in find_stopped(ledger.read()) if s.log == self.destinations[name].delivery.log]
@@ -670,23 +774,23 @@ class World:
             return (Killed, BrokenOff, DestinationRefused)
         return (DeliveryIncomplete,) if isinstance(mishap, Fates) else ()
 
-    def may_be_gone(self, name: str, number: int, *, resend: bool = False) -> bool:
+    def may_be_gone(self, name: str, number: float, *, resend: bool = False) -> bool:
         attached = self.attached(name)
         if attached is None:
             return not self.is_kept(number)
         return resend and (number < attached or not self.is_kept(number - 1))
 
-    def try_publish(self, watched: Watched, name: str, number: int, *, resend: bool = False) -> None:
+    def try_publish(self, watched: Watched, name: str, number: float, *, resend: bool = False) -> None:
         destination = self.destinations[name]
         put = destination.stream.put
         outbox = self.outbox(self.ledger(watched), destination.delivery, put, policy=QUICK)
         outbox.drain(day(number), resend=resend)
 
-    def attached(self, name: str) -> int | None:
+    def attached(self, name: str) -> float | None:
         """Return the day at which a destination was attached."""
         return self.facts.attached.get(self.destinations[name].delivery.log)
 
-    def cursor(self, name: str) -> int:
+    def cursor(self, name: str) -> float:
         """Return the day up to which a destination has everything, or -1."""
         return self.facts.cursors.get(self.destinations[name].delivery.log, -1)
 
@@ -702,7 +806,7 @@ class World:
         self.check_consumer(name, self.cursor(name))
 
     def _check_told(self, destination: Destination, told: Told) -> None:
-        truth = self.truth.get((told.time - int(epoch_seconds(START))) // 86_400)
+        truth = self.truth.get((told.time - int(epoch_seconds(START))) / 86_400)
         self.require(truth is not None, "whatever is told speaks for an instant that was recorded")
         known = destination.known_of(truth or Truth({}, LABELS[0]))
         if told.member:
@@ -711,7 +815,7 @@ class World:
         else:
             self.require(told.key not in known, "who is told to go was no member then")
 
-    def check_consumer(self, name: str, number: int) -> None:
+    def check_consumer(self, name: str, number: float) -> None:
         """Compare what was told up to a day, in any order and in part twice, with the truth of that day."""
         destination, until = self.destinations[name], int(epoch_seconds(day(number)))
         told = [(m, destination.read(m)) for m in destination.stream.messages]
@@ -752,9 +856,13 @@ class World:
         known = without_nothing(destination.consume(alone))
         self.require(known == without_nothing(destination.known_of(truth)), "all that is true is told again")
         if name == "users":
-            past = {key for number, t in self.truth.items() if number <= cursor for key in t.members}
+            late = {*self.facts.inserted, *self.facts.inserted.values()}
+            past = {number: t.members.keys() for number, t in self.truth.items() if number <= cursor}
+            # Who was a member at an inserted instant alone is not in a base that was written before.
+            kept = {key for number, keys in past.items() if number not in late for key in keys}
             exits = {s.key for s in told if not s.member}
-            self.require(exits == past - truth.members.keys(), "no removal is forgotten")
+            self.require(kept - truth.members.keys() <= exits, "no removal is forgotten")
+            self.require(exits <= set().union(*past.values()) - truth.members.keys(), "no removal is invented")
         self.check(name)
 
     # -- two at once
@@ -840,6 +948,7 @@ NAMES = st.sampled_from(("users", "emails"))
 BACK = st.sampled_from((0, 0, 0, 1, 2, 4))
 LATER = st.sampled_from((0, 1, 1, 2))
 HOW_TO_RUN: Sequence[Mapping[str, Any]] = ({}, {"guards": LET_ALL_THROUGH}, {"permitted": True}, {"hold": True})
+HOW_TO_INSERT = HOW_TO_RUN[:3]
 ACTS = st.one_of(st.builds(Run, LATER), st.builds(Publish, NAMES, BACK))
 
 
@@ -962,6 +1071,28 @@ class Converging(RuleBasedStateMachine):
     @step(back=st.integers(0, 5))
     def run_of_an_earlier_day(self, back: int) -> None:
         self.world.run(max(0, self.world.number - back))
+
+    @step(
+        back=st.integers(0, 3),
+        edits=EDITS,
+        how=st.sampled_from(HOW_TO_INSERT),
+        mishap=st.one_of(st.none(), st.none(), AT_STATEMENT),
+    )
+    def insert_a_missed_day(
+        self, back: int, edits: Edits, how: Mapping[str, Any], mishap: AtStatement | None
+    ) -> None:
+        if not self.world.find_missed():
+            self.world.run(self.world.number + 2)
+        self.world.edit(edits)
+        if missed := self.world.find_missed():
+            self.world.insert(missed[-1 - back % len(missed)], mishap, **how)
+
+    @step(back=st.integers(1, 3), edits=st.one_of(st.just([]), EDITS), how=st.sampled_from(HOW_TO_INSERT))
+    def correct_an_earlier_day(self, back: int, edits: Edits, how: Mapping[str, Any]) -> None:
+        days = [n for n in sorted(self.world.truth) if n == int(n)][:-1]
+        if days:
+            self.world.edit(edits)
+            self.world.insert(days[-back % len(days)], how="correct", **how)
 
     @step()
     def backfill_backwards(self) -> None:

@@ -15,12 +15,16 @@ import duckdb
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
+from sqlglot import exp
 
+from airflow_kinesis_audience.core.changes import insertion as insertion_module
+from airflow_kinesis_audience.core.exceptions import DeliveryIncomplete
 from airflow_kinesis_audience.core.model.audience import Action, Changes
 from airflow_kinesis_audience.core.readers import change_sets as slices_module
 from airflow_kinesis_audience.core.readers.change_sets import make_changes
 from airflow_kinesis_audience.core.sql.dialects import DIALECTS
 from airflow_kinesis_audience.core.state.ledger import Ledger
+from airflow_kinesis_audience.core.state.rows import numbered
 from airflow_kinesis_audience.hooks.warehouses.dbapi import SqlWarehouse
 from airflow_kinesis_audience.hooks.warehouses.duckdb import DuckDbWarehouse
 from tests.contract.converging import Converging, Diverged
@@ -124,3 +128,22 @@ def test_the_machine_finds_exits_that_carry_no_identities_by_a_broken_promise(du
     )
     with pytest.raises(Diverged):
         check(ExitsAsOfNow, duckdb_pair, found)
+
+
+def number_nobody(names: Sequence[str], origin: exp.Table) -> exp.Select:
+    """Number the rows of a compensation, of which there are none."""
+    return numbered(names, origin).where(exp.false())
+
+
+class InsertedAlone(Converging):
+    mistakes = ((insertion_module, "numbered", number_nobody),)
+
+
+@pytest.mark.slow
+def test_the_machine_finds_an_insertion_without_its_compensation_by_a_broken_promise(duckdb_pair):
+    """Or by the sums of a first delivery, which has more members than the ledger counts."""
+    found = settings(
+        sequences(300, nightly=300), derandomize=True, phases=[Phase.generate], report_multiple_bugs=False
+    )
+    with pytest.raises((Diverged, DeliveryIncomplete)):
+        check(InsertedAlone, duckdb_pair, found)
