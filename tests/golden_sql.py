@@ -37,7 +37,7 @@ from airflow_kinesis_audience.core.sql.dialects import DIALECTS, Dialect
 from airflow_kinesis_audience.core.state import ledger as ledger_module
 from airflow_kinesis_audience.core.state.ledger import Ledger
 from airflow_kinesis_audience.core.state.retention import Retention
-from airflow_kinesis_audience.history import find_user, read_members
+from airflow_kinesis_audience.history import delivered_sql, find_user, read_members
 from airflow_kinesis_audience.hooks.warehouse import warehouse_class
 from airflow_kinesis_audience.hooks.warehouses.duckdb import DuckDbWarehouse
 from tests.contract.test_state_model import PROPERTIES, TYPES, VALUES, Crowd, user
@@ -254,6 +254,7 @@ def _many(place: Place, lists: bool) -> Iterator[str]:
     crowd.drain(1, options={})
     yield "delivery"
     find_user(crowd.ledger, "u")
+    crowd.ledger.warehouse.read_rows(delivered_sql(crowd.ledger))
     list(read_members(crowd.ledger, day(1)))
     yield "looking_back"
     crowd.properties = ("city",)

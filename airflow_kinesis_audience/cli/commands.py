@@ -25,6 +25,7 @@ COMMANDS = {
     "check": "check that the tasks of a DAG file can run: connections, source, state, streams, permissions",
     "status": "show each sync's timeline, its destinations, and how far behind they are",
     "approve": "show the audiences that a guard holds, and why; with --yes, approve the named ones",
+    "why": "show what was sent about one user: when, to which destination, and what had changed",
     "detach": "show the history that an unused destination keeps; with --yes, detach the destination",
     "tail": "print the messages of a Kinesis stream in readable form, with user ids masked",
     "policy": "print the minimal IAM policy for streams and delivery streams, as JSON",

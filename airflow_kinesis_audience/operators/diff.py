@@ -120,7 +120,7 @@ class AudienceDiffOperator(SourceArguments, GuardArguments):
         drops the values of older ones.
     :param keep_exits: limit of how long exits stay known, so that a resync resends them; ``None`` keeps them for
         ever.
-    :param history_view: maintain a view over all change sets in the state schema, for queries.
+    :param history_view: maintain views over all change sets and all deliveries in the state schema, for queries.
     """
 
     template_fields: Sequence[str] = (

@@ -18,6 +18,7 @@ BENCHMARKS = {
     "spark": "tests.benchmarks.spark",
     "stages": "tests.benchmarks.stages",
     "throttling": "tests.benchmarks.throttling",
+    "why": "tests.benchmarks.why",
 }
 
 

@@ -33,15 +33,17 @@ from airflow_kinesis_audience.core.exceptions import (
 from airflow_kinesis_audience.core.model.audience import Source
 from airflow_kinesis_audience.core.model.events import EventSource
 from airflow_kinesis_audience.core.model.identity_rules import IdentityRule
+from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.outbox.deletion import announce_deletion, close
 from airflow_kinesis_audience.core.outbox.event_forwarding import forward
 from airflow_kinesis_audience.core.outbox.outbox import Outbox
 from airflow_kinesis_audience.core.outbox.resync import resync
+from airflow_kinesis_audience.core.sql.statements import table
 from airflow_kinesis_audience.core.state import commits
 from airflow_kinesis_audience.core.state import rows as rows_module
 from airflow_kinesis_audience.core.state.retention import Retention
 from airflow_kinesis_audience.core.state.sync_details import SYNC_LOG, TableStarted
-from airflow_kinesis_audience.history import find_user, read_members
+from airflow_kinesis_audience.history import create_delivered_view, find_user, read_members, why
 from tests.contract.features import OUTCOMES, cells_of, read_cells, write_cells
 from tests.engines import ENGINES, Place
 from tests.warehouses import (
@@ -528,6 +530,32 @@ def test_one_user_is_found_again(place):
     ids = [json.loads(m)["message_id"] for m in crowd.stream.messages if b'"in_cohort":false' in m]
     assert [t.message_id for t in gone.deliveries] == ids
     assert crowd.members(0) == {("vips", "u"), ("vips", "v")}
+
+
+def test_what_was_published_is_there_as_a_view(place):
+    crowd = Crowd(place, many=True, properties=("city",))
+    crowd.write(user("u", "a", city="Bern"), user("v", "a"))
+    crowd.run(0)
+    crowd.drain(0, options={"max_users": 2, "user_properties": True})
+    crowd.write(user("u", "a", city="Rome"))
+    crowd.run(1)
+    crowd.drain(1, options={"max_users": 2, "user_properties": True})
+    if place.source is not place.warehouse:
+        with pytest.raises(ValueError, match="there is no view"):
+            create_delivered_view(crowd.ledger)
+        return
+    name = create_delivered_view(crowd.ledger)
+    view = table(crowd.ledger.schema, name).sql(dialect=place.warehouse.dialect.name, identify=True)
+    rows = place.warehouse.read_rows(f"SELECT * FROM {view}")
+    at = [instant_text(day(n)) for n in (0, 1)]
+    assert sorted((r[5], r[0], r[1], r[2], r[3] or None, r[9]) for r in rows) == [
+        (at[0], "u", "a", "entered", None, 1),
+        (at[0], "v", "a", "entered", None, 1),
+        (at[1], "u", "a", "updated", "city", 1),
+        (at[1], "v", "a", "exited", None, 1),
+    ]
+    sent = {(s.as_of, s.user_id, s.delivered_at) for u in "uv" for s in why(crowd.ledger, u)}
+    assert {(r[5], r[0], r[8]) for r in rows} == sent
 
 
 @feature("identities normalized and hashed in the warehouse")

@@ -29,6 +29,7 @@ from airflow_kinesis_audience.core.changes.guards import (
 from airflow_kinesis_audience.core.changes.holding import judge
 from airflow_kinesis_audience.core.changes.insertion import Gap, Placement, place
 from airflow_kinesis_audience.core.changes.key_texts import check_recast_keys
+from airflow_kinesis_audience.core.changes.views import write_views
 from airflow_kinesis_audience.core.changes.writing import Step, TableWriter, Written
 from airflow_kinesis_audience.core.exceptions import AudienceDeleted, GuardTripped, SchemaChanged
 from airflow_kinesis_audience.core.source.columns import read_source
@@ -178,7 +179,7 @@ class Sync:
         if held:
             return {**summary, "held": list(held), "held_table": found.table}
         summary |= self.committer.timeline.held_of(found)
-        self.retention.expire(self.committer, run.as_of)
+        self.retention.expire(self.committer, run.as_of, write_views)
         return summary
 
     def _begin(self, run: _RunRequest, described: DescribedSource) -> Step:

@@ -227,18 +227,6 @@ class DeadLetters:
         )
 
 
-def read_too_large(log: str, entries: Iterable[Entry]) -> set[tuple[datetime, int]]:
-    """Read which rows of change sets were too large for a delivery: instant and position."""
-    found = set()
-    for entry in entries:
-        detail = entry.detail
-        if not isinstance(detail, ChangeSetDelivered) or detail.too_large_members is None:
-            continue
-        if log == (detail.part.delivery if detail.part else entry.log):
-            found |= {(entry.as_of, at) for at in TooLargeMembers.of(detail.too_large_members).positions}
-    return found
-
-
 def _replaced(known: DeadLettersTable) -> tuple[str, ...]:
     return (known.replaced,) if isinstance(known.replaced, str) else known.replaced or ()
 

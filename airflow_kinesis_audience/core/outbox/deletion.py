@@ -18,7 +18,7 @@ from airflow_kinesis_audience.core.model.messages import Lifecycle, Notice
 from airflow_kinesis_audience.core.model.renderer import notice_renderer
 from airflow_kinesis_audience.core.outbox.delivery_log import DeliveryLog
 from airflow_kinesis_audience.core.outbox.option_check import check_options
-from airflow_kinesis_audience.core.sql.names import view_name
+from airflow_kinesis_audience.core.sql.names import delivered_view_name, view_name
 from airflow_kinesis_audience.core.sql.statements import drop_view, render, table, write_table
 from airflow_kinesis_audience.core.state.audiences import read_audiences, recorded_audiences
 from airflow_kinesis_audience.core.state.commits import TableCommitter
@@ -162,6 +162,7 @@ def _drop_state(ledger: Ledger) -> None:
     committer, timeline = TableCommitter(ledger), state.timeline
     assert timeline.closed is not None  # noqa: S101
     names = {e.table for e in timeline.change_sets if not e.dropped} | {b.table for b in timeline.bases}
-    drop_view(ledger.warehouse, table(ledger.schema, view_name(ledger.sync_id)))
+    for view in (view_name(ledger.sync_id), delivered_view_name(ledger.sync_id)):
+        drop_view(ledger.warehouse, table(ledger.schema, view))
     if (names or timeline.orphans) and committer.retire(names, timeline.closed):
         committer.drop(names | timeline.orphans, timeline.closed)

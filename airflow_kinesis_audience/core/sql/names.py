@@ -22,6 +22,11 @@ def view_name(sync_id: str) -> str:
     return f"history_{slug(sync_id)}"
 
 
+def delivered_view_name(sync_id: str) -> str:
+    """Name the view over what was delivered of a sync."""
+    return f"delivered_{slug(sync_id)}"
+
+
 def table_name(what: str, sync_id: str, as_of: datetime, token: str) -> str:
     """Name a new state table after its sync and instant, in at most 60 bytes of ASCII.
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.core.exceptions import LedgerConflict, WarehouseRefused
 from airflow_kinesis_audience.core.model.instants import instant_text
-from airflow_kinesis_audience.core.sql.names import table_name
-from airflow_kinesis_audience.core.sql.statements import drop_table, table
+from airflow_kinesis_audience.core.sql.names import delivered_view_name, table_name, view_name
+from airflow_kinesis_audience.core.sql.statements import drop_table, drop_view, table
 from airflow_kinesis_audience.core.state.sync_details import (
     SYNC_LOG,
     BaseWritten,
@@ -133,20 +133,30 @@ class TableCommitter:
         """Drop tables that nothing relies on, and write down that they are gone.
 
         One that may not be dropped, because somebody's view stands on it, stays for a later run to try again; so
-        does one that the server may still finish, though the task that began it was killed.
+        does one that the server may still finish, though the task that began it was killed. A view of this package
+        that is in the way goes first: where one is maintained, it was written over what stays.
 
         :param ended: the statements by which they were written have ended.
         """
         gone = []
         for name in sorted(names):
             with contextlib.suppress(WarehouseRefused):
-                drop_table(self.ledger.warehouse, table(self.ledger.schema, name))
+                self._drop(name)
                 if ended or not self._may_be_finished(name):
                     gone.append(name)
         # Where another run was faster the tables are gone all the same, and a later run drops them once more.
         with contextlib.suppress(LedgerConflict):
             if gone:
                 self.append(TablesDropped(tables=tuple(gone)), as_of)
+
+    def _drop(self, name: str) -> None:
+        warehouse, schema = self.ledger.warehouse, self.ledger.schema
+        try:
+            drop_table(warehouse, table(schema, name))
+        except WarehouseRefused:
+            for view in (view_name(self.ledger.sync_id), delivered_view_name(self.ledger.sync_id)):
+                drop_view(warehouse, table(schema, view))
+            drop_table(warehouse, table(schema, name))
 
     def _may_be_finished(self, name: str) -> bool:
         began = self.timeline.unfinished.get(name)

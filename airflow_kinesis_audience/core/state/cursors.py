@@ -50,6 +50,21 @@ REPLAY = "replay"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Attachment:
+    """One time that a destination was attached, also where it is detached by now.
+
+    :param log: of the delivery, and ``sequence`` the number of the row there.
+    :param as_of: the instant at which it was attached.
+    :param detail: what the row says.
+    """
+
+    log: str
+    sequence: int
+    as_of: datetime
+    detail: DestinationAttached
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DeliveryState:
     """How far a delivery has come.
 
@@ -74,6 +89,7 @@ class DeliveryState:
     :param digest: of the last of its rows that is no checkpoint.
     :param owner: the task that is at work since that row, for as many seconds as ``lease_seconds``; empty if none.
     :param replayed: of a replay that is complete, the instant of its last change set.
+    :param attachments: every time that the destination was attached, ascending.
     """
 
     log: str
@@ -99,6 +115,7 @@ class DeliveryState:
     owner: str = ""
     lease_seconds: float = 0.0
     replayed: datetime | None = None
+    attachments: tuple[Attachment, ...] = ()
 
     @property
     def needs_after(self) -> datetime | None:
@@ -201,11 +218,15 @@ class DeliveryState:
                 snapshot = SnapshotTable(table=detail.snapshot) if detail.snapshot else None
                 litter = self._litter_after(self.snapshot, detail.snapshot)
                 begun = replace(self, attached=entry.as_of, destination=detail, cursor=cursor, snapshot=snapshot)
-                return replace(begun, sending=None, checkpoint=None, litter=litter)
+                new = Attachment(log=self.log, sequence=entry.sequence, as_of=entry.as_of, detail=detail)
+                return replace(
+                    begun, sending=None, checkpoint=None, litter=litter, attachments=(*self.attachments, new)
+                )
             case DestinationDetached():
                 kept = DeliveryState(log=self.log, litter=(*self.litter, *self.tables))
                 replayed = entry.as_of if detail.replayed else None
-                return replace(kept, forwarded=self.forwarded, left=self.left, replayed=replayed)
+                kept = replace(kept, forwarded=self.forwarded, left=self.left, replayed=replayed)
+                return replace(kept, attachments=self.attachments)
             case SnapshotTable() | ProfilesTable() | DeadLettersTable():
                 return self._with_table(detail)
             case RemovalsCounted():

@@ -14,22 +14,23 @@ from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
-from airflow_kinesis_audience.core.model.instants import instant, instant_text
-from airflow_kinesis_audience.core.sql.names import view_name
-from airflow_kinesis_audience.core.sql.statements import column, render, table, text, write_table, write_view
+from airflow_kinesis_audience.core.model.instants import instant
+from airflow_kinesis_audience.core.sql.statements import column, render, table, write_table
 from airflow_kinesis_audience.core.sql.types import data_type
 from airflow_kinesis_audience.core.state.membership import select_base
-from airflow_kinesis_audience.core.state.rows import AUDIENCE
 from airflow_kinesis_audience.core.state.sync_details import BaseWritten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
     from airflow_kinesis_audience.core.source.layout import TableLayout
     from airflow_kinesis_audience.core.state.commits import TableCommitter
+    from airflow_kinesis_audience.core.state.ledger import Ledger
     from airflow_kinesis_audience.core.state.membership import Tables
     from airflow_kinesis_audience.core.state.recorded import RecordedChangeSet
     from airflow_kinesis_audience.core.state.sync_state import SyncState
+
+    WriteViews = Callable[[Ledger, set[str]], None]
 
 _SLACK = 0.1
 """By which share of its time history goes later, and an exit earlier, so that few bases are written for it."""
@@ -47,7 +48,7 @@ class Retention:
         time later, and at the latest with the next run.
     :param keep_exits: how long it is remembered at most that somebody has left, and nine tenths of it at least; or
         none for ever. A resync sends these exits, too.
-    :param history_view: keep a view over all change sets, for people to look at.
+    :param history_view: keep views over all change sets and what was delivered of them, for people to look at.
     """
 
     compaction_share: float = 0.25
@@ -133,15 +134,18 @@ class Retention:
         few = changed <= newest.counts.members * self.compaction_share and len(names) < MOST_CHANGE_SETS
         return None if few or not names else tables
 
-    def expire(self, committer: TableCommitter, as_of: datetime) -> None:
-        """Drop what no membership within the retention and no delivery needs any more."""
+    def expire(self, committer: TableCommitter, as_of: datetime, write_views: WriteViews | None = None) -> None:
+        """Drop what no membership within the retention and no delivery needs any more.
+
+        :param write_views: writes the views over what stays, if there are to be any; it gets the tables that go.
+        """
         if not any(self._find_unneeded(committer.ledger.state, as_of)) and not self.history_view:
             return
         # A destination may have been attached to an old membership since.
         names, orphans = self._find_unneeded(committer.ledger.read(), as_of)
-        if self.history_view:
+        if self.history_view and write_views is not None:
             # Before the tables go: an engine may refuse to drop what a view stands on.
-            _write_view(committer, names)
+            write_views(committer.ledger, names)
         if (names or orphans) and committer.retire(names, as_of):
             committer.drop(names | orphans, as_of)
 
@@ -172,45 +176,3 @@ class Retention:
                 names.add(b.table)
         # What another run is writing at this moment looks like an orphan, and counts as soon as it is committed.
         return names, set(timeline.orphans - {timeline.writer})
-
-
-def _write_view(committer: TableCommitter, dropped: set[str]) -> None:
-    ledger, timeline = committer.ledger, committer.timeline
-    kept = [b for b in timeline.bases if b.table not in dropped][:1]
-    tables = [(b.table, instant_text(b.as_of)) for b in kept]
-    tables += [
-        (e.table, instant_text(e.as_of))
-        for e in timeline.change_sets
-        if not e.dropped and e.table not in dropped and e.previous_as_of is not None
-    ]
-    if tables:
-        view = table(ledger.schema, view_name(ledger.sync_id))
-        write_view(ledger.warehouse, view, select_history(ledger.schema, tables))
-
-
-def select_history(schema: str, tables: Sequence[tuple[str, str]]) -> exp.Query:
-    """Build the list of all changes that are kept, for people to look at.
-
-    Columns: as_of, audience_id, user_id, action, updated, member_since. Of a base come its members and those that
-    it remembers to have left.
-
-    :param tables: name and instant of each table.
-    """
-    query: exp.Query | None = None
-    for name, as_of in tables:
-        is_base = name.startswith("base_")
-        # Of a text column's type and collation, which NULL by itself is not.
-        updated = exp.case().when(exp.false(), column("action")) if is_base else column("updated")
-        found = (
-            exp.select(
-                text(as_of).as_("as_of"),
-                *(column(n) for n in ("audience_id", "user_id", "action")),
-                updated.as_("updated"),
-                column("member_since"),
-            )
-            .from_(table(schema, name))
-            .where(column("action").neq(AUDIENCE))
-        )
-        query = found if query is None else exp.union(query, found, distinct=False, copy=False)
-    assert query is not None  # noqa: S101
-    return query
