@@ -20,6 +20,8 @@ from airflow_kinesis_audience.core.state.ledger import Ledger
 from airflow_kinesis_audience.core.state.status import (
     DeliveryLag,
     Pin,
+    count_dead_letters,
+    find_former_values,
     find_lags,
     find_lasting_pins,
     read_state,
@@ -94,7 +96,7 @@ def read_status(ledger: Ledger, runs: int) -> dict[str, Any]:
     """
     state = read_state(ledger)
     timeline = state.timeline
-    newest = timeline.newest
+    newest, former = timeline.newest, find_former_values(state)
     return {
         "sync_id": ledger.sync_id,
         "members": newest.counts.members if newest else None,
@@ -107,6 +109,8 @@ def read_status(ledger: Ledger, runs: int) -> dict[str, Any]:
         "destinations": [_show_behind(b, timeline) for b in find_lags(state)],
         "stopped": [_show_stopped(s) for s in find_stopped(state)],
         "pinned": [_show_pin(pin) for pin in find_lasting_pins(state)],
+        "dead_letters": count_dead_letters(state),
+        "oldest_former_value": former and {"since": instant_text(former.since), "sentence": former.sentence},
     }
 
 
@@ -179,6 +183,10 @@ def describe(sync: dict[str, Any], now: datetime | None = None) -> Sequence[str]
         where += f" is stopped before the change set as of {stopped['as_of']}"
         lines += [f"  {where}, waiting for approval: {sentence}" for sentence in stopped["sentences"]]
     lines += [f"  {pin['sentence']}; if nobody uses it, end it with `detach`" for pin in sync["pinned"]]
+    if former := sync["oldest_former_value"]:
+        lines.append(f"  {former['sentence']}")
+    if letters := sync["dead_letters"]:
+        lines.append(f"  dead letters, kept until they are delivered: {letters:,}; their values can be older")
     return lines
 
 

@@ -114,14 +114,18 @@ def find_user(ledger: Ledger, user_id: str, *, message_ids: bool = True) -> User
     return UserHistory(memberships=memberships, changes=find_changes(ledger, user_id, message_ids=message_ids))
 
 
-def find_changes(ledger: Ledger, user_id: str, *, message_ids: bool) -> list[UserChange]:
-    """Find the changes of a user, as :func:`find_user` does, by a ledger that was read."""
+def find_changes(ledger: Ledger, user_id: str, *, message_ids: bool, with_ended: bool = False) -> list[UserChange]:
+    """Find the changes of a user, as :func:`find_user` does, by a ledger that was read.
+
+    :param with_ended: with what resyncs, replays and destinations have received that are detached by now.
+    """
     timeline = ledger.state.timeline
     entries = ledger.entries(since=min((b.as_of for b in timeline.bases), default=None))
-    deliveries = [
+    logs = [
         _Log(ledger, attachment, until, entries, message_ids=message_ids)
         for attachment, until in list_attachments(ledger.state)
     ]
+    deliveries = [log for log in logs if with_ended or log.goes_on]
     changes = [
         UserChange(
             as_of=instant_text(recorded.as_of),
@@ -162,7 +166,7 @@ class _Log:
         self._destination, self._attached = attachment.detail, attachment.as_of
         self._finds_ids = message_ids
         delivery = ledger.state.delivery(attachment.log)
-        self._goes_on = until == NO_END and delivery.destination is not None and delivery.goes_on
+        self.goes_on = until == NO_END and delivery.destination is not None and delivery.goes_on
         self._begun: dict[datetime, str] = {}
         self._runs: dict[datetime, list[AttemptStarted]] = {}
         for entry in entries:
@@ -191,15 +195,15 @@ class _Log:
     ) -> Iterator[DeliveryStatus]:
         """Find what the destination has got of a member's row in a change set; nothing where it gets none."""
         if recorded.as_of <= self._attached or position is None:
-            if self._goes_on:
+            if self.goes_on:
                 yield self._status("known before")
-        elif self._goes_on or (recorded.as_of in self._begun and self._destination.on_first_run != RESYNC):
+        elif self.goes_on or (recorded.as_of in self._begun and self._destination.on_first_run != RESYNC):
             yield self._find(change_set_of(self._ledger, self._timeline, recorded), member, position)
 
     def find_first(self, user_id: str) -> Iterator[UserChange]:
         """Find what the destination got of a user when it was attached."""
         kind, attached = FIRST[self._destination.on_first_run], self._attached
-        if not kind or not (self._goes_on or attached in self._begun):
+        if not kind or not (self.goes_on or attached in self._begun):
             return
         try:
             tables = self._timeline.tables(self._ledger.schema, attached)

@@ -72,7 +72,7 @@ def why(ledger: Ledger, user_id: str, *, message_ids: bool = True) -> list[SentC
             delivered_at=status.recorded_at,
             attempt=status.attempt,
         )
-        for change in find_changes(ledger, user_id, message_ids=message_ids)
+        for change in find_changes(ledger, user_id, message_ids=message_ids, with_ended=True)
         for status in change.deliveries
         if status.state in _WAS_SENT
     ]

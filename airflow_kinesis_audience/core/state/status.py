@@ -78,6 +78,24 @@ class Pin:
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FormerValues:
+    """Values that are kept and are not true any more: of users who have exited, and former ones of members.
+
+    :param since: the instant as of which the oldest of them were published.
+    :param table: where they are, and ``reason`` what keeps them there.
+    """
+
+    since: datetime
+    table: str
+    reason: str
+
+    @property
+    def sentence(self) -> str:
+        """What is the oldest, where it is, and why."""
+        return f"the oldest former value is as of {instant_text(self.since)}, in {self.table}: {self.reason}"
+
+
 def is_there(warehouse: Warehouse, schema: str) -> bool:
     """Tell whether a schema has a ledger.
 
@@ -142,6 +160,38 @@ def find_pins(state: SyncState) -> list[Pin]:
 def find_lasting_pins(state: SyncState) -> list[Pin]:
     """Find those that may stay: a resync or a replay that is not finished, and what is behind by several runs."""
     return [pin for pin in find_pins(state) if pin.is_resync or pin.is_replay or pin.change_sets > 1]
+
+
+def find_former_values(state: SyncState) -> FormerValues | None:
+    """Find the oldest values that are kept and are not true any more, and what keeps them; none if there are none.
+
+    Who left before a base was written with ``keep_exits=None`` is not among them: the ledger has no instant of it.
+    """
+    timeline, found = state.timeline, []
+    for base in timeline.bases:
+        if base.left_since is not None:
+            reason = "it is remembered who has exited, as keep_exits of the diff task says"
+            found.append(FormerValues(since=base.left_since, table=base.table, reason=reason))
+    kept = [(b.as_of, b.table) for b in timeline.bases]
+    kept += [(c.previous_as_of, c.table) for c in timeline.change_sets if c.previous_as_of and not c.dropped]
+    for since, name in sorted(kept)[:1]:
+        later = [c.counts for c in timeline.change_sets if c.as_of > since]
+        if any(counts.exited or counts.updated for counts in later):
+            reason = _find_keeper(state, since) or "history is kept as long as keep_history of the diff task says"
+            found.append(FormerValues(since=since, table=name, reason=reason))
+    return min(found, key=lambda value: value.since, default=None)
+
+
+def count_dead_letters(state: SyncState) -> int:
+    """Count the dead letters of all destinations: since when each has been one is recorded nowhere."""
+    return sum(delivery.dead_letters.rows for delivery in state.deliveries.values())
+
+
+def _find_keeper(state: SyncState, since: datetime) -> str:
+    """Find the delivery that keeps the oldest membership from being dropped; none if nothing but time does."""
+    newer = min((b.as_of for b in state.timeline.bases if b.as_of > since), default=None)
+    pins = sorted(find_lasting_pins(state), key=lambda pin: pin.since)
+    return next((p.sentence for p in pins if newer is None or p.since < newer), "")
 
 
 def _pin(timeline: Timeline, delivery: DeliveryState, destination: DestinationAttached, since: datetime) -> Pin:
