@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 _FORMS = {
     "audience": "audience://<sync_id>, the id percent-encoded",
-    "kinesis": "kinesis://<region>/<stream>",
-    "firehose": "firehose://<region>/<delivery stream>",
+    "kinesis": "kinesis://<region>/<name or ARN of a stream>",
+    "firehose": "firehose://<region>/<name or ARN of a delivery stream>",
 }
 SCHEMES = tuple(_FORMS)
 
@@ -24,6 +24,7 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
     :raises ValueError: if no task of this package has such an asset.
     """
     within = uri.path.strip("/")
-    if not uri.netloc or bool(within) == (uri.scheme == "audience") or "/" in within:
+    is_arn = within.startswith("arn:")
+    if not uri.netloc or bool(within) == (uri.scheme == "audience") or ("/" in within and not is_arn):
         raise ValueError(f"the asset's URI is {uri.geturl()!r}; expected {_FORMS[uri.scheme]}")
     return uri

@@ -1,11 +1,11 @@
-"""Publish whom a model takes for lost, by scores that Python computes.
+"""Publish the customers that a model expects to lose, by scores that Python computes.
 
 A function reads each customer's purchases from the warehouse, batch by batch, scores them, and yields those with a
 high risk. What it yields is compared with what was published last, as the rows of a query are. The function stands
 for any model: load yours instead, for example with joblib, and call its ``predict_proba``. The rows are in no
-warehouse, so the state is kept in files (``state_path``).
+warehouse, so the state is kept in files (``state_path``), in a bucket that ``aws_default`` may write to.
 
-Connections: ``warehouse`` and ``aws_default``, which may also write to the bucket of the state.
+Connections: ``warehouse`` and ``aws_default``.
 """
 
 from __future__ import annotations

@@ -129,7 +129,11 @@ def test_plan_and_status_before_and_after_a_run(
         ["1", "1", "1", "3"],
         ["3", "0", "0", "3"],
     ]
-    assert lines[-1].endswith("(amplitude_cohort): delivered everything, up to 2026-03-02T00:00:00Z")
+    [delivered] = [line for line in lines if line.endswith(": delivered everything, up to 2026-03-02T00:00:00Z")]
+    assert delivered.endswith(
+        f"/{stream.name} (amplitude_cohort): delivered everything, up to 2026-03-02T00:00:00Z"
+    )
+    assert lines[-1].startswith("  the oldest former value is as of 2026-03-01T00:00:00Z, in base_lapsed_")
     assert "has no sync 'other'; it has 'lapsed'" in command("status", "other", code=1)
 
 

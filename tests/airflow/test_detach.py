@@ -23,6 +23,7 @@ USED, UNUSED = small_delivery("used"), small_delivery("unused")
 
 class TaskInstance:
     dag_id, task_id, map_index = "dag", "diff", -1
+    run_id, try_number = "a run", 1
 
     def xcom_push(self, key: str, value: Any) -> None:
         json.dumps([key, value])

@@ -88,12 +88,22 @@ def test_every_module_with_an_operator_or_a_hook_is_listed(folder: str, ending: 
     assert holding <= set(listed_modules())
 
 
+_ARN_KINDS = {"kinesis": "stream", "firehose": "deliverystream"}
+
+
 def test_each_asset_of_this_package_has_a_uri_that_its_handler_takes_as_it_is() -> None:
     from airflow.sdk import Asset
 
     [entry] = get_provider_info()["asset-uris"]
     assert tuple(entry["schemes"]) == SCHEMES
-    for uri in ("audience://lapsed.diff", "audience://a%2Fb%20c", "kinesis://eu-west-1/changes", "firehose://x/y"):
+    arns = (f"{n}://x/arn:aws:{n}:x:000000000000:{kind}/y" for n, kind in _ARN_KINDS.items())
+    for uri in (
+        "audience://lapsed.diff",
+        "audience://a%2Fb%20c",
+        "kinesis://eu-west-1/changes",
+        "firehose://x/y",
+        *arns,
+    ):
         split = urlsplit(uri)
         assert sanitize_uri(split) is split
         assert Asset(uri).uri.rstrip("/") == uri
@@ -105,7 +115,7 @@ def test_each_asset_of_this_package_has_a_uri_that_its_handler_takes_as_it_is() 
 def test_a_wrong_uri_is_an_error_of_the_dag_file() -> None:
     from airflow.sdk import Asset
 
-    with pytest.raises(ValueError, match="expected kinesis://<region>/<stream>"):
+    with pytest.raises(ValueError, match="expected kinesis://<region>/<name or ARN of a stream>"):
         Asset("kinesis://changes")
 
 
