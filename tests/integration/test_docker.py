@@ -151,7 +151,7 @@ class Stack:
     def command(self, words: list[str]) -> list[str]:
         changed = [self.words(word) for word in words]
         if "emulator.py" in "".join(changed):
-            changed[changed.index("--host") + 1] = "127.0.0.1"
+            changed[changed.index("--host=0.0.0.0")] = "--host=127.0.0.1"
             changed[changed.index("--port") + 1] = str(self.ports["emulator"])
         # The server of task logs would listen on all interfaces.
         return [*changed, "--skip-serve-logs"] if changed[:2] in (["airflow", "scheduler"],) else changed
