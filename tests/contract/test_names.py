@@ -458,6 +458,8 @@ def test_each_value_goes_out_under_its_own_label_whatever_columns_are_called(
     assume(others)
     # Where a mapping may name a column in any letters, one that is not there is the other.
     assume(not (place.source.dialect.folds_column_case and is_one_to_some_engine(drawn[0])))
+    # MariaDB leaves out the spaces before a name that a query gives.
+    assume(not (place.source.dialect.name == "mysql" and any(n.startswith(" ") for n in drawn[0])))
     note(f"columns: {drawn[0]!r}")
     mapped = [f"type {n}" for n in range(identities)], others[identities:]
     named = Named(

@@ -70,7 +70,7 @@ SCHEDULES = {
     "names": "PartitionedAssetTimetable(assets=Asset('s3://names'))",
 }
 PAST_FIRST, LIVE, GAPPED, REPLAYED = "past_first", "live", "gapped", "replayed"
-DAYS = [datetime.now(UTC).date() - timedelta(days=n) for n in reversed(range(6))]
+DAYS = [datetime.now(UTC).date() - timedelta(days=n) for n in reversed(range(12))]
 """The days that consumers are to know of; the last is today."""
 START = f"datetime({DAYS[0] - timedelta(days=1):%Y, %-m, %-d}, tzinfo=timezone.utc)"
 INSERTS = {

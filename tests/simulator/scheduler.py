@@ -7,6 +7,7 @@ with :class:`Killed`, so nothing is written afterwards. Time goes on by steps an
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -179,10 +180,14 @@ class Scheduler:
         if actor.process.dead:
             raise Killed
 
+    def _in(self, seconds: float) -> float:
+        """Give a time from now, a later one if it is to be: a clock goes on, however short a while is."""
+        return max(self.now + seconds, math.nextafter(self.now, math.inf)) if seconds > 0 else self.now
+
     def sleep(self, seconds: float) -> None:
         """Wait so long."""
         if self._current is not None:
-            self._current.wake_at = self.now + max(seconds, 0.0)
+            self._current.wake_at = self._in(seconds)
             self._give_way()
 
     def wait(self, ready: Callable[[], bool], timeout: float | None = None) -> bool:
@@ -190,7 +195,7 @@ class Scheduler:
         actor = self._current
         assert actor is not None
         if not ready() or actor.process.dead:
-            actor.ready, actor.wake_at = ready, None if timeout is None else self.now + timeout
+            actor.ready, actor.wake_at = ready, None if timeout is None else self._in(timeout)
             self._give_way()
         return ready()
 
