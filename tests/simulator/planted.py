@@ -66,7 +66,11 @@ def _too_far(self: Any, kind: Any, **given: Any) -> None:
 
 def _newest_alone(self: Any, *given: Any) -> Any:
     found = _find_next(self, *given)
-    return found and self.log.timeline.find(*given)
+    newest = found and self.log.timeline.find(*given)
+    if newest is None or newest == getattr(self, "newest_sent", None):
+        return None
+    self.newest_sent = newest
+    return newest
 
 
 def _never(*_: Any, **__: Any) -> list[Any]:
