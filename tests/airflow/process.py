@@ -32,6 +32,9 @@ def serve(answers: int) -> None:
                 answer = {"error": f"{type(error).__name__}: {error}"}
             os.environ.clear()
             os.environ.update(before)
+            # What was logged is in the file before the answer comes.
+            sys.stdout.flush()
+            sys.stderr.flush()
             out.write(json.dumps(answer) + "\n")
             out.flush()
 
