@@ -10,11 +10,11 @@ import argparse
 from typing import TYPE_CHECKING, TextIO
 
 from airflow_kinesis_audience.cli.masking import one_line
+from airflow_kinesis_audience.cli.state import add_state_arguments, build_state
 from airflow_kinesis_audience.core.changes.approval import approve_audiences
 from airflow_kinesis_audience.core.exceptions import ReleaseRefused
 from airflow_kinesis_audience.core.model.audience import COUNTS
 from airflow_kinesis_audience.core.state.status import read_state
-from airflow_kinesis_audience.hooks.settings import STATE_SCHEMA, configured
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -28,21 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--audience", action="append", default=[], metavar="ID", help="an audience that is held; may be repeated"
     )
-    parser.add_argument(
-        "--warehouse", default="warehouse", metavar="CONN_ID", help="Airflow connection (default: warehouse)"
-    )
-    parser.add_argument("--state-schema", help=f"default: {STATE_SCHEMA}, or what Airflow's configuration sets")
-    parser.add_argument("--state-path", help="the state's URL, if the state is kept in files")
+    add_state_arguments(parser)
     parser.add_argument("--yes", action="store_true", help="approve them; without it, nothing changes")
 
 
 def run(given: argparse.Namespace, out: TextIO) -> int:
     """Show what is held, and approve what is named where that is asked for."""
-    given.state_schema = given.state_schema or configured("state_schema", STATE_SCHEMA)
-    from airflow_kinesis_audience.hooks.state import State, open_ledger
+    from airflow_kinesis_audience.hooks.state import open_ledger
 
-    where = {n: getattr(given, n) for n in ("state_schema", "state_path")}
-    with open_ledger(State(warehouse_conn_id=given.warehouse, **where), given.sync_id) as ledger:
+    with open_ledger(build_state(given), given.sync_id) as ledger:
         held = read_state(ledger).timeline.held_audiences
         if held is None:
             print("No audience of this sync is held alone.", file=out)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 from typing import TextIO
 
+from airflow_kinesis_audience.cli.state import add_state_arguments, build_state
 from airflow_kinesis_audience.core.outbox.detachment import choose_pins, detach
 from airflow_kinesis_audience.core.state.status import read_state
-from airflow_kinesis_audience.hooks.settings import STATE_SCHEMA, configured
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,21 +20,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", metavar="NAME", help="only of this message format")
     parser.add_argument("--resyncs", action="store_true", help="only resyncs that are not finished")
     parser.add_argument("--replays", action="store_true", help="only replays that are not finished")
-    parser.add_argument(
-        "--warehouse", default="warehouse", metavar="CONN_ID", help="Airflow connection (default: warehouse)"
-    )
-    parser.add_argument("--state-schema", help=f"default: {STATE_SCHEMA}, or what Airflow's configuration sets")
-    parser.add_argument("--state-path", help="the state's URL, if the state is kept in files")
+    add_state_arguments(parser)
     parser.add_argument("--yes", action="store_true", help="detach them; without it, nothing changes")
 
 
 def run(given: argparse.Namespace, out: TextIO) -> int:
     """Show what would be detached, and detach it where that is asked for."""
-    given.state_schema = given.state_schema or configured("state_schema", STATE_SCHEMA)
-    from airflow_kinesis_audience.hooks.state import State, open_ledger
+    from airflow_kinesis_audience.hooks.state import open_ledger
 
-    where = {n: getattr(given, n) for n in ("state_schema", "state_path")}
-    with open_ledger(State(warehouse_conn_id=given.warehouse, **where), given.sync_id) as ledger:
+    with open_ledger(build_state(given), given.sync_id) as ledger:
         read_state(ledger)
         chosen = choose_pins(
             ledger,

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TextIO
 
 from airflow_kinesis_audience.cli.masking import one_line
+from airflow_kinesis_audience.cli.state import add_state_arguments, build_state
 from airflow_kinesis_audience.core.model.audience import CHANGE_COUNTS, COUNTS
 from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.outbox.removals import StoppedDelivery, find_stopped
@@ -28,65 +29,60 @@ from airflow_kinesis_audience.core.state.status import (
     read_syncs,
 )
 from airflow_kinesis_audience.core.state.sync_details import ChangeSetHeld
-from airflow_kinesis_audience.hooks.settings import STATE_SCHEMA, configured
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.core.state.recorded import RecordedChangeSet
     from airflow_kinesis_audience.core.state.timeline import Timeline
+    from airflow_kinesis_audience.hooks.state import State
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.add_argument("sync_id", nargs="*", help="the syncs to show; default: all syncs of the schema")
-    parser.add_argument(
-        "--warehouse", default="warehouse", metavar="CONN_ID", help="Airflow connection (default: warehouse)"
-    )
-    parser.add_argument("--state-schema", help=f"default: {STATE_SCHEMA}, or what Airflow's configuration sets")
-    parser.add_argument("--state-path", help="the state's URL, if the state is kept in files; then name the syncs")
+    add_state_arguments(parser, of_files="; then name the syncs")
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="newest change sets to list (default: 5)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(given: argparse.Namespace, out: TextIO) -> int:
     """Print what the ledger holds."""
-    given.state_schema = given.state_schema or configured("state_schema", STATE_SCHEMA)
+    state = build_state(given)
     if given.state_path:
         if not given.sync_id:
             raise ValueError("name the syncs: with --state-path, the files do not list them")
-        found = [_read_files(given, name) for name in given.sync_id]
+        found = [_read_files(state, name, given.runs) for name in given.sync_id]
     else:
-        found = _read_warehouse(given)
+        found = _read_warehouse(state, given.sync_id, given.runs)
     if given.json:
         print(json.dumps(found, indent=2), file=out)
     else:
         lines = [one_line(line) for sync in found for line in [*describe(sync), ""]]
         print(
-            "\n".join(lines[:-1]) or f"schema {given.state_schema!r} has no sync yet: no run has written to it",
+            "\n".join(lines[:-1]) or f"schema {state.state_schema!r} has no sync yet: no run has written to it",
             file=out,
         )
     return 0
 
 
-def _read_files(given: argparse.Namespace, sync_id: str) -> dict[str, Any]:
-    from airflow_kinesis_audience.hooks.state import State, open_ledger
+def _read_files(state: State, sync_id: str, runs: int) -> dict[str, Any]:
+    from airflow_kinesis_audience.hooks.state import open_ledger
 
-    where = {n: getattr(given, n) for n in ("state_schema", "state_path")}
-    with open_ledger(State(warehouse_conn_id=given.warehouse, **where), sync_id) as ledger:
-        return read_status(ledger, given.runs)
+    with open_ledger(state, sync_id) as ledger:
+        return read_status(ledger, runs)
 
 
-def _read_warehouse(given: argparse.Namespace) -> list[dict[str, Any]]:
+def _read_warehouse(state: State, sync_ids: Sequence[str], runs: int) -> list[dict[str, Any]]:
     from airflow_kinesis_audience.hooks.warehouse import open_warehouse
 
-    with open_warehouse(given.warehouse) as warehouse:
-        known = read_syncs(warehouse, given.state_schema)
-        if unknown := sorted(set(given.sync_id) - set(known)):
+    with open_warehouse(state.warehouse_conn_id) as warehouse:
+        known = read_syncs(warehouse, state.state_schema)
+        if unknown := sorted(set(sync_ids) - set(known)):
             raise ValueError(
-                f"schema {given.state_schema!r} has no sync {', '.join(map(repr, unknown))}; it has "
+                f"schema {state.state_schema!r} has no sync {', '.join(map(repr, unknown))}; it has "
                 f"{', '.join(map(repr, known)) or 'none'}"
             )
-        names = given.sync_id or known
-        return [read_status(Ledger(warehouse, given.state_schema, name), given.runs) for name in names]
+        names = sync_ids or known
+        return [read_status(Ledger(warehouse, state.state_schema, name), runs) for name in names]
 
 
 def read_status(ledger: Ledger, runs: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, TextIO
 
 from airflow_kinesis_audience.cli.masking import mask, one_line
-from airflow_kinesis_audience.hooks.settings import STATE_SCHEMA, configured
+from airflow_kinesis_audience.cli.state import add_state_arguments, build_state
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.core.state.ledger import Ledger
@@ -29,25 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--sql", action="store_true", help="print the query of what was delivered about all users")
     parser.add_argument("--create-view", action="store_true", help="create or replace a view over that query")
-    parser.add_argument(
-        "--warehouse", default="warehouse", metavar="CONN_ID", help="Airflow connection (default: warehouse)"
-    )
-    parser.add_argument("--state-schema", help=f"default: {STATE_SCHEMA}, or what Airflow's configuration sets")
-    parser.add_argument("--state-path", help="the state's URL, if the state is kept in files")
+    add_state_arguments(parser)
 
 
 def run(given: argparse.Namespace, out: TextIO) -> int:
     """Print what was sent about a user, or the query of it."""
-    from airflow_kinesis_audience.hooks.state import State, open_ledger
+    from airflow_kinesis_audience.hooks.state import open_ledger
 
     if bool(given.user_id) == bool(given.sql or given.create_view):
         raise ValueError("give either a user id, or --sql, or --create-view")
-    state = State(
-        warehouse_conn_id=given.warehouse,
-        state_schema=given.state_schema or configured("state_schema", STATE_SCHEMA),
-        state_path=given.state_path,
-    )
-    with open_ledger(state, given.sync_id) as ledger:
+    with open_ledger(build_state(given), given.sync_id) as ledger:
         print("\n".join(_answer(ledger, given)), file=out)
     return 0
 
