@@ -92,33 +92,26 @@ def _check_diff(
     from airflow_kinesis_audience.core.changes.baseline import describe_source
     from airflow_kinesis_audience.hooks.state import open_ledger
 
-    encoding = ""
+    more: list[Finding] = []
 
     def source() -> str:
-        nonlocal encoding
         render(task, context_of(task))
         task.build_guards()
         with task.open_state(task.default_sync_id, datetime.now(UTC)) as ledger:
-            asked = task.build_source(ledger.warehouse.origin.dialect)
-            types = describe_source(ledger.warehouse, asked).types
-            encoding = ledger.warehouse.origin.dialect.text_encoding
+            origin = ledger.warehouse.origin
+            types = describe_source(ledger.warehouse, task.build_source(origin.dialect)).types
+            more.append(_find(name, "clock", lambda: _compare_clocks(ledger.warehouse)))
+            if (encoding := origin.dialect.text_encoding) != "utf-8":
+                lacks = f"the warehouse keeps texts in {encoding}; a character that it lacks stops a run"
+                more.append(Finding(name, "encoding", None, lacks))
         return _runs(types)
-
-    def clock() -> str:
-        with task.open_state(task.default_sync_id, datetime.now(UTC)) as ledger:
-            return _compare_clocks(ledger.warehouse)
 
     def state() -> str:
         with open_ledger(task.build_state(), task.default_sync_id) as ledger:
             return _write_to(ledger) if write else _read_from(ledger)
 
-    found = _find(name, "source", source)
-    yield found
-    if found.ok:
-        yield _find(name, "clock", clock)
-    if encoding not in ("", "utf-8"):
-        lacks = f"the warehouse keeps texts in {encoding}; a character that it lacks stops a run"
-        yield Finding(name, "encoding", None, lacks)
+    yield _find(name, "source", source)
+    yield from more
     yield _find(name, "state", state)
 
 
