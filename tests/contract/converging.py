@@ -418,7 +418,7 @@ def number_of(at: datetime) -> float:
 
 
 def compensated(before: Truth, changed: Iterable[Key], following: Truth) -> Truth:
-    """Lead those whom an inserted table changes to what they are later; all others stay what they were."""
+    """Lead those that an inserted table changes to what they are later; all others stay what they were."""
     members = {key: values for key, values in before.members.items() if key not in changed}
     members |= {key: following.members[key] for key in changed if key in following.members}
     return replace(following, members=members)

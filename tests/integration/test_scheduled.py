@@ -213,7 +213,7 @@ class Warehouse:
 
     def load_partition(self, of: datetime, members: Members) -> None:
         """Let a partition hold these members, and no others."""
-        rows = [(of, user_id, told["spent"], told["months_away"]) for user_id, told in members.items()]
+        rows = [(of, user_id, one["spent"], one["months_away"]) for user_id, one in members.items()]
         with psycopg.connect(self.dsn) as connection:
             connection.execute("DELETE FROM marts.lapsed WHERE ds = %s", (of,))
             connection.cursor().executemany("INSERT INTO marts.lapsed VALUES (%s, %s, %s, %s)", rows)
@@ -534,7 +534,7 @@ def test_the_first_partition_is_made_again_on_the_31st_and_consumers_keep_the_ne
 ) -> None:
     stream, first, newest = make_stream(PARTITIONED), PARTITIONS[0], PARTITIONS[-1]
     truth = {at: members_at(at) for at in PARTITIONS}
-    wrong = {user_id: told for user_id, told in truth[first].items() if zlib.crc32(user_id.encode()) % 3}
+    wrong = {user_id: one for user_id, one in truth[first].items() if zlib.crc32(user_id.encode()) % 3}
     for at, members in (truth | {first: wrong}).items():
         made_warehouse.load_partition(at, members)
     airflow.ask("PATCH", f"dags/{PARTITIONED}", json={"is_paused": False})

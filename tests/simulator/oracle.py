@@ -141,7 +141,7 @@ class Ledger:
 class Truth:
     """What is true at each instant: what the source held, or of a compensation what it must come to.
 
-    A compensation leads exactly those whom the inserted table changes to what they are at the next instant that a
+    A compensation leads exactly those that the inserted table changes to what they are at the next instant that a
     run has computed; all others stay what they were.
 
     :ivar members: by instant.
@@ -170,7 +170,7 @@ class Truth:
             self._compensations[compensated_at] = changed, following
         self.members[time] = now
         for at, (changed, following) in sorted(self._compensations.items()):
-            stay = {key: told for key, told in (self._before(at) or {}).items() if key not in changed}
+            stay = {key: values for key, values in (self._before(at) or {}).items() if key not in changed}
             then = self.members[following]
             self.members[at] = stay | {key: then[key] for key in changed if key in then}
 
