@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from airflow_kinesis_audience.core.changes.views import find_delivered_query, write_delivered_view
 from airflow_kinesis_audience.core.exceptions import HistoryGone
-from airflow_kinesis_audience.core.sql.names import delivered_view_name
 from airflow_kinesis_audience.core.sql.statements import render
 from airflow_kinesis_audience.core.state.rows import MEMBER
 from airflow_kinesis_audience.history.user import find_changes
 from airflow_kinesis_audience.hooks.files.ledger import FileLedgerTable
 
 if TYPE_CHECKING:
+    from sqlglot import exp
+
     from airflow_kinesis_audience.core.state.ledger import Ledger
 
 _WAS_SENT = ("delivered", "under way", "rejected")
@@ -87,12 +88,7 @@ def delivered_sql(ledger: Ledger) -> str:
     :raises HistoryGone: if nothing was delivered, or nothing of it is kept.
     :raises ValueError: if the state is kept as files; a retry does not help.
     """
-    _check_warehouse(ledger)
-    ledger.read()
-    query = find_delivered_query(ledger)
-    if query is None:
-        raise HistoryGone(f"sync {ledger.sync_id!r} has delivered nothing that is kept")
-    return render(query, ledger.warehouse.dialect)
+    return render(_find_query(ledger), ledger.warehouse.dialect)
 
 
 def create_delivered_view(ledger: Ledger) -> str:
@@ -101,14 +97,17 @@ def create_delivered_view(ledger: Ledger) -> str:
     :raises HistoryGone: if nothing was delivered, or nothing of it is kept.
     :raises ValueError: if the state is kept as files; a retry does not help.
     """
-    delivered_sql(ledger)
-    write_delivered_view(ledger)
-    return delivered_view_name(ledger.sync_id)
+    return write_delivered_view(ledger, _find_query(ledger))
 
 
-def _check_warehouse(ledger: Ledger) -> None:
+def _find_query(ledger: Ledger) -> exp.Query:
     if isinstance(ledger.rows, FileLedgerTable):
         raise ValueError(
             f"the state of sync {ledger.sync_id!r} is kept as files, over which there is no view; expected a "
             "state in a warehouse. To look at one user, use why with the user id"
         )
+    ledger.read()
+    query = find_delivered_query(ledger)
+    if query is None:
+        raise HistoryGone(f"sync {ledger.sync_id!r} has delivered nothing that is kept")
+    return query

@@ -23,7 +23,7 @@ from airflow_kinesis_audience.core.changes.sent import (
 )
 from airflow_kinesis_audience.core.exceptions import HistoryGone
 from airflow_kinesis_audience.core.model.instants import instant_text
-from airflow_kinesis_audience.core.sql.statements import column, table, text
+from airflow_kinesis_audience.core.sql.statements import column, table, text, union_all
 from airflow_kinesis_audience.core.state.delivery_details import ChangeSetDelivered
 from airflow_kinesis_audience.core.state.ledger_tables import LEDGER_TABLE
 from airflow_kinesis_audience.core.state.sync_details import Event
@@ -63,16 +63,16 @@ def select_delivered(ledger: Ledger, entries: Iterable[Entry], dropped: Collecti
     logs = {(a.log, a.log) for a, _ in attached}
     logs |= {(s.log, s.part.delivery) for s in state.deliveries.values() if s.part is not None}
     named: dict[str, exp.Query] = {
-        "attached": _union(_row(_texts_of(a), since=a.sequence, until=end) for a, end in attached),
-        "logs": _union(_row({"log": log, "delivery": of}) for log, of in sorted(logs)),
+        "attached": union_all(_row(_texts_of(a), since=a.sequence, until=end) for a, end in attached),
+        "logs": union_all(_row({"log": log, "delivery": of}) for log, of in sorted(logs)),
         "noted": _select_noted(ledger),
         "begun": _select_begun(),
-        "acknowledged": _union([_select_acknowledged(), *_select_concluded(state, attached, entries)]),
+        "acknowledged": union_all([_select_acknowledged(), *_select_concluded(state, attached, entries)]),
         "unknown": _select_unknown(state, entries, sorted(log for log, _ in logs)),
-        "sent": _union(sent),
+        "sent": union_all(sent),
     }
     if too_large:
-        named["too_large"] = _union(_select_ranges(too_large))
+        named["too_large"] = union_all(_select_ranges(too_large))
     query = _join(has_too_large=bool(too_large))
     for name, body in named.items():
         # Once, however few rows PostgreSQL expects: in nested loops it took 30 s of 200 runs.
@@ -288,11 +288,3 @@ def _select_ranges(too_large: TooLarge) -> Iterator[exp.Select]:
 def _row(texts: Mapping[str, str], **numbers: int) -> exp.Select:
     named = (exp.Literal.number(number).as_(n) for n, number in numbers.items())
     return exp.select(*(text(v).as_(n) for n, v in texts.items()), *named)
-
-
-def _union(queries: Iterable[exp.Query]) -> exp.Query:
-    query: exp.Query | None = None
-    for each in queries:
-        query = each if query is None else exp.union(query, each, distinct=False, copy=False)
-    assert query is not None  # noqa: S101
-    return query

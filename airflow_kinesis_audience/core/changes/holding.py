@@ -17,7 +17,7 @@ from airflow_kinesis_audience.core.changes.guards import find_unsure_exits
 from airflow_kinesis_audience.core.model.audience import Action
 from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.sql.collations import state_by_bytes
-from airflow_kinesis_audience.core.sql.statements import column, table, text
+from airflow_kinesis_audience.core.sql.statements import column, null_like, table, text
 from airflow_kinesis_audience.core.state.rows import (
     AUDIENCE,
     AUDIENCE_COLUMNS,
@@ -157,7 +157,7 @@ def select_approved(
     given = kept_columns(layout, [n for n in names if n not in without])
     since = text(instant_text(as_of))
     if is_first:
-        given |= {c.old: exp.case().when(exp.false(), column(c.new)) for c in layout.columns}
+        given |= {c.old: null_like(column(c.new)) for c in layout.columns}
         given |= {
             "action": text(Action.ENTERED.value),
             "updated": exp.cast(exp.null(), "TEXT"),

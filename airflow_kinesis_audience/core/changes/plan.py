@@ -27,7 +27,7 @@ from airflow_kinesis_audience.core.changes.source_rows import select_first_base
 from airflow_kinesis_audience.core.changes.sync import Sync
 from airflow_kinesis_audience.core.model.audience import Action, Source
 from airflow_kinesis_audience.core.source.columns import read_source
-from airflow_kinesis_audience.core.sql.statements import column, render, table, text
+from airflow_kinesis_audience.core.sql.statements import column, render, table, text, union_all
 from airflow_kinesis_audience.core.sql.types import data_type
 from airflow_kinesis_audience.core.state.membership import Tables, select_base
 from airflow_kinesis_audience.core.state.recorded import RecordedChangeSet
@@ -265,9 +265,7 @@ def _select_plan(step: _PlanStep, planned: exp.Query, rows: int) -> exp.Query:
             .limit(rows)
         )
         branches.append(exp.select(exp.Star()).from_(some.subquery(f"some_{action}", copy=False)))
-    whole = branches[0]
-    for branch in branches[1:]:
-        whole = exp.union(whole, branch, distinct=False, copy=False)
+    whole = union_all(branches)
     named = [(_REWRITTEN, step.rewritten)] if step.rewritten is not None else []
     for name, body in (*named, (_PLANNED, planned)):
         alias = exp.TableAlias(this=exp.to_identifier(name, quoted=True))

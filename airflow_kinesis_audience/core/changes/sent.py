@@ -12,7 +12,7 @@ from sqlglot import exp
 from airflow_kinesis_audience.core.changes.replay import select_entries, select_full_snapshot
 from airflow_kinesis_audience.core.model.audience import Action
 from airflow_kinesis_audience.core.producer.acknowledged import AcknowledgedOrdinals
-from airflow_kinesis_audience.core.sql.statements import column, render, table
+from airflow_kinesis_audience.core.sql.statements import column, null_like, render, table
 from airflow_kinesis_audience.core.state.cursors import REPLAY, RESYNC
 from airflow_kinesis_audience.core.state.delivery_details import ChangeSetDelivered
 from airflow_kinesis_audience.core.state.membership import select_known, select_membership
@@ -106,7 +106,7 @@ def select_changes(schema: str, recorded: RecordedChangeSet, *, labelled: bool =
     """
     is_base = recorded.previous_as_of is None
     position = exp.cast(exp.null(), "BIGINT") if is_base else column("position")
-    reason = _nothing() if is_base else _reason(recorded.layout, labelled=labelled)
+    reason = null_like(column("action")) if is_base else _reason(recorded.layout, labelled=labelled)
     return (
         exp.select(
             *(column(n) for n in ("audience_id", "user_id", "action")),
@@ -170,7 +170,7 @@ def select_first(tables: Tables, *, full: bool, numbered: bool) -> exp.Select:
     else:
         needed, rows = select_known(tables) if full else select_membership(tables)
         position, has_left = exp.cast(exp.null(), "BIGINT"), column("action").eq(LEFT)
-    action = _nothing("audience_id")
+    action = null_like(column("audience_id"))
     if full:
         action = action.when(has_left, exp.Literal.string(Action.EXITED.value))
     action = action.else_(exp.Literal.string(Action.ENTERED.value))
@@ -178,7 +178,7 @@ def select_first(tables: Tables, *, full: bool, numbered: bool) -> exp.Select:
         column("audience_id"),
         column("user_id"),
         action.as_("action"),
-        _nothing("audience_id").as_("reason"),
+        null_like(column("audience_id")).as_("reason"),
         position.as_("position"),
         column("member_since"),
     ).from_(table(None, "first"))
@@ -186,11 +186,6 @@ def select_first(tables: Tables, *, full: bool, numbered: bool) -> exp.Select:
         found = found.with_(name, as_=body, copy=False)
     found = found.with_("first", as_=rows, materialized=False, copy=False)
     return found.where(column("action").neq(AUDIENCE)) if numbered else found
-
-
-def _nothing(like: str = "action") -> exp.Case:
-    # Of a text column's type and collation, which NULL or a literal by itself is not.
-    return exp.case().when(exp.false(), column(like))
 
 
 def _labels(layout: TableLayout) -> list[str]:
@@ -207,7 +202,7 @@ def _reason(layout: TableLayout, *, labelled: bool) -> exp.Expr:
         name = exp.Literal.string(f", {label if labelled else number}")
         named.append(exp.case().when(exp.or_(*differs), name).else_(exp.Literal.string("")))
     if not named:
-        return _nothing()
+        return null_like(column("action"))
     whole = named[0] if len(named) == 1 else exp.Concat(expressions=named, safe=False, coalesce=False)
     listed = exp.Substring(this=whole, start=exp.Literal.number(3))
     return exp.case().when(column("action").eq(Action.UPDATED.value), listed)

@@ -12,7 +12,15 @@ from sqlglot import exp
 from airflow_kinesis_audience.core.changes.delivered import select_delivered
 from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.sql.names import delivered_view_name, view_name
-from airflow_kinesis_audience.core.sql.statements import column, drop_view, table, text, write_view
+from airflow_kinesis_audience.core.sql.statements import (
+    column,
+    drop_view,
+    null_like,
+    table,
+    text,
+    union_all,
+    write_view,
+)
 from airflow_kinesis_audience.core.state.ledger_tables import PrimaryKeyLedgerTable
 from airflow_kinesis_audience.core.state.rows import AUDIENCE
 
@@ -38,17 +46,18 @@ def write_views(ledger: Ledger, dropped: Collection[str] = ()) -> None:
     if tables:
         view = table(ledger.schema, view_name(ledger.sync_id))
         write_view(ledger.warehouse, view, select_history(ledger.schema, tables))
-    write_delivered_view(ledger, dropped)
-
-
-def write_delivered_view(ledger: Ledger, dropped: Collection[str] = ()) -> None:
-    """Write the view of what was delivered; see :func:`write_views`."""
     delivered = find_delivered_query(ledger, dropped)
-    view = table(ledger.schema, delivered_view_name(ledger.sync_id))
     if delivered is not None:
-        write_view(ledger.warehouse, view, delivered)
+        write_delivered_view(ledger, delivered)
     elif dropped and isinstance(ledger.rows, PrimaryKeyLedgerTable):
-        drop_view(ledger.warehouse, view)
+        drop_view(ledger.warehouse, table(ledger.schema, delivered_view_name(ledger.sync_id)))
+
+
+def write_delivered_view(ledger: Ledger, delivered: exp.Query) -> str:
+    """Write the view over the query of what was delivered; gives its name."""
+    name = delivered_view_name(ledger.sync_id)
+    write_view(ledger.warehouse, table(ledger.schema, name), delivered)
+    return name
 
 
 def find_delivered_query(ledger: Ledger, dropped: Collection[str] = ()) -> exp.Query | None:
@@ -67,21 +76,15 @@ def select_history(schema: str, tables: Sequence[tuple[str, str]]) -> exp.Query:
 
     :param tables: name and instant of each table.
     """
-    query: exp.Query | None = None
-    for name, as_of in tables:
-        is_base = name.startswith("base_")
-        # Of a text column's type and collation, which NULL by itself is not.
-        updated = exp.case().when(exp.false(), column("action")) if is_base else column("updated")
-        found = (
-            exp.select(
-                text(as_of).as_("as_of"),
-                *(column(n) for n in ("audience_id", "user_id", "action")),
-                updated.as_("updated"),
-                column("member_since"),
-            )
-            .from_(table(schema, name))
-            .where(column("action").neq(AUDIENCE))
+
+    def select(name: str, as_of: str) -> exp.Select:
+        updated = null_like(column("action")) if name.startswith("base_") else column("updated")
+        rows = exp.select(
+            text(as_of).as_("as_of"),
+            *(column(n) for n in ("audience_id", "user_id", "action")),
+            updated.as_("updated"),
+            column("member_since"),
         )
-        query = found if query is None else exp.union(query, found, distinct=False, copy=False)
-    assert query is not None  # noqa: S101
-    return query
+        return rows.from_(table(schema, name)).where(column("action").neq(AUDIENCE))
+
+    return union_all(select(name, as_of) for name, as_of in tables)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlglot import exp
 
-from airflow_kinesis_audience.core.sql.statements import column, render, table
+from airflow_kinesis_audience.core.sql.statements import column, null_like, render, table, union_all
 from airflow_kinesis_audience.core.state.rows import AUDIENCE
 
 if TYPE_CHECKING:
@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 
 def read_audience_names(warehouse: Warehouse, change_set: ChangeSet) -> dict[str, str]:
     """Read the names of all audiences in a change set, by id; an id without a name is its own."""
-    first, *others = _select_names(change_set)
-    query: exp.Query = first
-    for other in others:
-        query = exp.union(query, other, distinct=False, copy=False)
+    query = union_all(_select_names(change_set))
     return _names_of(warehouse.read_rows(render(query, warehouse.dialect)))
 
 
@@ -45,8 +42,7 @@ def _names_of(rows: Iterable[Sequence[Any]]) -> dict[str, str]:
 def read_outline(warehouse: Warehouse, change_set: ChangeSet) -> tuple[dict[tuple[int, str], int], dict[str, str]]:
     """Read in one statement what :func:`count_chunks` counts, and the names of the audiences."""
     number, is_change = slice_of(column("position"), change_set.slice_rows), column("action").neq(AUDIENCE)
-    # Nothing, but of the columns' own types and collations, which NULL alone is not.
-    nothing = [exp.case().when(exp.false(), column(n)).as_(n) for n in ("audience_id", "audience_name")]
+    nothing = [null_like(column(n)).as_(n) for n in ("audience_id", "audience_name")]
     origin = table(change_set.schema, change_set.table)
     chunks = _select_chunks(origin, number, is_change, *nothing)
     query: exp.Query = chunks.select(*(exp.Max(this=column(n.alias)) for n in nothing), copy=False)

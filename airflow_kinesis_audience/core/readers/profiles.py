@@ -27,7 +27,7 @@ from airflow_kinesis_audience.core.readers.change_sets import (
 )
 from airflow_kinesis_audience.core.readers.outline import count_chunks, read_audience_names, slice_of
 from airflow_kinesis_audience.core.sql.collations import state_by_bytes
-from airflow_kinesis_audience.core.sql.statements import column, render, table, text
+from airflow_kinesis_audience.core.sql.statements import column, null_like, render, table, text
 from airflow_kinesis_audience.core.state.membership import Tables, select_known
 from airflow_kinesis_audience.core.state.rows import AUDIENCE, MEMBER, bucket_of
 
@@ -227,10 +227,7 @@ def _joined(change_set: ChangeSet, before: Tables | None) -> exp.Select:
     }
     for c in change_set.layout.columns:
         given[c.new] = column(c.new, "leading")
-        # Of the same type as the new one, which a bare NULL is not.
-        given[c.old] = (
-            exp.case().when(exp.false(), column(c.new, "leading")) if before is None else column(c.new, "trailing")
-        )
+        given[c.old] = null_like(column(c.new, "leading")) if before is None else column(c.new, "trailing")
     query = (
         exp.select(*(e.as_(n) for n, e in given.items()))
         .from_(table(None, "touched"))

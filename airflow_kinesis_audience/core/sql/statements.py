@@ -8,7 +8,7 @@ Nothing here touches a warehouse; :class:`Warehouse` says what the hook of one m
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, reduce
 from typing import TYPE_CHECKING, Any
 
 import sqlglot
@@ -19,13 +19,23 @@ from airflow_kinesis_audience.core.sql.collations import is_bare, write_by_bytes
 from airflow_kinesis_audience.core.sql.types import LogicalType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from airflow_kinesis_audience.core.sql.dialects import Dialect
     from airflow_kinesis_audience.core.sql.warehouse import Warehouse
 
 SOURCE_PLACEHOLDER = "author's query\0"
 """With a character that no engine lets a name have, so that no column of the author's is taken for it."""
+
+
+def union_all(queries: Iterable[exp.Query]) -> exp.Query:
+    """Build the rows of some queries, at least one, together; the queries become part of it."""
+    return reduce(lambda one, other: exp.union(one, other, distinct=False, copy=False), queries)
+
+
+def null_like(value: exp.Expr) -> exp.Case:
+    """Build a NULL of another value's type and collation, which NULL or a literal by itself does not have."""
+    return exp.case().when(exp.false(), value)
 
 
 def render(expression: exp.Expr, dialect: Dialect, *, query: str | None = None) -> str:

@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, Any
 from sqlglot import exp
 
 from airflow_kinesis_audience.core.exceptions import AudienceError, LedgerConflict, WarehouseUnavailable
-from airflow_kinesis_audience.core.sql.statements import column, drop_view, render, table, text, write_view
+from airflow_kinesis_audience.core.sql.statements import (
+    column,
+    drop_view,
+    render,
+    table,
+    text,
+    union_all,
+    write_view,
+)
 from airflow_kinesis_audience.core.state.ledger_tables import (
     KEY,
     TRIES,
@@ -127,12 +135,11 @@ class ClaimedLedgerTable(PrimaryKeyLedgerTable):
     def _insert_new(self, rows: Sequence[Row], *, last_try: bool = True) -> int | None:
         """Insert those rows whose numbers are not taken; gives how many, or none where nobody knows."""
         dialect, mark = self._warehouse.dialect, exp.Var(this=self._warehouse.placeholder)
-        given: exp.Query | None = None
-        for _ in rows:
-            # With types, which a bare mark lacks on some engines.
-            one = exp.select(*(exp.cast(mark.copy(), kind).as_(n) for n, kind in self._column_types().items()))
-            given = one if given is None else exp.union(given, one, distinct=False, copy=False)
-        assert given is not None  # noqa: S101
+        # With types, which a bare mark lacks on some engines.
+        given = union_all(
+            exp.select(*(exp.cast(mark.copy(), kind).as_(n) for n, kind in self._column_types().items()))
+            for _ in rows
+        )
         target = self._table()
         same = (column(n, "kept").eq(column(n, "given")) for n in KEY)
         kept = exp.select(exp.Literal.number(1)).from_(target.copy().as_("kept")).where(*same)

@@ -6,7 +6,6 @@ Where the engine enforces a primary key, that decides. Where none does, see :mod
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import time
 import uuid
@@ -17,7 +16,7 @@ from sqlglot import exp
 
 from airflow_kinesis_audience.core.exceptions import AudienceError, LedgerConflict
 from airflow_kinesis_audience.core.model.instants import instant_text
-from airflow_kinesis_audience.core.sql.statements import column, render, table
+from airflow_kinesis_audience.core.sql.statements import column, render, table, union_all
 from airflow_kinesis_audience.core.state.other_syncs import select_others
 
 if TYPE_CHECKING:
@@ -216,8 +215,7 @@ class PrimaryKeyLedgerTable:
         """Select rows that meet one of some conditions, of which none meets two."""
         # Each by itself is a range of the index, or few blocks. For an OR, DuckDB reads whole rows of the table.
         own = column("sync_id").eq(self._sync_id)
-        found: list[exp.Query] = [exp.select("*").from_(self._table()).where(own.copy(), c) for c in conditions]
-        return functools.reduce(lambda one, other: exp.union(one, other, distinct=False, copy=False), found)
+        return union_all(exp.select("*").from_(self._table()).where(own.copy(), c) for c in conditions)
 
     def _read(self, query: exp.Query) -> list[Row]:
         return [Row(*found) for found in self._warehouse.read_rows(render(query, self._warehouse.dialect))]

@@ -15,7 +15,7 @@ from sqlglot import exp
 from airflow_kinesis_audience.core.model.audience import Action
 from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.sql.collations import state_by_bytes
-from airflow_kinesis_audience.core.sql.statements import column, table, text
+from airflow_kinesis_audience.core.sql.statements import column, table, text, union_all
 from airflow_kinesis_audience.core.sql.types import LogicalType
 from airflow_kinesis_audience.core.state.rows import (
     AUDIENCE,
@@ -114,21 +114,12 @@ def _base_rows(tables: Tables, names: Sequence[str]) -> exp.Select:
 
 def _rank_changes(tables: Tables, given: Mapping[str, exp.Expr]) -> exp.Select:
     """Build the changes of all change sets, the newest of each member first."""
-    all_changes: exp.Query | None = None
-    for name, as_of in tables.changes:
-        changes = (
-            exp.select(
-                text(as_of).as_("changed_at"),
-                column("action"),
-                *(e.copy().as_(n) for n, e in given.items()),
-            )
-            .from_(table(tables.schema, name))
-            .where(column("action").neq(AUDIENCE))
-        )
-        all_changes = (
-            changes if all_changes is None else exp.union(all_changes, changes, distinct=False, copy=False)
-        )
-    assert all_changes is not None  # noqa: S101
+    all_changes = union_all(
+        exp.select(text(as_of).as_("changed_at"), column("action"), *(e.copy().as_(n) for n, e in given.items()))
+        .from_(table(tables.schema, name))
+        .where(column("action").neq(AUDIENCE))
+        for name, as_of in tables.changes
+    )
     newest = exp.Window(
         this=exp.RowNumber(),
         partition_by=[column(k) for k in tables.layout.key],
