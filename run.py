@@ -2,7 +2,7 @@
 
     python3 run.py demo         the whole way on this machine, without an account anywhere
     python3 run.py test         style, types and all tests; further arguments go to pytest
-    python3 run.py lint         style, types, and which package imports which
+    python3 run.py lint         style, types, which package imports which, and plain words
     python3 run.py page         build the page of Airflow's UI, as a wheel has it
     python3 run.py docs         build the documentation's site in build/site
     python3 run.py bench        the benchmarks, or those that are named
@@ -47,6 +47,7 @@ LINTS = (
     ("mypy", ["-m", "mypy"]),
     # it has no module of its own to be run
     ("lint-imports", ["-c", "import importlinter.cli as cli; cli.lint_imports_command()"]),
+    ("plain words", ["-m", "pytest", "-q", "-n0", "tests/docs/test_prose.py"]),
 )
 # Two files of tests at a time, since many wait for an Airflow. A file stays together: what it has made is for all
 # its tests. In the order of their names the long ones come first. -n 0 runs them one by one.

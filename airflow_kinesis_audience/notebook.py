@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.core.changes.plan import make_plan
+from airflow_kinesis_audience.core.changes.planned_rows import PlannedRows
 from airflow_kinesis_audience.core.model.instants import instant
 from airflow_kinesis_audience.hooks.warehouses.dbapi import as_frame
 from airflow_kinesis_audience.operators import AudienceDiffOperator
@@ -16,7 +17,7 @@ from airflow_kinesis_audience.operators import AudienceDiffOperator
 if TYPE_CHECKING:
     import pandas as pd
 
-    from airflow_kinesis_audience.core.changes.plan import Sampled
+    from airflow_kinesis_audience.core.changes.planned_rows import Sampled
 
 MOST_ROWS = 100_000
 """How many changes a frame has at most, by default."""
@@ -47,7 +48,7 @@ def compute_changes(
     at = instant(as_of or datetime.now(UTC))
     with task.open_state(str(task.sync_id), at) as ledger:
         source = task.build_source(ledger.warehouse.origin.dialect)
-        plan = make_plan(ledger, source, at, guards=task.build_guards(), sample_rows=most_rows)
+        plan = make_plan(ledger, source, at, guards=task.build_guards(), rows=PlannedRows(sample=most_rows))
     counts = {name: plan.total(name) for name in (*_ACTIONS, "members")} if plan.recorded is None else None
     if counts is None:
         raise ValueError(

@@ -14,6 +14,29 @@ _FIREHOSE = "Firehose audiences"
 _PACKAGE = "airflow_kinesis_audience"
 
 
+_GUARDS = {
+    "max_exit_ratio": (
+        "Stop a change set if more than this share of an audience's previous members would exit; None for no "
+        "limit. This and the next four are for diff tasks that set neither the same argument nor guards.",
+        "string",
+        "0.5",
+    ),
+    "max_exit_ratio_per_day": (
+        "Stop if more than this share would have exited within the 24 hours up to the run; None for no limit.",
+        "string",
+        "None",
+    ),
+    "max_exits": ("Stop if more members of an audience would exit; None for no limit.", "string", "None"),
+    "max_change_ratio": (
+        "Stop if entries and exits together exceed this share of the previous members; None for no limit.",
+        "string",
+        "None",
+    ),
+    "min_members": ("Stop if an audience would have fewer members; None for no limit.", "string", "None"),
+}
+"""By the name of a bound: what it stops, its type, which is text because of None, and its default."""
+
+
 def _option(description: str, kind: str, default: str) -> dict[str, Any]:
     return {
         "description": description,
@@ -53,6 +76,7 @@ def get_provider_info() -> dict[str, Any]:
                     f"{_PACKAGE}.operators.detach",
                     f"{_PACKAGE}.operators.diff",
                     f"{_PACKAGE}.operators.events",
+                    f"{_PACKAGE}.operators.forget",
                     f"{_PACKAGE}.operators.publish",
                     f"{_PACKAGE}.operators.replay",
                     f"{_PACKAGE}.operators.resync",
@@ -71,6 +95,12 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": _FIREHOSE,
                 "python-modules": [f"{_PACKAGE}.hooks.firehose"],
+            },
+        ],
+        "triggers": [
+            {
+                "integration-name": _KINESIS,
+                "python-modules": [f"{_PACKAGE}.operators.statement_trigger"],
             },
         ],
         "extra-links": [
@@ -101,6 +131,7 @@ def get_provider_info() -> dict[str, Any]:
                         "boolean",
                         "False",
                     ),
+                    **{name: _option(*bound) for name, bound in _GUARDS.items()},
                 },
             },
         },

@@ -75,7 +75,7 @@ def find_messages(
         for n, (at, rows) in enumerate((at, rows) for at, rows in given.items() if rows or at == as_of):
             query = _write(Path(home), n, rows, schema)
             stream.records.clear()
-            Sync(ledger, replace(source, query=query), guards=guards).run(at)
+            Sync(ledger, replace(source, query=query, exclude_query=None), guards=guards).run(at)
             Outbox(ledger, delivery, stream.put).drain(at, on_first_run="enter_all")
         return [json.loads(record.data) for record in sorted(stream.records)]
 
@@ -121,7 +121,8 @@ def _schema_of(rows: Rows, source: Source) -> pa.Schema:
             raise ValueError(
                 f"column {name!r} has values of the types {', '.join(kinds)}; expected one type"
             ) from None
-        fields.append((name, pa.string() if pa.types.is_null(kind) else kind))
+        unknown = pa.bool_() if name == source.consent_column else pa.string()
+        fields.append((name, unknown if pa.types.is_null(kind) else kind))
     return pa.schema(fields)
 
 

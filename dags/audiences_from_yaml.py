@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import yaml
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, task
 
 from airflow_kinesis_audience.operators import AudienceDiffOperator, AudienceToKinesisOperator
@@ -66,7 +67,7 @@ with DAG(
         map_index_template="{{ task.audience_id }}",
     ).expand_kwargs(read_audiences())
 
-    AudienceToKinesisOperator.partial(
+    published = AudienceToKinesisOperator.partial(
         task_id="publish",
         stream_name="audience-changes",
         message_format="amplitude_cohort",
@@ -74,3 +75,6 @@ with DAG(
         # One audience whose guard tripped does not keep the others from being delivered.
         trigger_rule="all_done",
     ).expand(change_set=changes.output)
+
+    # The last task decides whether the run is a success: without this one, a run with a stopped audience would be.
+    [changes, published] >> EmptyOperator(task_id="all_published")

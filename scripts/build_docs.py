@@ -27,11 +27,12 @@ PAGE = ROOT / "docs" / "operators.md"
 PACKAGE = ROOT / "airflow_kinesis_audience"
 _SOURCE = ("operators/source_arguments.py", "SourceArguments")
 _STATE = ("operators/state_arguments.py", "StateArguments")
+_LEAVING = ("operators/leaving.py", "LeavesStatement")
 _GUARDS = ("operators/guard_arguments.py", "GuardArguments")
 _PUBLISH = ("operators/publish.py", "PublishOperator")
 _DELIVERY = ("operators/delivery_operator.py", "DeliveryOperator")
 DOCUMENTED = (
-    ("operators/diff.py", "AudienceDiffOperator", (_SOURCE, _STATE, _GUARDS)),
+    ("operators/diff.py", "AudienceDiffOperator", (_SOURCE, _STATE, _GUARDS, _LEAVING)),
     ("operators/publish.py", "AudienceToKinesisOperator", (_PUBLISH, _DELIVERY)),
     ("operators/publish.py", "AudienceToFirehoseOperator", (_PUBLISH, _DELIVERY)),
     ("operators/group.py", "audience_sync", ()),
@@ -41,6 +42,7 @@ DOCUMENTED = (
     ("operators/resync.py", "AudienceResyncOperator", (_STATE, _DELIVERY)),
     ("operators/delete.py", "AudienceDeleteOperator", (_STATE, _DELIVERY)),
     ("operators/detach.py", "AudienceDetachOperator", (_STATE,)),
+    ("operators/forget.py", "AudienceForgetOperator", (_STATE,)),
     ("operators/check.py", "AudienceCheckOperator", ()),
     ("operators/identity.py", "Identity", ()),
     ("core/changes/guards.py", "Guards", ()),

@@ -149,7 +149,7 @@ def postgres_server() -> Iterator[Server]:
     programs = find_programs()
     if programs is None:
         pytest.skip(HOW_TO_INSTALL)
-    with running_server(programs) as server:
+    with running_server(programs, in_memory=True) as server:
         yield server
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import itertools
 import re
+import secrets
 import shutil
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,8 +30,10 @@ from airflow_kinesis_audience.core.exceptions import AudienceError
 from airflow_kinesis_audience.core.model.events import EventSource
 from airflow_kinesis_audience.core.model.identity_rules import IdentityRule
 from airflow_kinesis_audience.core.outbox import attempt as attempt_module
+from airflow_kinesis_audience.core.outbox.burying import recall
 from airflow_kinesis_audience.core.outbox.deletion import close
 from airflow_kinesis_audience.core.outbox.event_forwarding import forward
+from airflow_kinesis_audience.core.outbox.forgetting import forget
 from airflow_kinesis_audience.core.outbox.outbox import Outbox
 from airflow_kinesis_audience.core.outbox.resync import resync
 from airflow_kinesis_audience.core.sql.dialects import DIALECTS, Dialect
@@ -106,6 +109,7 @@ class Told:
         return _give(next(self._given))
 
     read_rows = execute
+    beside_others = nullcontext
 
     def read_batches(self, sql: str, schema: pa.Schema, *, rows: int) -> Any:
         return self.execute(sql)
@@ -113,6 +117,9 @@ class Told:
     @property
     def origin(self) -> Told:
         return self
+
+    def write_table_apart(self, name: str, query: str, **how: Any) -> None:
+        self.write_table(name, query, **how)
 
     def write_table(self, name: str, query: str, **how: Any) -> None:
         self._door.write_table(_Kept(self), name, query, **how)  # type: ignore[arg-type]
@@ -141,6 +148,9 @@ class _Nowhere:
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
+
+    def write_table_apart(self, name: str, query: str, **how: Any) -> None:
+        self.write_table(name, query, **how)
 
     def write_table(self, name: str, query: str, **how: Any) -> None:
         pass
@@ -182,7 +192,8 @@ def _shape(statement: str) -> str:
 
 def _types_of(engine: str) -> dict[str, str]:
     name = DIALECTS[engine].name
-    types = {n: exp.DataType.build(t).sql(dialect=name) for n, t in {**TYPES, **_MORE, **_EVENTS}.items()}
+    known = {**TYPES, **_MORE, **_EVENTS, **_EXCLUSION}
+    types = {n: exp.DataType.build(t).sql(dialect=name) for n, t in known.items()}
     for n, t in {**TYPES, **_EVENTS}.items():
         if t == "TIMESTAMPTZ" and engine in _INSTANTS:
             types[n] = _INSTANTS[engine]
@@ -201,6 +212,7 @@ def _always_the_same() -> Iterator[None]:
     numbers = itertools.count()
     with (
         patch.object(uuid, "uuid4", lambda: uuid.UUID(int=next(numbers) << 64)),
+        patch.object(secrets, "token_hex", lambda size: "0f" * size),
         patch.object(ledger_module, "datetime", Clock),
         patch.object(attempt_module, "CHECKPOINT_SHARE", 1e-9),  # no checkpoint, however slow the machine
     ):
@@ -209,6 +221,7 @@ def _always_the_same() -> Iterator[None]:
 
 _MORE = {"phone": "TEXT", "digest": "TEXT", "several": "ARRAY<TEXT>"}
 _EVENTS = {"id": "TEXT", "came": "TIMESTAMPTZ", "happened": "TIMESTAMPTZ", "what": "TEXT"}
+_EXCLUSION = {"consent": "BOOLEAN", "gone": "TEXT"}
 _RULES = {
     "email": IdentityRule(normalize="email", hash="sha256"),
     "phone": IdentityRule(normalize="phone", hash="md5"),
@@ -229,6 +242,8 @@ def _do(warehouse: Any, source: Any, lists: bool) -> Iterator[str]:
     yield from _one(place)
     yield from _events(place)
     yield from _held(place)
+    yield from _forgotten(place)
+    yield from _excluded(place)
 
 
 def _many(place: Place, lists: bool) -> Iterator[str]:
@@ -316,6 +331,36 @@ def _held(place: Place) -> Iterator[str]:
             approve_audiences(crowd.ledger, held.table, gone)
             crowd.write(user("v", "b"))
     yield "held_audiences"
+
+
+def _forgotten(place: Place) -> Iterator[str]:
+    crowd = Crowd(place, many=True, sync_id="forgotten.diff", schema=SCHEMA)
+    crowd.name = "crowd"
+    numbers = itertools.count(1)
+    with patch.object(uuid, "uuid4", lambda: uuid.UUID(int=next(numbers) << 104)):
+        for number, city in enumerate(("Bern", "Rome")):
+            crowd.write(user("u", "a", city=city), user("v", "b"))
+            crowd.run(number)
+            crowd.drain(number, name="f")
+        found = forget(crowd.ledger, ["u"])
+        assert found.exits_at is not None
+        Outbox(crowd.ledger, small_delivery("f"), crowd.stream.put, policy=QUICK).drain(found.exits_at)
+        assert not forget(crowd.ledger, ["u"]).waits_for
+        crowd.run(2)
+        assert recall(crowd.ledger, ["u"]) == 1
+    yield "forgotten"
+
+
+def _excluded(place: Place) -> Iterator[str]:
+    crowd = Crowd(place, types={**TYPES, "consent": "BOOLEAN"}, many=True, sync_id="excluded.diff", schema=SCHEMA)
+    crowd.name = "crowd"
+    crowd.write(user("u", "a", consent=True), user("v", "a", consent=False), user("u", "b", consent=True))
+    listed = "SELECT 'u' AS gone"
+    crowd.run(0, source=crowd.source(exclude_query=listed))
+    crowd.run(1, source=crowd.source(exclude_query=listed, consent_column="consent"))
+    yield "excluded"
+    crowd.run(2, source=crowd.source(exclusive_by=("b", "a")))
+    yield "exclusive"
 
 
 def main() -> None:

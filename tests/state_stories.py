@@ -53,7 +53,7 @@ from airflow_kinesis_audience.core.readers.partitions import Part
 from airflow_kinesis_audience.core.state import rows as slices_module
 from airflow_kinesis_audience.core.state.delivery_details import AttemptDetail, AttemptStarted
 from airflow_kinesis_audience.core.state.ledger import Ledger
-from airflow_kinesis_audience.core.state.ledger_tables import Row
+from airflow_kinesis_audience.core.state.ledger_rows import Row
 from airflow_kinesis_audience.core.state.retention import Retention
 from airflow_kinesis_audience.history import find_user, read_members
 from airflow_kinesis_audience.hooks.files.duckdb_parquet import DuckDbParquetWarehouse

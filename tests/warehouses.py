@@ -42,7 +42,8 @@ from airflow_kinesis_audience.hooks.warehouses.postgres import PostgresWarehouse
 if TYPE_CHECKING:
     from airflow_kinesis_audience.core.state.cursors import DeliveryState
     from airflow_kinesis_audience.core.state.entries import Entry
-    from airflow_kinesis_audience.core.state.ledger_tables import LedgerTable, Row
+    from airflow_kinesis_audience.core.state.ledger_rows import Fold, Row
+    from airflow_kinesis_audience.core.state.ledger_tables import LedgerTable
     from airflow_kinesis_audience.core.state.timeline import Timeline
     from airflow_kinesis_audience.hooks.warehouses.dbapi import SqlWarehouse
 
@@ -145,6 +146,9 @@ class Watched:
     def collation(self) -> str:
         return self._warehouse.collation  # type: ignore[attr-defined,no-any-return]
 
+    def beside_others(self) -> Any:
+        return self._warehouse.beside_others()
+
     def keep_rows(self, schema: Any, batches: Iterator[Any]) -> str:
         self._live()
         return self._warehouse.keep_rows(schema, batches)
@@ -160,6 +164,9 @@ class Watched:
         written = self._warehouse.execute(sql, parameters)
         self.after(sql)
         return written
+
+    def write_table_apart(self, name: str, query: str, **how: Any) -> None:
+        self.write_table(name, query, **how)
 
     def write_table(self, name: str, query: str, **how: Any) -> None:
         # Statement by statement, each of which may be the last one.
@@ -218,14 +225,14 @@ class WatchedRows:
         self._watched.before("read the ledger")
         return self._rows.read(known, since=since)
 
-    def read_fold(self) -> str:
+    def read_fold(self) -> Fold:
         self._watched._live()
         return self._rows.read_fold()
 
-    def write_fold(self, text: str) -> None:
+    def write_fold(self, text: str, known: Mapping[str, int]) -> None:
         self._watched._live()
         self._watched.before("fold the ledger")
-        self._rows.write_fold(text)
+        self._rows.write_fold(text, known)
         self._watched.after("fold the ledger")
 
     def append(self, row: Row, *, lazy: bool = False) -> None:

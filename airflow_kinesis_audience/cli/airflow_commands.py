@@ -10,7 +10,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_audience.cli.commands import COMMANDS, import_command, run
+from airflow_kinesis_audience.cli.commands import COMMANDS, as_sentence, import_command, run
 
 if TYPE_CHECKING:
     import argparse
@@ -51,7 +51,7 @@ def get_audience_commands() -> list[GroupCommand]:
                 help=what,
                 func=partial(_run, name),
                 args=arguments.found,
-                description=f"Show {what}.",
+                description=as_sentence(what),
                 epilog=arguments.epilog,
             )
             commands.append(command)

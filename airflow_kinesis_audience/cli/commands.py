@@ -26,10 +26,12 @@ COMMANDS = {
     "status": "show each sync's timeline, its destinations, and how far behind they are",
     "approve": "show the audiences that a guard holds, and why; with --yes, approve the named ones",
     "why": "show what was sent about one user: when, to which destination, and what had changed",
+    "forget": "show which users would leave every audience; with --yes, forget them and erase their rows",
     "detach": "show the history that an unused destination keeps; with --yes, detach the destination",
     "tail": "print the messages of a Kinesis stream in readable form, with user ids masked",
     "policy": "print the minimal IAM policy for streams and delivery streams, as JSON",
     "schema": "print the JSON Schema of a wire format",
+    "certify": "prove on a stream of yours: order, duplicates, kill and resume, throttling, grants",
     "conformance": "check a consumer with random histories: shuffled, repeated, late messages",
 }
 
@@ -74,6 +76,11 @@ def run(name: str, given: argparse.Namespace, program: str) -> int:
         return 130
 
 
+def as_sentence(what: str) -> str:
+    """Make a sentence of what a command does."""
+    return f"{what[0].upper()}{what[1:]}."
+
+
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, Any]]:
     """Make the parser of the first word, and one per command for the rest."""
     parser = argparse.ArgumentParser(
@@ -86,5 +93,5 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, Any]]:
     commands = {}
     for name, what in COMMANDS.items():
         subparsers.add_parser(name, help=what, add_help=False)
-        commands[name] = argparse.ArgumentParser(prog=f"{PROGRAM} {name}", description=f"Show {what}.")
+        commands[name] = argparse.ArgumentParser(prog=f"{PROGRAM} {name}", description=as_sentence(what))
     return parser, commands

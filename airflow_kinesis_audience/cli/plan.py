@@ -14,13 +14,18 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from airflow_kinesis_audience.cli import dag_task
 from airflow_kinesis_audience.cli.masking import mask, one_line
-from airflow_kinesis_audience.core.changes.plan import Plan, Sampled, make_plan
+from airflow_kinesis_audience.cli.rendering import Rendered, render_plan
+from airflow_kinesis_audience.core.changes.plan import Plan, make_plan
+from airflow_kinesis_audience.core.changes.planned_rows import PlannedRows
+from airflow_kinesis_audience.core.changes.source_guards import describe_unknown_exclusive
 from airflow_kinesis_audience.core.model.audience import COUNTS
 from airflow_kinesis_audience.core.model.instants import instant, instant_text
 from airflow_kinesis_audience.core.state.status import DeliveryLag, find_lags
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from airflow_kinesis_audience.core.changes.planned_rows import Sampled
 
 _SIGNS = {"entered": "+", "exited": "-", "updated": "~"}
 _MOST_AUDIENCES = 20
@@ -41,6 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--sample", type=int, default=5, metavar="N", help="changes to show per action (default: 5)"
+    )
+    parser.add_argument(
+        "--render",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also show the messages of the first N changes of each audience, with masked values, as each publish "
+        "task of the file would put them",
     )
     parser.add_argument("--show", action="store_true", help="show user ids and values; they are masked by default")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -63,14 +76,17 @@ def run(given: argparse.Namespace, out: TextIO) -> int:
             reuse_deleted=task.reuse_deleted,
             insert=task.on_covered == "insert",
             correct=task.on_covered == "correct",
-            sample_rows=max(0, given.sample),
+            rows=PlannedRows(sample=max(0, given.sample), leading=max(0, given.render)),
         )
     behind = find_lags(ledger.state)
+    rendered = [*render_plan(task, found, given.as_of)] if given.render > 0 else []
     if given.json:
         printed = {**as_json(found, behind, show=given.show), "untriggerable": untriggerable}
+        printed |= {"messages": [*map(_rendered_json, rendered)]} if given.render > 0 else {}
         print(json.dumps(printed, indent=2), file=out)
     else:
         lines = [*describe(found, behind, show=given.show)]
+        lines += [line for one in rendered for line in _describe_rendered(one)]
         lines += [f"  a triggered run would fail: {untriggerable}"] if untriggerable else []
         print("\n".join(map(one_line, lines)), file=out)
     return STOPPED if found.stopped else 0
@@ -84,8 +100,14 @@ def as_json(found: Plan, behind: Sequence[DeliveryLag], *, show: bool) -> dict[s
         "as_of": instant_text(found.as_of),
         "previous_as_of": instant_text(found.previous_as_of) if found.previous_as_of else None,
         "recorded": found.recorded is not None,
+        "confirmed": found.confirmed,
         **{n: counted[n] for n in COUNTS},
+        **{
+            name: found.total(name) if found.recorded is None else found.recorded.get(name, 0)
+            for name in ("excluded", "outranked")
+        },
         "audiences": {str(a.audience_id): {n: getattr(a, n) for n in COUNTS} for a in found.named},
+        "unknown_exclusive": [*found.unknown_exclusive],
         "stopped": [str(b) for b in found.stopped],
         "sample": [_sample_json(s, show=show) for s in found.sample],
         "destinations": {b.destination: {"change_sets": b.change_sets, "changes": b.changes} for b in behind},
@@ -122,6 +144,9 @@ def _describe_changes(found: Plan, *, show: bool) -> Iterator[str]:
     else:
         yield f"  compared with the membership as of {instant_text(found.previous_as_of)}"
     yield f"  {_counts({n: found.total(n) for n in COUNTS})}"
+    if found.confirmed:
+        yield "  what is published is already right: a run would add nothing"
+    yield from _describe_left_out(found)
     if len(found.named) > 1:
         for a in found.named[:_MOST_AUDIENCES]:
             yield f"    {a.audience_id}: {_counts({n: getattr(a, n) for n in COUNTS})}"
@@ -131,6 +156,37 @@ def _describe_changes(found: Plan, *, show: bool) -> Iterator[str]:
         yield f"  a guard would stop it: {breach}"
     for sampled in found.sample:
         yield f"    {_SIGNS[sampled.action]} {_describe_sampled(sampled, show=show)}"
+
+
+def _describe_left_out(found: Plan) -> Iterator[str]:
+    if excluded := found.total("excluded"):
+        yield f"  {excluded:,} rows of the source are excluded (exclude_sql, consent_column)"
+    if outranked := found.total("outranked"):
+        yield f"  the users of {outranked:,} rows are in an audience before it (exclusive_by)"
+    if found.unknown_exclusive:
+        yield f"  {describe_unknown_exclusive(found.unknown_exclusive)}"
+
+
+def _describe_rendered(rendered: Rendered) -> Iterator[str]:
+    yield f"  {rendered.destination} ({rendered.message_format}), with masked values:"
+    if rendered.missing:
+        yield f"    {rendered.missing}"
+    for change, messages in rendered.changes:
+        yield from (f"    {_SIGNS[change.action]} {message.decode().rstrip()}" for message in messages)
+        if not messages:
+            yield f"    {_SIGNS[change.action]} {change.audience_id}: the format sends nothing of this change"
+
+
+def _rendered_json(rendered: Rendered) -> dict[str, Any]:
+    return {
+        "destination": rendered.destination,
+        "message_format": rendered.message_format,
+        "missing": rendered.missing or None,
+        "changes": [
+            {"action": c.action, "audience_id": c.audience_id, "messages": [m.decode() for m in messages]}
+            for c, messages in rendered.changes
+        ],
+    }
 
 
 def _counts(counted: Any) -> str:

@@ -16,6 +16,7 @@ from airflow_kinesis_audience.cli.masking import one_line
 from airflow_kinesis_audience.cli.state import add_state_arguments, build_state
 from airflow_kinesis_audience.core.model.audience import CHANGE_COUNTS, COUNTS
 from airflow_kinesis_audience.core.model.instants import instant_text
+from airflow_kinesis_audience.core.outbox.forgetting import find_waits
 from airflow_kinesis_audience.core.outbox.removals import StoppedDelivery, find_stopped
 from airflow_kinesis_audience.core.state.ledger import Ledger
 from airflow_kinesis_audience.core.state.status import (
@@ -32,6 +33,7 @@ from airflow_kinesis_audience.core.state.sync_details import ChangeSetHeld
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.core.state.recorded import RecordedChangeSet
+    from airflow_kinesis_audience.core.state.sync_state import SyncState
     from airflow_kinesis_audience.core.state.timeline import Timeline
     from airflow_kinesis_audience.hooks.state import State
 
@@ -106,8 +108,24 @@ def read_status(ledger: Ledger, runs: int) -> dict[str, Any]:
         "stopped": [_show_stopped(s) for s in find_stopped(state)],
         "pinned": [_show_pin(pin) for pin in find_lasting_pins(state)],
         "dead_letters": count_dead_letters(state),
+        "forgotten": _show_forgotten(state),
         "oldest_former_value": former and {"since": instant_text(former.since), "sentence": former.sentence},
     }
+
+
+def _show_forgotten(state: SyncState) -> dict[str, Any] | None:
+    tombstones = state.timeline.tombstones
+    if tombstones is None or not tombstones.users:
+        return None
+    return {"users": tombstones.users, "erased": tombstones.erased, "waits_for": find_waits(state)}
+
+
+def _describe_forgotten(forgotten: dict[str, Any] | None) -> list[str]:
+    if forgotten is None:
+        return []
+    done = "no table has rows of them" if forgotten["erased"] else "their rows are not erased yet"
+    line = f"  users who are forgotten: {forgotten['users']:,}; {done}"
+    return [line, *(f"  {sentence}, so the rows stay" for sentence in forgotten["waits_for"])]
 
 
 def _held_by(timeline: Timeline) -> list[str]:
@@ -181,6 +199,7 @@ def describe(sync: dict[str, Any], now: datetime | None = None) -> Sequence[str]
     lines += [f"  {pin['sentence']}; if nobody uses it, end it with `detach`" for pin in sync["pinned"]]
     if former := sync["oldest_former_value"]:
         lines.append(f"  {former['sentence']}")
+    lines += _describe_forgotten(sync["forgotten"])
     if letters := sync["dead_letters"]:
         lines.append(f"  dead letters, kept until they are delivered: {letters:,}; their values can be older")
     return lines

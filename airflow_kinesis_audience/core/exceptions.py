@@ -37,6 +37,10 @@ class ReplayUnfinished(AudienceError):
     """A replay to the destination is not finished, and later changes wait for it; a retry helps after it."""
 
 
+class ForgettingUnfinished(AudienceError):
+    """Users are being forgotten, and destinations have not received their exits; a retry helps after that."""
+
+
 class WarehouseUnavailable(AudienceError):
     """The warehouse could not be reached, or another process locks it."""
 
@@ -53,6 +57,10 @@ class WarehouseRefused(AudienceError):
 
 class DeliveryIncomplete(AudienceError):
     """Some records were not acknowledged within the limits; the next attempt puts only those."""
+
+
+class DestinationThrottled(DeliveryIncomplete):
+    """The destination accepts too little at this moment, and nothing else is wrong; a pause helps."""
 
 
 class DestinationRefused(AudienceError):

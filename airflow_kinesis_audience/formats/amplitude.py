@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_kinesis_audience.core.model.arrow_columns import ArrowColumn
+from airflow_kinesis_audience.core.model.arrow_values import binary, integer, integers, texts
 from airflow_kinesis_audience.core.model.audience import Action, Changes, UpdatedPart
 from airflow_kinesis_audience.core.model.instants import epoch_seconds
 from airflow_kinesis_audience.core.model.messages import (
@@ -73,7 +74,7 @@ class _Users:
         """Give those of some rows."""
         if isinstance(rows, range):
             return _Users(self._fragments.slice(rows.start, len(rows)))
-        return _Users(self._fragments.take(rows))
+        return _Users(self._fragments.take(integers(rows)))
 
     def fill(self, start: int, *, max_count: int, max_bytes: int) -> int:
         """Find the end of a group that begins at a row: as full as both bounds allow, and one at least."""
@@ -116,7 +117,7 @@ class _RenderedUsers:
 
     def _join(self, pieces: list[bytes | pa.Array]) -> _Users:
         whole = [_USER, self._ids, *pieces, b""]
-        typed = (pa.scalar(p, pa.large_binary()) if isinstance(p, bytes) else p for p in whole)
+        typed = (binary(p) if isinstance(p, bytes) else p for p in whole)
         return _Users(pc.binary_join_element_wise(*typed))
 
 
@@ -271,13 +272,13 @@ def _find_breaks(array: pa.Array) -> list[int]:
 
 def _find_rows(column: Sequence[Any], rows: range, values: Collection[str]) -> list[int]:
     """Find, among rows side by side, those that have one of the values."""
-    has = pc.is_in(_array(column).slice(rows.start, len(rows)), value_set=pa.array(values))
-    found: list[int] = pc.add(pc.indices_nonzero(has), pa.scalar(rows.start, pa.uint64())).to_pylist()
+    has = pc.is_in(_array(column).slice(rows.start, len(rows)), value_set=texts(values))
+    found: list[int] = pc.add(pc.indices_nonzero(has).cast(pa.int64()), integer(rows.start)).to_pylist()
     return found
 
 
 def _take_rows(column: Sequence[Any], rows: Sequence[int]) -> ArrowColumn:
-    return ArrowColumn(_array(column).take(pa.array(rows, pa.int64())))
+    return ArrowColumn(_array(column).take(integers(rows)))
 
 
 def _value_at(column: Sequence[Any], row: int) -> Any:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_kinesis_audience.core.model.arrow_columns import ArrowColumn
+from airflow_kinesis_audience.core.model.arrow_values import binary, false
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -85,14 +86,14 @@ def render_array(name: str, column: Sequence[Any]) -> pa.Array:
     found = _render_plain(column.array) if isinstance(column, ArrowColumn) else None
     if found is None:
         return pa.array(render_column(name, column), type=pa.large_binary())
-    return pc.fill_null(found, b"null") if found.null_count else found
+    return pc.fill_null(found, binary(b"null")) if found.null_count else found
 
 
 def find_differing(name: str, one: Sequence[Any], other: Sequence[Any]) -> pa.Array:
     """Find the rows whose two values are rendered differently; two that are NULL are the same."""
     if not (isinstance(one, ArrowColumn) and isinstance(other, ArrowColumn) and _equal_as_rendered(one, other)):
         return pc.not_equal(render_array(name, one), render_array(name, other))
-    differs = pc.fill_null(pc.not_equal(one.array, other.array), pa.scalar(value=False))
+    differs = pc.fill_null(pc.not_equal(one.array, other.array), false())
     return pc.or_(differs, pc.xor(one.array.is_null(), other.array.is_null()))
 
 
@@ -119,8 +120,7 @@ def _render_plain(array: pa.Array) -> pa.Array | None:
 
 
 def _quoted(array: pa.Array) -> pa.Array:
-    quote = pa.scalar(b'"', pa.large_binary())
-    nothing = pa.scalar(b"", pa.large_binary())
+    quote, nothing = binary(b'"'), binary(b"")
     return pc.binary_join_element_wise(quote, array.cast(pa.large_binary()), quote, nothing)
 
 

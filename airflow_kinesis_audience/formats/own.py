@@ -54,7 +54,9 @@ class OwnRenderer(Renderer):
         traits, notices = _read_traits(renderer, path), self._render_notice is not None
         # A format made of one of ours has the method in any case, and the trait says whether it counts.
         removes = traits.removes_by_update or (self._count_removed is not None and not self._is_made_of_ours)
-        self._traits = replace(traits, renders_notices=notices, removes_by_update=removes, transform=None)
+        self._traits = replace(
+            traits, renders_notices=notices, removes_by_update=removes, transform=None, filters=False
+        )
 
     @property
     def traits(self) -> RendererTraits:

@@ -34,7 +34,7 @@ from airflow_kinesis_audience.core.sql.statements import column, render
 from airflow_kinesis_audience.core.state.cursors import RESYNC
 from airflow_kinesis_audience.core.state.delivery_details import AttemptDetail, AttemptStarted
 from airflow_kinesis_audience.core.state.rows import MEMBER
-from airflow_kinesis_audience.formats.transform import render_again
+from airflow_kinesis_audience.formats.transformed import render_again
 from airflow_kinesis_audience.history.members import Member, all_members, select_members
 
 if TYPE_CHECKING:
@@ -54,8 +54,9 @@ _Key = tuple[str, str]  # a member: ids of the audience and of the user
 class DeliveryStatus:
     """The delivery of one change of a user to one destination.
 
-    :param state: ``delivered``, ``under way``, ``pending``, ``rejected`` because it was too large, or ``known
-        before`` if the destination started with a baseline, or was attached later and received all members then.
+    :param state: ``delivered``, ``under way``, ``pending``, or ``rejected`` because it was too large. Of a change
+        that was made before the destination was attached: ``known before`` if its consumers had all members
+        already (a baseline), ``before attachment`` if it received all members then, as the change ``member``.
     :param recorded_at: when the whole change set was delivered.
     :param message_id: id of the message with the user; none if there is no message, or its rows are no longer
         kept.
@@ -196,7 +197,9 @@ class _Log:
         """Find what the destination has got of a member's row in a change set; nothing where it gets none."""
         if recorded.as_of <= self._attached or position is None:
             if self.goes_on:
-                yield self._status("known before")
+                # Where all members were sent then, this one was in a message, or rejected, and not known before.
+                known = self._destination.on_first_run == "baseline"
+                yield self._status("known before" if known else "before attachment")
         elif self.goes_on or (recorded.as_of in self._begun and self._destination.on_first_run != RESYNC):
             yield self._find(change_set_of(self._ledger, self._timeline, recorded), member, position)
 
@@ -237,7 +240,9 @@ class _Log:
         state = "delivered" if change_set.as_of in self._delivered else "under way"
         state = "rejected" if position in self._rejected.get(change_set.as_of, ()) else state
         found = None
-        if self._finds_ids and position is not None:
+        is_first = entries is not None
+        lost = self._timeline.has_lost_rows(change_set.as_of) if is_first else change_set.erased > 0
+        if self._finds_ids and position is not None and not lost:
             number = position // change_set.slice_rows
             found = self._find_message(change_set, member, number, rendering, entries)
         return self._status(state, change_set.as_of, found)

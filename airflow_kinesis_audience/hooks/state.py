@@ -6,20 +6,15 @@ every connection that it has opened.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_audience.core.exceptions import AudienceError, how_to_install
 from airflow_kinesis_audience.core.state.ledger import Ledger
-from airflow_kinesis_audience.hooks.files.duckdb_parquet import SETTINGS, DuckDbParquetWarehouse
-from airflow_kinesis_audience.hooks.files.function_source import FunctionWarehouse
-from airflow_kinesis_audience.hooks.files.ledger import FileLedgerTable
-from airflow_kinesis_audience.hooks.files.object_storage import EXCLUSIVE, ObjectStorage
-from airflow_kinesis_audience.hooks.settings import configured_bool
+from airflow_kinesis_audience.hooks.settings import logs_sql
 from airflow_kinesis_audience.hooks.signals import ending_with_task
 from airflow_kinesis_audience.hooks.warehouse import open_warehouse
 
@@ -28,6 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Any
 
+    from airflow_kinesis_audience.hooks.files.object_storage import ObjectStorage
     from airflow_kinesis_audience.hooks.statement_tags import StatementTag
     from airflow_kinesis_audience.hooks.warehouses.dbapi import SqlWarehouse
 
@@ -91,7 +87,7 @@ def open_ledger(
     """
     if state.state_path is None:
         with open_warehouse(state.warehouse_conn_id) as warehouse, ending_with_task(warehouse):
-            _name_task(warehouse, tag)
+            _name_task(warehouse, tag, state)
             yield Ledger(warehouse, state.state_schema, sync_id)
         return
     if not _IS_DIRECTORY.fullmatch(state.state_schema):
@@ -99,27 +95,36 @@ def open_ledger(
             f"state_schema is {state.state_schema!r}; with state_path it is the name of a directory, so it must "
             "not contain a slash or start with a dot"
         )
+    # What files need is imported for them alone.
+    from airflow_kinesis_audience.hooks.files.duckdb_parquet import SETTINGS, DuckDbParquetWarehouse
+    from airflow_kinesis_audience.hooks.files.ledger import FileLedgerTable
+
     files = open_files(state.state_path)
     settings = SETTINGS if state.state_memory is None else {**SETTINGS, "memory_limit": state.state_memory}
     origin: SqlWarehouse | None = None
     if source is not None:
+        from airflow_kinesis_audience.hooks.files.function_source import FunctionWarehouse
+
         origin = FunctionWarehouse(source.function, source.as_of, settings)
     elif reads_source:
         origin = open_warehouse(state.warehouse_conn_id)
     with DuckDbParquetWarehouse(files, origin, settings) as warehouse, ending_with_task(warehouse):
-        _name_task(warehouse.origin, tag)
+        _name_task(warehouse.origin, tag, state)
         yield Ledger(warehouse, state.state_schema, sync_id, FileLedgerTable(files, state.state_schema, sync_id))
 
 
-def _name_task(warehouse: SqlWarehouse, tag: StatementTag | None) -> None:
+def _name_task(warehouse: SqlWarehouse, tag: StatementTag | None, state: State) -> None:
     """Tag the statements of a warehouse, and end those of an earlier attempt that was killed."""
+    if tag is not None:
+        tag = replace(tag, state=f"{state.state_path}/{state.state_schema}")
     warehouse.tag = tag
-    warehouse.logs_sql = configured_bool("log_sql")
+    warehouse.logs_sql = logs_sql()
     if tag is not None and tag.is_retry:
-        # What prevents this prevents the task's own statements, too, and is said then.
-        with contextlib.suppress(AudienceError):
+        try:
             if ended := warehouse.end_earlier_attempts():
                 _log.warning("Ended %s statements that an earlier attempt of this task left at work", ended)
+        except AudienceError as error:
+            _log.warning("Not looked for statements that an earlier attempt of this task left at work: %s", error)
 
 
 def open_files(address: str) -> ObjectStorage:
@@ -129,6 +134,8 @@ def open_files(address: str) -> ObjectStorage:
     :raises ValueError: if it is none, or on a storage that is not supported; a retry does not help.
     """
     from airflow.sdk import ObjectStoragePath
+
+    from airflow_kinesis_audience.hooks.files.object_storage import EXCLUSIVE, ObjectStorage
 
     if not address.strip():
         raise ValueError("state_path is empty; expected a URL such as s3://aws_default@bucket/audiences")

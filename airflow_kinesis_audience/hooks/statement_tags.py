@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import logging
 import re
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PROGRAM = "airflow_kinesis_audience"
+_counting = threading.Lock()
 _log = logging.getLogger(__name__)
 _LONGEST = 120
 _UNSAFE = re.compile(r"[^\w.:+-]", re.ASCII)
@@ -32,17 +34,20 @@ class StatementTag:
 
     :param task: names all attempts of a task in a run.
     :param attempt: the number of this one, from 1.
+    :param state: where the sync's state is, which another deployment of the same DAG has elsewhere.
     """
 
     sync_id: str
     run_id: str
     task: str
     attempt: int
+    state: str = ""
 
     @property
     def job(self) -> str:
         """What all attempts have in common, and no other task: it is safe within a pattern of LIKE."""
-        return "job=" + hashlib.blake2b(f"{self.sync_id}\0{self.task}".encode(), digest_size=8).hexdigest()
+        named = f"{self.sync_id}\0{self.task}\0{self.state}"
+        return "job=" + hashlib.blake2b(named.encode(), digest_size=8).hexdigest()
 
     @property
     def is_retry(self) -> bool:
@@ -67,12 +72,14 @@ class TaggedStatements:
     :ivar logs_sql: whether each statement is written to the log, without its parameters.
     :ivar statements: how many were sent.
     :ivar statement_seconds: how long they took until their first rows, or their end if they have none.
+    :ivar bytes_scanned: how much they read, where the engine says so in its answer; none where it does not.
     """
 
     tag: StatementTag | None = None
     logs_sql: bool = False
     statements: int = 0
     statement_seconds: float = 0.0
+    bytes_scanned: int | None = None
 
     def end_earlier_attempts(self) -> int:
         """Cancel what earlier attempts of the task left at work, where the engine lists statements.
@@ -82,10 +89,13 @@ class TaggedStatements:
         return 0
 
     def _run(self, cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
-        if self.logs_sql:
-            _log.info("Statement: %s", sql)
+        self._log_sql(sql)
         with self._counted():
             self._execute(cursor, self._tagged(sql), parameters)
+
+    def _log_sql(self, sql: str) -> None:
+        if self.logs_sql:
+            _log.info("Statement: %s", sql)
 
     @staticmethod
     def _execute(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
@@ -104,8 +114,15 @@ class TaggedStatements:
         try:
             yield
         finally:
-            self.statements += 1
-            self.statement_seconds += time.monotonic() - began
+            with _counting:  # several threads may read
+                self.statements += 1
+                self.statement_seconds += time.monotonic() - began
+
+    def _count_bytes(self, scanned: int | None) -> None:
+        """Count what a statement has read, as far as the engine says it."""
+        if scanned is not None:
+            with _counting:
+                self.bytes_scanned = (self.bytes_scanned or 0) + scanned
 
     def _counted_until_first(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Count a statement whose rows are read as they come."""

@@ -12,6 +12,7 @@ from airflow_kinesis_audience.operators.delete import AudienceDeleteOperator
 from airflow_kinesis_audience.operators.detach import AudienceDetachOperator
 from airflow_kinesis_audience.operators.diff import AudienceDiffOperator
 from airflow_kinesis_audience.operators.events import EventsToKinesisOperator
+from airflow_kinesis_audience.operators.forget import AudienceForgetOperator
 from airflow_kinesis_audience.operators.group import audience_sync
 from airflow_kinesis_audience.operators.identity import Identity
 from airflow_kinesis_audience.operators.publish import AudienceToFirehoseOperator, AudienceToKinesisOperator
@@ -24,6 +25,7 @@ __all__ = [
     "AudienceDeleteOperator",
     "AudienceDetachOperator",
     "AudienceDiffOperator",
+    "AudienceForgetOperator",
     "AudienceReplayOperator",
     "AudienceResyncOperator",
     "AudienceToFirehoseOperator",

@@ -99,7 +99,8 @@ def _check_diff(
         task.build_guards()
         with task.open_state(task.default_sync_id, datetime.now(UTC)) as ledger:
             origin = ledger.warehouse.origin
-            types = describe_source(ledger.warehouse, task.build_source(origin.dialect)).types
+            asked = task.build_source(origin.dialect)
+            types = describe_source(ledger.warehouse, asked, ledger.sync_id).types
             more.append(_find(name, "clock", lambda: _compare_clocks(ledger.warehouse)))
             if (encoding := origin.dialect.text_encoding) != "utf-8":
                 lacks = f"the warehouse keeps texts in {encoding}; a character that it lacks stops a run"

@@ -7,15 +7,13 @@ that a DAG file is parsed without it.
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_audience.core.model.instants import instant_text
-from airflow_kinesis_audience.hooks.settings import configured_number
+from airflow_kinesis_audience.hooks.settings import choose_partitions, is_deferrable_by_default
+from airflow_kinesis_audience.operators.deferring import SLOW_SECONDS, DeferringIfThrottled, Waits
 from airflow_kinesis_audience.operators.errors import airflow_outcome
 from airflow_kinesis_audience.operators.killing import end_task
 from airflow_kinesis_audience.operators.links import AudienceLink, StreamLink
@@ -23,6 +21,8 @@ from airflow_kinesis_audience.operators.reporting.assets import add_alias, emit_
 from airflow_kinesis_audience.operators.reporting.lineage import delivery_lineage
 from airflow_kinesis_audience.operators.reporting.log_lines import log_delivery
 from airflow_kinesis_audience.operators.reporting.metrics import count_delivery, gauge_lag
+from airflow_kinesis_audience.operators.reporting.progress import watch_progress
+from airflow_kinesis_audience.operators.reporting.sample import render_sample
 from airflow_kinesis_audience.operators.run_context import (
     count_statements,
     name_task,
@@ -39,14 +39,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.core.model.renderer import Renderer
     from airflow_kinesis_audience.core.outbox.delivery import Delivery, OnNewStream
     from airflow_kinesis_audience.core.outbox.outbox import Outbox
-    from airflow_kinesis_audience.core.outbox.report import Progress
     from airflow_kinesis_audience.hooks.streams.stream_hook import StreamHook
-
-PROGRESS_SECONDS = 5.0
-"""How often a line of the task's log, and an XCom, report how far a delivery has come."""
-
-PROGRESS_KEY = "progress"
-"""XCom key of how far a delivery has come, for the page."""
 
 SUMMARY_KEY = "delivery"
 """XCom key of the summary, there even where the task failed."""
@@ -77,11 +70,16 @@ class DeliveryOperator(RendersTemplates):
     :param transform: dotted path of your function, which gets a pandas frame of members and returns the same
         members with other values: enriched, renamed or removed. A change of its source text counts as a change of
         the options.
+    :param transform_filters: the function may leave members out, and its source text then stays the same.
+    :param naive_times: if the function returns times without a time zone: ``fail``, or ``utc`` if they are UTC.
     :param on_new_stream: if the stream was deleted and created again under its name, which the task can detect if
         the login can describe the stream: ``fail``, ``enter_all`` to send all members, or ``continue`` with the
         changes only. A resync fills the stream in any case.
     :param on_unknown_audience: if ``format_options`` names an audience that the sync never had: ``fail`` before
         anything is sent, or ``wait`` until the audience is added.
+    :param deferrable: while the stream throttles and accepts nothing, wait without a worker slot. This needs a
+        triggerer. By default, what ``[operators] default_deferrable`` of Airflow's configuration sets.
+    :param longest_wait: how long the task waits so in all, before it fails as a task that is not deferrable.
     """
 
     template_fields: Sequence[str] = (
@@ -110,8 +108,12 @@ class DeliveryOperator(RendersTemplates):
         aggregate: bool | str = False,
         large_records: bool | str = False,
         transform: str | None = None,
+        transform_filters: bool = False,
+        naive_times: str = "fail",
         on_new_stream: OnNewStream = "fail",
         on_unknown_audience: str = "fail",
+        deferrable: bool | None = None,
+        longest_wait: timedelta = timedelta(hours=2),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -123,20 +125,42 @@ class DeliveryOperator(RendersTemplates):
         self.format_options = format_options
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
-        self.partitions = configured_number("partitions", 16) if partitions is None else partitions
+        self.partitions = partitions
         self.aggregate = aggregate
         self.large_records = large_records
         self.transform = transform
+        self.transform_filters = transform_filters
+        self.naive_times = naive_times
         self.on_new_stream = on_new_stream
         self.on_unknown_audience = on_unknown_audience
+        self.deferrable = is_deferrable_by_default() if deferrable is None else deferrable
+        self.longest_wait = longest_wait
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Deliver, and return a summary of the outcome."""
+        return self._deliver(context, Waits())
+
+    def resume(
+        self, context: Context, event: Any = None, waits: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Continue after a pause; Airflow calls it.
+
+        :param event: of the trigger, which says nothing but that the pause is over.
+        :param waits: what was known when it began. ``dag.test()`` does not give it: there a task waits once.
+        """
+        return self._deliver(context, Waits() if waits is None else Waits(**waits), may_wait=waits is not None)
+
+    def _deliver(self, context: Context, waits: Waits, *, may_wait: bool = True) -> dict[str, Any]:
         from airflow_kinesis_audience.core.outbox.outbox import Outbox
+        from airflow_kinesis_audience.core.producer.backoff import RetryPolicy
         from airflow_kinesis_audience.hooks.state import State, open_ledger
 
         known = self.known_facts = {}
-        with airflow_outcome(context, known):
+        with (
+            airflow_outcome(context, known),
+            DeferringIfThrottled(self, waits, may_wait=may_wait and self._may_wait()) as deferring,
+        ):
+            policy = RetryPolicy(slow_seconds=SLOW_SECONDS) if deferring.may_wait else RetryPolicy()
             summary = self._begin(context)
             known |= summary
             stream = self.build_stream()
@@ -150,19 +174,21 @@ class DeliveryOperator(RendersTemplates):
                 State.from_summary(summary), summary["sync_id"], reads_source=self.reads_source, tag=tag
             ) as ledger:
                 own = self._deliver_as(delivery, context)
-                permission, watch = permission_of(context), self._watch(context)
-                outbox = Outbox(ledger, own, stream.put, permission=permission, watch=watch)
+                permission, watch = permission_of(context), watch_progress(context)
+                outbox = Outbox(ledger, own, stream.put, policy=policy, permission=permission, watch=watch)
                 try:
                     summary |= self._send(outbox, delivery, summary)
                 finally:
-                    summary |= {**asdict(outbox.report), "destination": delivery.destination}
-                    summary |= count_statements(ledger)
+                    counts = {**asdict(outbox.report), **count_statements(ledger)}
+                    deferring.counts = {**counts, **outbox.lasting_counts()}
+                    summary |= {"destination": delivery.destination}
+                    count_delivery({**summary, **counts})
+                    summary |= waits.add_to(counts)
                     summary |= self._describe_part(own, summary.pop("concluded"))
                     context["ti"].xcom_push(key=SUMMARY_KEY, value=summary)
-                    count_delivery(summary)
                     known |= summary
         gauge_lag(summary, outbox.log.whole.cursor)
-        emit_delivery(context, self.alias, summary, self.message_format)
+        emit_delivery(context, self.alias, summary, self.message_format, render_sample(ledger, own))
         log_delivery(summary, self.message_format)
         return summary
 
@@ -177,6 +203,10 @@ class DeliveryOperator(RendersTemplates):
     def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:
         """Report the same for an attempt that failed: a part may have been put."""
         return self.get_openlineage_facets_on_complete(task_instance)
+
+    def _may_wait(self) -> bool:
+        """Return whether a throttled attempt may be continued, rather than fail for a retry."""
+        return self.deferrable
 
     def _source_query(self) -> str | None:
         """Return the query that is read, where the task does not read the change sets of a sync."""
@@ -230,7 +260,7 @@ class DeliveryOperator(RendersTemplates):
             renderer=self._renderer(options),
             limits=stream.limits,
             record_end=stream.record_end,
-            partitions=self.partitions,
+            partitions=choose_partitions(self.partitions),
             aggregate=parse_bool(self.aggregate, "aggregate"),
             on_new_stream=self.on_new_stream,
             on_unknown_audience=self.on_unknown_audience,
@@ -245,48 +275,7 @@ class DeliveryOperator(RendersTemplates):
 
     def _renderer(self, options: Mapping[str, Any]) -> Renderer:
         from airflow_kinesis_audience.formats import load_renderer
-        from airflow_kinesis_audience.formats.transform import TransformedRenderer, load_transform
+        from airflow_kinesis_audience.formats.transformed import with_transform
 
-        renderer = load_renderer(self.message_format, options)
-        return TransformedRenderer(renderer, load_transform(self.transform)) if self.transform else renderer
-
-    def _watch(self, context: Context) -> Callable[[Progress], None]:
-        """Make the function that reports progress: once every few seconds, however many answers come in."""
-        reported = time.monotonic()
-
-        def watch(progress: Progress) -> None:
-            nonlocal reported
-            if time.monotonic() - reported >= PROGRESS_SECONDS:
-                reported = time.monotonic()
-                found = describe(progress)
-                self.log.info(
-                    "Published %s of %s changes as of %s: %.0f/s, %s left, %s records retried, %s throttled",
-                    f"{found['done']:,}",
-                    f"{found['total']:,}",
-                    found["as_of"],
-                    found["rate"],
-                    "unknown" if found["eta_seconds"] is None else f"{found['eta_seconds']:,.0f} s",
-                    found["retried"],
-                    found["throttled"],
-                )
-                # That the page is out of date is no reason to stop a delivery.
-                with contextlib.suppress(Exception):
-                    context["ti"].xcom_push(key=PROGRESS_KEY, value=found)
-
-        return watch
-
-
-def describe(progress: Progress) -> dict[str, Any]:
-    """Sum up how far a delivery has come: changes, changes a second, and the seconds that the rest will take."""
-    result = progress.result
-    rate = result.changes_delivered / max(result.seconds, 0.001)
-    return {
-        "as_of": instant_text(progress.as_of),
-        "done": progress.done,
-        "total": progress.total,
-        "rate": round(rate, 1),
-        "eta_seconds": round((progress.total - progress.done) / rate, 1) if rate else None,
-        "throttled": result.throttles.total(),
-        "retried": result.retried,
-        "at": instant_text(datetime.now(UTC)),
-    }
+        how: dict[str, Any] = {"filters": self.transform_filters, "naive_times": self.naive_times}
+        return with_transform(load_renderer(self.message_format, options), self.transform, **how)

@@ -16,9 +16,9 @@ from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.operators.errors import airflow_outcome, emit_held, emit_state
 from airflow_kinesis_audience.operators.guard_arguments import GuardArguments
 from airflow_kinesis_audience.operators.identity import Identity, map_identities
+from airflow_kinesis_audience.operators.leaving import LeavesStatement
 from airflow_kinesis_audience.operators.links import AudienceLink
 from airflow_kinesis_audience.operators.reporting.assets import add_alias, emit_change_set
-from airflow_kinesis_audience.operators.reporting.lineage import change_set_lineage
 from airflow_kinesis_audience.operators.reporting.log_lines import log_change_set
 from airflow_kinesis_audience.operators.reporting.metrics import count_changes, count_stop
 from airflow_kinesis_audience.operators.run_context import (
@@ -34,7 +34,6 @@ from airflow_kinesis_audience.operators.run_context import (
 from airflow_kinesis_audience.operators.source_arguments import SourceArguments
 
 if TYPE_CHECKING:
-    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
     from airflow_kinesis_audience.core.model.audience import Source
@@ -42,15 +41,17 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.core.state.retention import Retention
 
 
-class AudienceDiffOperator(SourceArguments, GuardArguments):
+class AudienceDiffOperator(LeavesStatement, SourceArguments, GuardArguments):
     """Find who entered, left or changed since the last run, inside the warehouse, and record it there.
 
     Returns a summary: ``sync_id``, ``as_of``, ``previous_as_of``, ``entered``, ``exited``, ``updated``,
-    ``members``, the counts per audience if there are few, and the place of the state. It has ``recorded`` if the
-    change set was published already, so that nothing was computed; ``confirmed`` if it was computed again and is
-    already right, so that nothing was added; ``corrects``, the instant of the membership that it corrects;
-    ``inserted`` if later change sets exist; ``held_audiences``, by id why only these are held. The task fails
-    without retries if a retry cannot help.
+    ``members``, the counts per audience if there are few, and the place of the state. It has ``excluded``, the
+    number of excluded rows; ``outranked``, of rows whose user is in an audience before; ``unknown_exclusive``, the
+    ids in ``exclusive_by`` that no audience has; ``recorded`` if the change set was published already, so that
+    nothing was computed; ``confirmed`` if it was computed again and is already right, so that nothing was added;
+    ``corrects``, the instant that it corrects; ``inserted``, ``compensation`` if
+    later change sets exist; ``held_audiences``, by id why only these are held. The task fails without retries if a
+    retry cannot help.
 
     To let one run pass the guards, set ``let_through`` in the DAG run's configuration to true, or to a list of
     audience ids. The permission belongs to this run, and its first change set uses it up.
@@ -63,6 +64,14 @@ class AudienceDiffOperator(SourceArguments, GuardArguments):
     :param source: instead of ``sql``, ``table`` and ``warehouse_conn_id``: a function, or its dotted path such as
         ``my_company.audiences.churn_risk``. It gets the run's instant, and returns or yields pandas frames, Arrow
         tables or batches with one row per member. It needs ``state_path``.
+    :param exclude_sql: a SELECT, or a ``.sql`` file, with one column: ids of users that must be in no audience.
+        It runs in the statement of ``sql``. NULL is ignored.
+    :param consent_column: a boolean column; a user is in no audience unless it is true in all rows of the user.
+    :param split: group to its share of the users in per cent: with ``{"control": 10}`` a tenth of the users is in
+        the audience ``lapsed.control`` instead of ``lapsed``. A user is always on the same side.
+    :param split_key: decides who is on which side, by default ``sync_id``.
+    :param exclusive_by: ids of audiences that exclude each other: a user is only in the first one that has a row
+        of the user. Other audiences of the sync keep all their users.
     :param user_id_column: the column of the user id; its values are sent as text.
     :param identities: source column to identity type, or to an ``Identity`` with the rules of that column:
         ``{"email": Identity("Email", hash="sha256")}``. A column of lists gives a member several identities of
@@ -86,8 +95,8 @@ class AudienceDiffOperator(SourceArguments, GuardArguments):
         a mapped group, needs one for each instance.
     :param as_of: the instant that the run represents, with a time zone. Default: the end of the data interval, or
         the logical date if it is later; for other runs, the time at which the run is due.
-    :param guards: the following eight arguments as one value, ``Guards(max_exits=1000, min_members=10)``. Jinja
-        does not render it.
+    :param guards: the following nine arguments as one value, ``Guards(max_exits=1000)``, without Jinja. By default
+        the first five are what ``[kinesis_audience]`` of Airflow's configuration sets.
     :param max_exit_ratio: stop if more than this share of an audience's previous members would exit. With fewer
         than 100 members, also more than 20 must exit, or all. 1 or ``None`` lets all exit.
     :param max_exit_ratio_per_day: stop if more than this share of an audience's members would have exited within
@@ -101,6 +110,9 @@ class AudienceDiffOperator(SourceArguments, GuardArguments):
         ``fail``, or ``drop`` the row and count it. A member does not exit because its row was dropped.
     :param on_schema_change: the mapping, or the type of a mapped column, has changed: ``fail``, or ``update`` the
         members whose values differ. A changed key always fails.
+    :param usual_guards: also stop what is not usual for an audience by the counts of its own earlier runs, from 20
+        runs on: far more exits, entries or updates, far fewer members, another share of dropped rows or of NULL in
+        a mapped column, and a source that no longer changes.
     :param on_guard: if a guard stops the change set: ``fail``; ``hold`` all of it until a person approves it; or
         ``hold_audience`` to hold only the audiences that the guard stops, and publish the others. A held audience
         keeps its published members until a later run finds it within the limits, or a person approves it.
@@ -124,13 +136,14 @@ class AudienceDiffOperator(SourceArguments, GuardArguments):
     """
 
     template_fields: Sequence[str] = (
-        *("warehouse_conn_id", "sql", "table", "audience_id", "audience_name", "sync_id", "as_of"),
+        *("warehouse_conn_id", "sql", "table", "exclude_sql", "audience_id", "audience_name", "sync_id", "as_of"),
         *("state_schema", "state_path", "state_memory"),
         *("max_exit_ratio", "max_exit_ratio_per_day", "max_exits", "max_change_ratio", "min_members"),
         *("on_empty", "on_invalid_rows", "on_schema_change", "on_identity_rule_change", "on_covered"),
+        *("usual_guards", "exclusive_by"),
     )
     template_ext: Sequence[str] = (".sql",)
-    template_fields_renderers = {"sql": "sql"}  # noqa: RUF012
+    template_fields_renderers = {"sql": "sql", "exclude_sql": "sql"}  # noqa: RUF012
     operator_extra_links = (AudienceLink(),)
     ui_color = "#e3f1ee"
 
@@ -195,8 +208,7 @@ class AudienceDiffOperator(SourceArguments, GuardArguments):
                 variables["as_of"] = coerce_datetime(run_as_of(context, self.as_of))
         super()._do_render_template_fields(parent, template_fields, variables, jinja_env, seen_oids)
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Compute the change set of this run, check it against the guards, and record it."""
+    def _compute(self, context: Context) -> dict[str, Any]:
         from airflow_kinesis_audience.core.changes.sync import Sync
         from airflow_kinesis_audience.core.state.status import find_lasting_pins
 
@@ -216,11 +228,11 @@ class AudienceDiffOperator(SourceArguments, GuardArguments):
                 raise ValueError(
                     "history_view needs a warehouse that the login can write to; with state_path, remove it"
                 )
-            tag = statement_tag(context, known["sync_id"])
-            with self.open_state(known["sync_id"], as_of, tag=tag) as ledger:
+            with self.open_state(known["sync_id"], as_of, tag=statement_tag(context, known["sync_id"])) as ledger:
                 source = self.build_source(ledger.warehouse.origin.dialect)
                 author = author_of(context, adopts=self.adopt_state_of)
                 sync = Sync(ledger, source, guards=guards, retention=retention, author=author)
+                self._continue(sync)
                 with fail_if_covered(fails=on_covered != "skip"):
                     summary = sync.run(
                         as_of,
@@ -244,13 +256,9 @@ class AudienceDiffOperator(SourceArguments, GuardArguments):
             if "confirmed" not in summary:
                 count_changes(summary)
             pinned = [pin.sentence for pin in find_lasting_pins(ledger.state)]
-            emit_change_set(context, self.alias, summary, guards, sync.counts, names, pinned)
+            emit_change_set(context, self.alias, summary, guards, sync.counts, names, pinned, source)
         known |= {**summary, **state.to_summary()}
         return known
-
-    def get_openlineage_facets_on_complete(self, _task_instance: Any) -> OperatorLineage[Any, Any] | None:
-        """Report to OpenLineage which tables were read, and how many changes were found."""
-        return None if self.source is not None else change_set_lineage(self.build_query(), self.known_facts)
 
     def _build_retention(self) -> Retention:
         from airflow_kinesis_audience.core.state.retention import Retention
@@ -284,4 +292,8 @@ class AudienceDiffOperator(SourceArguments, GuardArguments):
             audience_name=self.audience_name,
             audience_id_column=self.audience_id_column,
             audience_name_column=self.audience_name_column,
+            exclude_query=self.exclude_sql,
+            consent_column=self.consent_column,
+            split=self.build_split(),
+            exclusive_by=self.build_order(),
         )

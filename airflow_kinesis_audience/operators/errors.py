@@ -7,6 +7,7 @@ the notifier, the sentences of our own errors and no more than the name of any o
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from airflow.sdk import Context
+
+_log = logging.getLogger(__name__)
+WHERE_TO_LOOK = "Cause and remedy of each message: docs/troubleshooting.md of airflow-kinesis-audience"
 
 STATE_KEY = "state"
 """XCom key of what stopped a task, there even where the task failed."""
@@ -53,10 +57,12 @@ def airflow_outcome(context: Context | None = None, known: Mapping[str, Any] | N
         said = str(error) if type(error) is ValueError else describe_foreign_error(error)
         _forget(error)
         error.args = (said,)
+        _write(context, [said])
         _emit_error(context, known, [said])
         raise AirflowFailException(said) from None
     except AudienceError as error:
         _forget(error)
+        _write(context, error.sentences)
         _emit_error(context, known, error.sentences, held=error.held_by_guard)
         if error.retry_helps:
             raise
@@ -117,3 +123,13 @@ def _emit_error(
         # A failed push must not take the error's place.
         with contextlib.suppress(Exception):
             emit_state(context, known or {}, state, sentences)
+
+
+def _write(context: Context | None, sentences: Sequence[str]) -> None:
+    """Write to a task's log why it stops, a line each, before Airflow writes a stack of its own frames."""
+    # A command renders a task without a task instance, and prints the sentence itself.
+    if context is None or "ti" not in context:
+        return
+    for sentence in sentences[:MOST_SENTENCES]:
+        _log.error("%s", sentence)
+    _log.error(WHERE_TO_LOOK)

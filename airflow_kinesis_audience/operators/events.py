@@ -146,6 +146,10 @@ class EventsToKinesisOperator(StateArguments, DeliveryOperator):
         self.on_invalid_rows = on_invalid_rows
         self.resend = resend
 
+    def _may_wait(self) -> bool:
+        # What is sent again begins from the start each time.
+        return super()._may_wait() and not parse_bool(self.resend, "resend")
+
     def _begin(self, context: Context) -> dict[str, Any]:
         end = run_as_of(context, self.end)
         given = self.start or context.get("data_interval_start")

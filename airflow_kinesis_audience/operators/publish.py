@@ -64,6 +64,10 @@ class PublishOperator(DeliveryOperator):
         self.part = part
         self.parts = parts
 
+    def _may_wait(self) -> bool:
+        # What is sent again begins from the start each time.
+        return super()._may_wait() and not parse_bool(self.resend, "resend")
+
     def _begin(self, context: Context) -> dict[str, Any]:
         if self.on_first_run not in ("enter_all", "baseline", "fail"):
             raise ValueError(f"on_first_run is {self.on_first_run!r}; expected enter_all, baseline or fail")
@@ -105,8 +109,9 @@ class AudienceToKinesisOperator(PublishOperator):
 
     Returns the change set's summary and, of this attempt: ``messages``, ``records``, ``bytes``, ``delivered``,
     ``rejected`` (changes that failed or are too large), ``omitted`` (changes that the format cannot express),
-    ``excluded`` (profiles that have not consented), ``retried``, ``seconds``, ``destination``, ``change_sets``,
-    ``redelivered`` (members that were rejected earlier and are delivered now), ``still_rejected``, and
+    ``excluded`` (profiles that have not consented), ``filtered`` (changes that the transform leaves out),
+    ``retried``, ``seconds``, ``destination``, ``change_sets``, ``redelivered`` (members that were rejected
+    earlier and are delivered now), ``still_rejected``, and
     ``rejected_users`` (digests). XCom has the same under ``delivery``, also if the task fails. If the task
     succeeds, every change was acknowledged or skipped as configured.
 

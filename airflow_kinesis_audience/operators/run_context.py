@@ -72,8 +72,9 @@ def _interval_end(context: Context) -> datetime | None:
 
 def _partition_due(context: Context) -> datetime | None:
     """Return when a partition's run is due, which a run of it that is made again much later does not say."""
-    key, date = context.get("partition_key"), context.get("partition_date")
     timetable = getattr(context.get("dag"), "timetable", None)
+    key = context.get("partition_key") or getattr(context.get("dag_run"), "partition_key", None)
+    date = context.get("partition_date") or _date_of_key(timetable, key)
     offset = getattr(timetable, "run_offset", None) or 0
     if key is None and not any(hasattr(timetable, name) for name in _OF_PARTITIONS):
         return None
@@ -87,6 +88,18 @@ def _partition_due(context: Context) -> datetime | None:
     for _ in range(-offset):
         due = _next_tick(timetable, due)
     return due
+
+
+def _date_of_key(timetable: Any, key: str | None) -> datetime | None:
+    """Return the date that a partition's key was made of: Airflow 3.2 gives a task the key alone."""
+    key_format = getattr(timetable, "key_format", None)
+    # In another zone the key is a time of UTC in 3.2, and one of the zone in 3.3.
+    if key is None or key_format is None or str(timetable.timezone) != "UTC":
+        return None
+    with contextlib.suppress(ValueError):  # of a run that was triggered with another key
+        date = datetime.strptime(key, key_format)
+        return date if date.tzinfo else date.replace(tzinfo=UTC)
+    return None
 
 
 def _next_tick(timetable: Any, date: datetime) -> datetime:
@@ -161,9 +174,10 @@ def statement_tag(context: Context, sync_id: str) -> StatementTag:
 
 
 def count_statements(ledger: Ledger) -> dict[str, Any]:
-    """Return, for a summary, how many statements the warehouse got, and how long they took."""
+    """Return, for a summary, how many statements the warehouse got, how long they took, and what they read."""
     sent = ledger.warehouse.origin
-    return {"statements": sent.statements, "statement_seconds": round(sent.statement_seconds, 3)}
+    scanned = {} if sent.bytes_scanned is None else {"bytes_scanned": sent.bytes_scanned}
+    return {"statements": sent.statements, "statement_seconds": round(sent.statement_seconds, 3), **scanned}
 
 
 def author_of(context: Context, *, adopts: str | None) -> Author:

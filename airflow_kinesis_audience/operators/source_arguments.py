@@ -5,13 +5,17 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from airflow_kinesis_audience.operators.reporting.lineage import change_set_lineage
 from airflow_kinesis_audience.operators.run_context import select_all
 from airflow_kinesis_audience.operators.state_arguments import StateArguments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    from airflow_kinesis_audience.core.model.splits import Split
     from airflow_kinesis_audience.core.sql.dialects import Dialect
     from airflow_kinesis_audience.core.state.ledger import Ledger
     from airflow_kinesis_audience.hooks.state import State
@@ -19,7 +23,12 @@ if TYPE_CHECKING:
 
 
 class SourceArguments(StateArguments):
-    """The part of a diff task that says who belongs."""
+    """The part of a diff task that says who belongs.
+
+    :ivar known_facts: of the run, once it has any.
+    """
+
+    known_facts: dict[str, Any]
 
     def __init__(
         self,
@@ -28,6 +37,11 @@ class SourceArguments(StateArguments):
         sql: str | None = None,
         table: str | None = None,
         source: str | Callable[..., Any] | None = None,
+        exclude_sql: str | None = None,
+        consent_column: str | None = None,
+        split: Mapping[str, float] | None = None,
+        split_key: str | None = None,
+        exclusive_by: Sequence[str] = (),
         state_memory: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -35,6 +49,11 @@ class SourceArguments(StateArguments):
         self.sql = sql
         self.table = table
         self.source = source
+        self.exclude_sql = exclude_sql
+        self.consent_column = consent_column
+        self.split = split
+        self.split_key = split_key
+        self.exclusive_by = exclusive_by
         self.state_memory = state_memory
 
     def open_state(
@@ -67,6 +86,26 @@ class SourceArguments(StateArguments):
             state_memory=self.state_memory,
         )
 
+    def build_split(self) -> Split | None:
+        """Build the split of the audiences, if there is one.
+
+        :raises ValueError: if its shares are none.
+        """
+        from airflow_kinesis_audience.core.model.splits import Split
+
+        if self.split is None and self.split_key is not None:
+            raise ValueError("split_key is set and split is not; set split to the groups, such as {'control': 10}")
+        return None if not self.split else Split(shares=dict(self.split), key=self.split_key or "")
+
+    def build_order(self) -> tuple[str, ...]:
+        """Build the order of the audiences that exclude each other.
+
+        :raises ValueError: if it is no list.
+        """
+        if isinstance(self.exclusive_by, str):
+            raise ValueError(f"exclusive_by is {self.exclusive_by!r}; expected a list of audience ids")
+        return tuple(self.exclusive_by or ())
+
     def build_query(self, dialect: Dialect | None = None) -> str:
         """Return the query that gives the members.
 
@@ -76,6 +115,18 @@ class SourceArguments(StateArguments):
             return select_all(self.sql, self.table, "the members are", dialect)
         if self.sql is not None or self.table is not None:
             raise ValueError("set one of sql, table and source: the members come from one of them")
+        if self.exclude_sql is not None:
+            raise ValueError(
+                "exclude_sql is read by a warehouse, and source is a function; leave the users out in the "
+                "function, or give its rows a boolean column and set consent_column"
+            )
         from airflow_kinesis_audience.hooks.files.function_source import ROWS
 
         return f"SELECT * FROM {ROWS}"  # noqa: S608
+
+    def get_openlineage_facets_on_complete(self, _task_instance: Any) -> OperatorLineage[Any, Any] | None:
+        """Report to OpenLineage which tables were read, and how many changes were found."""
+        if self.source is not None:
+            return None
+        queries = (self.build_query(), self.exclude_sql or "")
+        return change_set_lineage([q for q in queries if q], self.known_facts)

@@ -6,7 +6,7 @@ import { instant, type Source } from "./contract.ts";
 const PAGE = 100;
 const AT_ONCE = 6;
 
-/** A task instance as the API tells of it. */
+/** A task instance as the API describes it. */
 export interface TaskInstance extends Source {
   operator: string;
   state: string;
@@ -134,19 +134,19 @@ export class Airflow {
 const listed = (value: unknown): unknown[] => (Array.isArray(value) ? [...value] : []);
 
 function readTask(value: unknown): TaskInstance | null {
-  const told = value as Answer;
-  const runAfter = instant(told?.run_after);
+  const row = value as Answer;
+  const runAfter = instant(row?.run_after);
   if (runAfter === null) return null;
   return {
-    dagId: String(told.dag_id),
-    runId: String(told.dag_run_id),
-    taskId: String(told.task_id),
-    mapIndex: Number(told.map_index ?? -1),
-    operator: String(told.operator_name ?? told.operator),
-    state: String(told.state ?? "none"),
+    dagId: String(row.dag_id),
+    runId: String(row.dag_run_id),
+    taskId: String(row.task_id),
+    mapIndex: Number(row.map_index ?? -1),
+    operator: String(row.operator_name ?? row.operator),
+    state: String(row.state ?? "none"),
     runAfter,
-    startedAt: instant(told.start_date),
-    endedAt: instant(told.end_date),
-    tryNumber: Number(told.try_number ?? 0),
+    startedAt: instant(row.start_date),
+    endedAt: instant(row.end_date),
+    tryNumber: Number(row.try_number ?? 0),
   };
 }

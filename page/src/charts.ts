@@ -1,4 +1,4 @@
-// The charts of one audience's runs. Options are made by pure functions; a chart is told in words, too, and every
+// The charts of one audience's runs. Options are made by pure functions; a chart is described in words, too, and every
 // number in it stands in the table of runs beneath. Nothing that was written by somebody gets into a chart.
 
 import { BarChart, LineChart } from "echarts/charts";
@@ -6,11 +6,11 @@ import { GridComponent, LegendComponent, TooltipComponent } from "echarts/compon
 import { type EChartsCoreOption, init, use } from "echarts/core";
 import { SVGRenderer } from "echarts/renderers";
 import type { Run } from "./history.ts";
-import { compact, numeral, utc } from "./words.ts";
+import { compact, fineSpan, labelsOf, numeral, utc } from "./words.ts";
 
 use([BarChart, LineChart, GridComponent, LegendComponent, TooltipComponent, SVGRenderer]);
 
-export type Kind = "size" | "changes" | "speed";
+export type Kind = "size" | "changes" | "lag";
 
 export interface Colours {
   text: string;
@@ -23,106 +23,142 @@ export interface Colours {
   font: string;
 }
 
-/** So many times the largest change is too far to be drawn. */
-const FAR = 4;
+/** A bound is drawn where the largest change, or the fewest members, come this near to it. */
+const NEAR = 0.5;
 
-type Points = (number | null)[];
+type Points = (number | null | { value: number; symbol: string; symbolSize: number })[];
 
-const line = (name: string, data: Points, colour: string, dashed = false) => ({
+const line = (name: string, data: Points, colour: string, more: object = {}) => ({
   name,
   type: "line",
   data,
-  step: dashed ? "middle" : "end",
-  symbol: dashed ? "none" : "circle",
+  step: "end",
+  symbol: "circle",
   symbolSize: 5,
-  lineStyle: { color: colour, width: dashed ? 1.5 : 2, type: dashed ? "dashed" : "solid" },
+  lineStyle: { color: colour, width: 2 },
   itemStyle: { color: colour },
+  ...more,
 });
-const bars = (name: string, data: Points, colour: string, more: object = {}) => ({
+const bars = (name: string, data: Points, colour: string) => ({
   name,
   type: "bar",
   data,
+  stack: "changes",
   itemStyle: { color: colour },
   barMaxWidth: 18,
-  ...more,
 });
+/** What a guard stops, as a band from its bound to the end of the axis. */
+const band = (name: string, data: Points, colour: string) =>
+  line(name, data, colour, { step: "middle", symbol: "none", lineStyle: { color: colour, width: 1, type: "dashed" }, areaStyle: { color: colour, opacity: 0.14, origin: "start" } });
+const bandWhereNear = (name: string, data: Points, colour: string) => (data.some((one) => one !== null) ? [band(name, data, colour)] : []);
+
+/** Give the exits that would have tripped a guard, downwards, for runs whose bound is near to the largest change. */
+function nearLimits(runs: readonly Run[]): (number | null)[] {
+  const most = Math.max(0, ...runs.map((run) => run.counts?.exited ?? 0));
+  return runs.map(({ exitLimit }) => (exitLimit !== null && exitLimit * NEAR <= most ? -exitLimit : null));
+}
+
+/** Where the axis of exits ends: below the bound, so that its band is seen; none where no bound is drawn. */
+function lowest(runs: readonly Run[]): number | null {
+  const limits = nearLimits(runs).filter((one) => one !== null);
+  return limits.length ? Math.floor(1.25 * Math.min(...limits)) : null;
+}
+
+function nearLeast(runs: readonly Run[]): (number | null)[] {
+  const fewest = Math.min(...runs.flatMap((run) => (run.counts ? [run.counts.members] : [])));
+  return runs.map(({ minMembers }) => (minMembers !== null && minMembers >= fewest * NEAR ? minMembers : null));
+}
+
+const special = (value: number): Points[number] => ({ value, symbol: "diamond", symbolSize: 11 });
+
+/** Give the members after each run, and those that a run which stopped has left as they were. */
+function memberPoints(runs: readonly Run[]): { members: Points; stopped: Points } {
+  let last: number | null = null;
+  const [members, stopped]: [Points, Points] = [[], []];
+  for (const { counts, isSpecial } of runs) {
+    if (counts) last = counts.members;
+    members.push(counts ? (isSpecial ? special(counts.members) : counts.members) : null);
+    stopped.push(counts ? null : last);
+  }
+  return { members, stopped };
+}
+
+function lagSeries(runs: readonly Run[], colours: Colours): object[] {
+  const destinations = [...new Set(runs.flatMap((run) => [...run.lags.keys()]))].sort();
+  const palette = [colours.members, colours.entered, colours.exited, colours.bound];
+  return destinations.map((destination, n) => {
+    const seconds = runs.map((run) => run.lags.get(destination) ?? null).map((lag) => (lag === null ? null : Math.round(lag / 1_000)));
+    return line(destination, seconds, palette[n % palette.length]!, { step: false, connectNulls: true });
+  });
+}
 
 /** Make the series of a chart; runs come oldest first. */
 function seriesOf(kind: Kind, runs: readonly Run[], colours: Colours): object[] {
+  if (kind === "lag") return lagSeries(runs, colours);
   if (kind === "size") {
-    const least = runs.map((run) => run.minMembers);
-    const bound = least.some((one) => one !== null) ? [line("fewest allowed", least, colours.bound, true)] : [];
-    return [line("members", runs.map((run) => run.counts?.members ?? null), colours.members), ...bound];
-  }
-  if (kind === "changes") {
-    const most = runs.map((run) => (run.exitLimit === null ? null : -run.exitLimit));
-    const newest = runs.at(-1)?.exitLimit;
-    const name = newest == null ? "most exits allowed" : `most exits allowed: ${numeral(newest)} now`;
-    const bound = most.some((one) => one !== null) ? [line(name, most, colours.bound, true)] : [];
-    const stacked = { stack: "changes" };
+    const { members, stopped } = memberPoints(runs);
+    const marks = line("stopped", stopped, colours.exited, { symbol: "triangle", symbolSize: 10, lineStyle: { width: 0 } });
     return [
-      bars("entered", runs.map((run) => run.counts?.entered ?? null), colours.entered, stacked),
-      bars("exited", runs.map((run) => (run.counts ? -run.counts.exited : null)), colours.exited, stacked),
-      ...bound,
+      line("members", members, colours.members, { connectNulls: true }),
+      ...(stopped.some((one) => one !== null) ? [marks] : []),
+      ...bandWhereNear("below the guard's bound", nearLeast(runs), colours.bound),
     ];
   }
-  const sum = (run: Run, of: "delivered" | "retried" | "seconds") => run.deliveries.reduce((all, d) => all + d[of], 0);
-  const speed = runs.map((run) => (sum(run, "seconds") > 0 ? sum(run, "delivered") / sum(run, "seconds") : null));
   return [
-    line("changes per second", speed, colours.members),
-    bars("records retried", runs.map((run) => (run.deliveries.length ? sum(run, "retried") : null)), colours.exited, { yAxisIndex: 1 }),
+    bars("entered", runs.map((run) => run.counts?.entered ?? null), colours.entered),
+    bars("exited", runs.map((run) => (run.counts ? -run.counts.exited : null)), colours.exited),
+    ...bandWhereNear("beyond the guard's bound", nearLimits(runs), colours.bound),
   ];
-}
-
-/** Where the axis of exits ends: a bound that is far from them is told in the legend, or the bars would be lines. */
-function lowest(runs: readonly Run[]): number | undefined {
-  const most = Math.max(1, ...runs.flatMap(({ counts }) => (counts ? [counts.entered, counts.exited] : [])));
-  const furthest = Math.max(0, ...runs.map((run) => run.exitLimit ?? 0));
-  return furthest > FAR * most ? -most : undefined;
 }
 
 /** Make the options of a chart; runs come oldest first. */
 export function optionsOf(kind: Kind, runs: readonly Run[], colours: Colours): EChartsCoreOption {
-  const axis = (more: object = {}) => ({
-    type: "value",
-    minInterval: 1,
-    axisLabel: { color: colours.text, formatter: (value: number) => compact(Math.abs(value)) },
-    splitLine: { lineStyle: { color: colours.line } },
-    ...more,
-  });
+  const [series, labels] = [seriesOf(kind, runs, colours), labelsOf(runs.map((run) => run.asOf))];
+  // Names of destinations are long: each may need a line of the legend for itself.
+  const top = 34 + (kind === "lag" ? 18 * Math.max(0, series.length - 1) : 0);
+  const written = (value: number) => (kind === "lag" ? fineSpan(value * 1_000) : numeral(Math.abs(value)));
   return {
     animation: false,
     textStyle: { color: colours.text, fontFamily: colours.font },
-    grid: { left: 56, right: kind === "speed" ? 56 : 16, top: 34, bottom: 28 },
+    grid: { left: 56, right: 16, top, bottom: 28 },
     legend: { top: 0, left: 0, textStyle: { color: colours.text, fontFamily: colours.font }, itemWidth: 16, itemGap: 16 },
     tooltip: {
       trigger: "axis",
       renderMode: "richText",
       confine: true,
-      valueFormatter: (value: unknown) => (typeof value === "number" ? numeral(Math.abs(value)) : "–"),
+      valueFormatter: (value: unknown) => (typeof value === "number" ? written(value) : "–"),
     },
     xAxis: {
       type: "category",
       data: runs.map((run) => utc(run.asOf)),
-      axisLabel: { color: colours.text, hideOverlap: true, formatter: (at: string) => at.replace(" 00:00", "") },
-      axisLine: { lineStyle: { color: colours.text } },
+      axisLabel: { color: colours.text, hideOverlap: true, formatter: (_: string, n: number) => labels[n]! },
+      axisLine: { lineStyle: { color: colours.text }, onZero: false },
     },
-    yAxis: kind === "changes" ? [axis({ min: lowest(runs) })] : kind === "speed" ? [axis(), axis({ splitLine: { show: false } })] : [axis()],
-    series: seriesOf(kind, runs, colours),
+    yAxis: {
+      type: "value",
+      minInterval: 1,
+      scale: kind === "size",
+      ...(kind === "changes" ? { min: lowest(runs) } : {}),
+      axisLabel: { color: colours.text, formatter: (value: number) => (kind === "lag" ? fineSpan(value * 1_000) : compact(Math.abs(value))) },
+      splitLine: { lineStyle: { color: colours.line } },
+    },
+    series,
   };
 }
 
-/** Say in a sentence what a chart shows; runs come oldest first. */
+/** Describe in a sentence what a chart shows; runs come oldest first. */
 export function sentenceOf(kind: Kind, runs: readonly Run[]): string {
-  const told = runs.filter((run) => run.counts);
-  const [first, last] = [told[0], told.at(-1)];
+  const counted = runs.filter((run) => run.counts);
+  const [first, last] = [counted[0], counted.at(-1)];
   if (!first || !last) return "No run has reported this audience yet.";
   const when = `from ${utc(first.asOf)} to ${utc(last.asOf)} UTC`;
   if (kind === "size") return `Members ${when}: ${numeral(first.counts!.members)} at first, ${numeral(last.counts!.members)} at last.`;
-  const sum = (of: (run: Run) => number) => numeral(told.reduce((all, run) => all + of(run), 0));
+  const sum = (of: (run: Run) => number) => numeral(counted.reduce((all, run) => all + of(run), 0));
   if (kind === "changes") return `Changes ${when}: ${sum((r) => r.counts!.entered)} entered, ${sum((r) => r.counts!.exited)} exited.`;
-  const of = (field: "delivered" | "retried") => sum((r) => r.deliveries.reduce((all, d) => all + d[field], 0));
-  return `Deliveries ${when}: ${of("delivered")} changes delivered, ${of("retried")} records retried.`;
+  const longest = new Map<string, number>();
+  for (const run of counted) for (const [destination, lag] of run.lags) longest.set(destination, Math.max(lag, longest.get(destination) ?? 0));
+  const lags = [...longest].map(([destination, lag]) => `at most ${fineSpan(lag)} to ${destination}`);
+  return `Time from record to delivery ${when}: ${lags.join(", ") || "nothing was delivered, 0 deliveries"}.`;
 }
 
 /** Draw a chart into an element, and again whenever the element's size changes; gives what redraws it, and what ends it. */

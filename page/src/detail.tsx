@@ -3,13 +3,18 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Airflow } from "./airflow.ts";
 import type { Colours, Kind } from "./charts.ts";
-import { dagPath, type Run, runPath, runsOf, taskPath } from "./history.ts";
+import { dagPath, type Run, runsOf } from "./history.ts";
 import { type History, loadHistory } from "./load.ts";
 import type { Row, Sync } from "./overview.ts";
 import { Ago, Go, Leave, StateMark, Trouble } from "./parts.tsx";
+import { RunTable } from "./runs.tsx";
+import { Wiring } from "./wiring.tsx";
 import { counted, numeral, percent, utc } from "./words.ts";
 
-const TITLES: Record<Kind, string> = { size: "Members", changes: "Entered and exited per run", speed: "Delivery" };
+const TITLES: Record<Kind, string> = { size: "Members", changes: "Entered and exited per run", lag: "Time from record to delivery" };
+
+/** States of runs that left the members as they were. */
+const STOPPED: readonly string[] = ["held", "failed", "skipped"];
 
 export interface DetailProps {
   syncId: string;
@@ -35,20 +40,21 @@ export function Detail(props: DetailProps) {
     };
   }, [syncId, pages, now]);
   const audienceId = row?.id ?? props.audienceId ?? "";
-  const runs = useMemo(() => (history ? runsOf(audienceId, history.changeSets, history.deliveries, history.tasks, history.stops) : []), [history, audienceId]);
-  const oldestFirst = useMemo(() => runs.filter((run) => run.counts).reverse(), [runs]);
+  const runs = useMemo(() => (history ? runsOf(audienceId, history) : []), [history, audienceId]);
+  const oldestFirst = useMemo(() => runs.filter((run) => run.counts || STOPPED.includes(run.state)).reverse(), [runs]);
   return (
     <>
       <p><Go to={{}}>← All audiences</Go></p>
       <h2>{row?.name ?? props.audienceId ?? syncId}</h2>
       <p class="under">{audienceId && `${audienceId} · `}{syncId}{sync?.asOf != null && ` · as of ${utc(sync.asOf)} UTC`}</p>
       {rows.length > 1 && <Others rows={rows} row={row} syncId={syncId} />}
-      {sync && <Headline sync={sync} row={row} now={now} airflow={airflow} />}
+      {sync && <Headline sync={sync} row={row} now={now} airflow={airflow} newest={runs.find((run) => run.counts) ?? null} />}
       {!sync && <p>Airflow has no run of this sync that you have permission to see.</p>}
       <div class="charts">
-        {(["size", "changes", "speed"] as const).map((kind) => <Chart key={kind} kind={kind} runs={oldestFirst} theme={props.theme} />)}
+        {(["size", "changes", "lag"] as const).map((kind) => <Chart key={kind} kind={kind} runs={oldestFirst} theme={props.theme} />)}
       </div>
-      <Runs runs={runs} />
+      <RunTable runs={runs} />
+      {history && <Wiring history={history} />}
       {history?.more && <button type="button" onClick={() => setPages(pages + 1)}>Older runs</button>}
     </>
   );
@@ -65,7 +71,7 @@ function Others({ rows, row, syncId }: { rows: Row[]; row: Row | null; syncId: s
   );
 }
 
-function Headline({ sync, row, now, airflow }: { sync: Sync; row: Row | null; now: number; airflow: Airflow }) {
+function Headline({ sync, row, now, airflow, newest }: { sync: Sync; row: Row | null; now: number; airflow: Airflow; newest: Run | null }) {
   const numbers: [string, string][] = row
     ? [
         ["members", numeral(row.members)],
@@ -82,13 +88,17 @@ function Headline({ sync, row, now, airflow }: { sync: Sync; row: Row | null; no
         <div><dt>state</dt><dd><StateMark state={row?.state ?? sync.state} /></dd></div>
         {numbers.map(([name, value]) => <div key={name}><dt>{name}</dt><dd>{value}</dd></div>)}
         <div><dt>last success</dt><dd><Ago at={sync.lastSuccess} now={now} /></dd></div>
+        {newest?.exitLimit != null && <div data-testid="exit-limit"><dt>exits allowed, last run</dt><dd>{numeral(newest.exitLimit)}</dd></div>}
+        {newest?.minMembers != null && <div><dt>fewest members allowed</dt><dd>{numeral(newest.minMembers)}</dd></div>}
+        {sync.deadLetters > 0 && <div data-testid="dead-letters"><dt>dead letters</dt><dd>{numeral(sync.deadLetters)}</dd></div>}
         {sync.nextRun !== null && <div data-testid="next-run"><dt>next run, UTC</dt><dd>{utc(sync.nextRun)}</dd></div>}
         {sync.lags.map((lag) => <div key={lag.destination}><dt>{lag.destination}</dt><dd>{lag.behind ? `${counted(lag.behind, "change set")} behind` : "up to date"}</dd></div>)}
       </dl>
       {sync.dagId !== null && <p><Leave path={dagPath(sync.dagId)} testid="dag-link">DAG {sync.dagId}</Leave></p>}
-      <Trouble sync={sync} row={row} airflow={airflow} />
+      <Trouble {...sync} {...(row ? { state: row.state, sentences: row.sentences } : {})} airflow={airflow} />
+      {sync.deadLetters > 0 && <p class="sentence">Dead letters are members that are too large for a record. Each run retries them; the publish task's log has digests of their ids.</p>}
       {sync.pinned.map((sentence) => (
-        <p class="sentence" data-testid="pinned" key={sentence}>{sentence}. AudienceDetachOperator ends that where nobody uses it any more.</p>
+        <p class="sentence" data-testid="pinned" key={sentence}>{sentence}. AudienceDetachOperator ends that if nobody uses it any more.</p>
       ))}
     </>
   );
@@ -124,47 +134,5 @@ function Chart({ kind, runs, theme }: { kind: Kind; runs: Run[]; theme: number }
       <figcaption>{TITLES[kind]}</figcaption>
       <div ref={element} class="chart" role="img" aria-label={sentence} data-testid={`chart-${kind}`} />
     </figure>
-  );
-}
-
-function Runs({ runs }: { runs: Run[] }) {
-  const of = (value: number | undefined) => (value === undefined ? "–" : numeral(value));
-  return (
-    <div class="scroll">
-      <table data-testid="runs-table">
-        <caption>Runs, the newest first</caption>
-        <thead>
-          <tr>
-            {["As of, UTC", "State", "Members", "Entered", "Exited", "Updated", "Delivered", "Airflow"].map((name, n) => <th key={name} scope="col" class={n >= 2 && n <= 5 ? "number" : "text"}>{name}</th>)}
-          </tr>
-        </thead>
-        <tbody>
-          {runs.map((run) => (
-            <tr key={run.asOf} data-testid="run-row" data-as-of={new Date(run.asOf).toISOString()}>
-              <th scope="row" class="text">{utc(run.asOf)}</th>
-              <td class="text">
-                <span class={`state ${run.state.replaceAll(" ", "-")}`}>{run.state}</span>
-                {run.corrects !== null && <p class="sentence">corrects {utc(run.corrects)}</p>}
-                {[...run.sentences, ...run.letThrough.map((s) => `let through: ${s}`)].map((sentence) => <p class="sentence" key={sentence}>{sentence}</p>)}
-              </td>
-              <td class="number">{of(run.counts?.members)}</td>
-              <td class="number">{of(run.counts?.entered)}</td>
-              <td class="number">{of(run.counts?.exited)}</td>
-              <td class="number">{of(run.counts?.updated)}</td>
-              <td class="text">
-                {run.deliveries.map((d) => (
-                  <span class="under" key={d.destination}>
-                    {numeral(d.delivered)} to <Leave path={taskPath(d.source)}>{d.destination}</Leave> in {d.seconds} s{d.retried ? `, ${numeral(d.retried)} retried` : ""}{d.rejected ? `, ${numeral(d.rejected)} rejected` : ""}{d.omitted ? `, ${numeral(d.omitted)} left out` : ""}
-                  </span>
-                ))}
-              </td>
-              <td class="text">
-                <Leave path={runPath(run.source)} testid="run-link">run</Leave> <Leave path={taskPath(run.source)} testid="task-link">task</Leave>
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
   );
 }

@@ -20,10 +20,15 @@ export const DELIVERING = [
 export const OPERATORS = [DIFF, APPROVAL, ...DELIVERING];
 /** A person is asked: Airflow 3.3 has a state of its own for it. */
 const ASKING = ["awaiting_input", "deferred"];
+/** What a delivery waits for, where it waits. */
+const WAITS: Record<string, string | undefined> = {
+  up_for_retry: "An attempt failed; the next one continues where it stopped.",
+  deferred: "The stream throttles and accepts nothing at this moment; the task waits, and then continues where it stopped.",
+};
 const ENDED = ["success", "skipped", "failed", "upstream_failed", "removed"];
 
 const HOW_TO_APPROVE =
-  "Held alone: all other audiences are published, and each run computes this one again. If it is right, approve it with the command `approve`, or trigger a run that lets it through.";
+  "Held alone: all other audiences are published, and each run computes this one again. If it is right, approve it with the command approve, or trigger a run that lets it through.";
 
 /** From worst to best. */
 export const STATES = ["held", "failed", "late", "delivering", "ok"] as const;
@@ -31,7 +36,7 @@ export type State = (typeof STATES)[number];
 
 export interface Lag {
   destination: string;
-  /** change sets that it has not been told */
+  /** change sets that it has not received */
   behind: number;
 }
 
@@ -56,6 +61,10 @@ export interface Sync {
   nextRun: number | null;
   moreAudiences: number;
   audiences: Row[];
+  /** members that are too large for a record, at all destinations */
+  deadLetters: number;
+  /** the change sets that are known, the newest first, without those that were inserted before others */
+  runs: ChangeSet[];
 }
 
 export interface Row extends AudienceCounts {
@@ -81,31 +90,35 @@ export interface Answers {
 
 /** Name a task instance. */
 export const keyOf = (of: Source): string => JSON.stringify([of.dagId, of.runId, of.taskId, of.mapIndex]);
-const taskOf = (of: Source): string => JSON.stringify([of.dagId, of.taskId, of.mapIndex]);
+/** Name a task, whatever its run. */
+export const taskOf = (of: Source): string => JSON.stringify([of.dagId, of.taskId, of.mapIndex]);
 
-/** Keep what was told last of each instant: a task that is cleared tells of its instant again. */
-export function newestOfEach<T extends { asOf: number; toldAt: number }>(events: readonly T[]): T[] {
+/** States in which a person is to act, or to look. */
+export const NEEDS_A_PERSON: readonly State[] = ["held", "failed", "late"];
+
+/** Keep the newest event of each instant: a task that is cleared emits another one. */
+export function newestOfEach<T extends { asOf: number; emittedAt: number }>(events: readonly T[]): T[] {
   const found = new Map<number, T>();
   for (const event of events) {
     const known = found.get(event.asOf);
-    if (known === undefined || event.toldAt > known.toldAt) found.set(event.asOf, event);
+    if (known === undefined || event.emittedAt > known.emittedAt) found.set(event.asOf, event);
   }
   return [...found.values()].sort((a, b) => b.asOf - a.asOf);
 }
 
-/** The same for change sets; one that was found there already may not tell of each audience, but the first did. */
+/** The same for change sets; the event of one that was found again may not list its audiences, but the first one did. */
 export function changeSetsOfEach(events: readonly ChangeSet[]): ChangeSet[] {
   return newestOfEach(events).map((newest) => {
     if (newest.audiences) return newest;
-    const told = newestOfEach(events.filter((e) => e.asOf === newest.asOf && e.audiences))[0];
-    return told ? { ...newest, audiences: told.audiences, moreAudiences: told.moreAudiences } : newest;
+    const listed = newestOfEach(events.filter((e) => e.asOf === newest.asOf && e.audiences))[0];
+    return listed ? { ...newest, audiences: listed.audiences, moreAudiences: listed.moreAudiences } : newest;
   });
 }
 
 /** Count the changes of a change set. */
 export const changesIn = (counts: Counts): number => counts.entered + counts.exited + counts.updated;
 
-/** Find how far each destination of a sync is behind. An empty change set has nothing to be told. */
+/** Find how far each destination of a sync is behind. Of an empty change set nothing is delivered. */
 export function lagsOf(changeSets: readonly ChangeSet[], deliveries: readonly Delivery[]): Lag[] {
   const reached = new Map<string, number>();
   for (const { destination, upTo } of deliveries)
@@ -118,7 +131,7 @@ export function lagsOf(changeSets: readonly ChangeSet[], deliveries: readonly De
     .sort((a, b) => a.destination.localeCompare(b.destination));
 }
 
-/** Tell which syncs there are and how each of them is, the worst first. */
+/** Return all syncs with their states, the worst first. */
 export function overview(answers: Answers): Sync[] {
   const syncIds = syncsOfTasks(answers);
   const grouped = {
@@ -142,18 +155,18 @@ export function overview(answers: Answers): Sync[] {
     .sort((a, b) => STATES.indexOf(a.state) - STATES.indexOf(b.state) || a.syncId.localeCompare(b.syncId));
 }
 
-/** Find the sync of each task instance: by what it told, by what its task told before, by its DAG's only sync. */
+/** Find the sync of each task instance: by its own XCom, by its task's earlier events, by its DAG's only sync. */
 function syncsOfTasks(answers: Answers): Map<string, string> {
   const byTask = new Map<string, string>();
   const ofDag = new Map<string, Set<string>>();
   // Oldest first, so that the newest holds.
-  for (const event of [...answers.changeSets, ...answers.deliveries].sort((a, b) => a.toldAt - b.toldAt)) {
+  for (const event of [...answers.changeSets, ...answers.deliveries].sort((a, b) => a.emittedAt - b.emittedAt)) {
     byTask.set(taskOf(event.source), event.syncId);
     ofDag.set(event.source.dagId, (ofDag.get(event.source.dagId) ?? new Set()).add(event.syncId));
   }
   for (const task of answers.tasks) {
-    const told = answers.stops.get(keyOf(task))?.syncId;
-    if (told) byTask.set(taskOf(task), told);
+    const syncId = answers.stops.get(keyOf(task))?.syncId;
+    if (syncId) byTask.set(taskOf(task), syncId);
   }
   const found = new Map<string, string>();
   for (const task of answers.tasks) {
@@ -171,11 +184,13 @@ function syncOf(
   dags: ReadonlyMap<string, Dag>,
   { stops, now }: Answers,
 ): Sync {
-  const newest = changeSets[0];
+  const newest = changeSets.find((changeSet) => !changeSet.inserted);
   const successes = tasks.filter((t) => DELIVERING.includes(t.operator) && t.state === "success");
-  const last = Math.max(...successes.map((t) => t.endedAt ?? 0), ...deliveries.map((d) => d.toldAt));
+  const last = Math.max(...successes.map((t) => t.endedAt ?? 0), ...deliveries.map((d) => d.emittedAt));
   const dagId = newest?.source.dagId ?? tasks[0]?.dagId ?? null;
   const dag = dags.get(dagId ?? "");
+  const runs = changeSets.filter((changeSet) => !changeSet.inserted);
+  const received = [...Map.groupBy(deliveries, (d) => d.destination).values()].map((all) => newestOfEach(all)[0]!);
   const sync: Sync = {
     syncId,
     asOf: newest?.asOf ?? null,
@@ -188,8 +203,10 @@ function syncOf(
     nextRun: dag && !dag.isPaused ? dag.nextRunAfter : null,
     moreAudiences: newest?.moreAudiences ?? 0,
     audiences: [],
+    deadLetters: received.reduce((all, d) => all + d.deadLetters, 0),
+    runs,
   };
-  sync.audiences = rowsOf(sync, changeSets);
+  sync.audiences = rowsOf(sync, runs);
   return sync;
 }
 
@@ -198,24 +215,24 @@ function rowsOf(sync: Sync, changeSets: readonly ChangeSet[]): Row[] {
   if (!newest) return [];
   const day = new Map<string, { entered: number; exited: number }>();
   for (const changeSet of changeSets.filter((c) => c.asOf > newest.asOf - DAY))
-    for (const told of audiencesOf(changeSet)) {
-      const sum = day.get(told.id) ?? { entered: 0, exited: 0 };
-      day.set(told.id, { entered: sum.entered + told.entered, exited: sum.exited + told.exited });
+    for (const audience of audiencesOf(changeSet)) {
+      const sum = day.get(audience.id) ?? { entered: 0, exited: 0 };
+      day.set(audience.id, { entered: sum.entered + audience.entered, exited: sum.exited + audience.exited });
     }
   const listed = audiencesOf(newest);
   // Held before anything was published of it, or too small to be listed.
-  const unlisted = [...sync.heldAudiences.keys()].filter((id) => !listed.some((told) => told.id === id));
+  const unlisted = [...sync.heldAudiences.keys()].filter((id) => !listed.some((audience) => audience.id === id));
   const none = { entered: 0, exited: 0, updated: 0, members: 0 };
-  return [...listed, ...unlisted.map((id) => ({ id, name: id, ...none }))].map((told) => {
-    const sum = day.get(told.id) ?? { entered: 0, exited: 0 };
-    const volatility = told.members ? (sum.entered + sum.exited) / told.members : null;
-    const why = sync.heldAudiences.get(told.id);
+  return [...listed, ...unlisted.map((id) => ({ id, name: id, ...none }))].map((audience) => {
+    const sum = day.get(audience.id) ?? { entered: 0, exited: 0 };
+    const volatility = audience.members ? (sum.entered + sum.exited) / audience.members : null;
+    const why = sync.heldAudiences.get(audience.id);
     const isOk = sync.heldAudiences.size > 0 && !why;
-    return { ...told, sync, state: isOk ? "ok" : sync.state, sentences: isOk ? [] : [...(why ?? []), ...sync.sentences], day: sum, volatility };
+    return { ...audience, sync, state: isOk ? "ok" : sync.state, sentences: isOk ? [] : [...(why ?? []), ...sync.sentences], day: sum, volatility };
   });
 }
 
-/** Give the audiences of a change set; of one that does not tell them one by one, all together. */
+/** Give the audiences of a change set; of one that does not list them, all together. */
 export function audiencesOf(changeSet: ChangeSet): AudienceCounts[] {
   const { entered, exited, updated, members } = changeSet;
   return changeSet.audiences ?? [{ id: "", name: "All audiences", entered, exited, updated, members }];
@@ -223,7 +240,7 @@ export function audiencesOf(changeSet: ChangeSet): AudienceCounts[] {
 
 type Found = Pick<Sync, "state" | "sentences" | "about">;
 
-/** Tell of audiences that alone are held, unless something is wrong with all. */
+/** Find audiences that alone are held, unless all are held or failed. */
 function worstOf(found: Found, newest: ChangeSet | undefined, tasks: readonly TaskInstance[]): Found & Pick<Sync, "heldAudiences"> {
   if (!newest?.held.size || ["held", "failed"].includes(found.state)) return { ...found, heldAudiences: new Map() };
   const about = tasks.find((task) => keyOf(task) === keyOf(newest.source)) ?? null;
@@ -257,9 +274,10 @@ function stateOf(task: TaskInstance, stop: Stop | undefined): { state: State; se
   const sentences = stop?.sentences ?? [];
   if (task.operator === APPROVAL)
     return ASKING.includes(task.state) ? { state: "held", sentences } : { state: task.state === "failed" ? "failed" : "ok", sentences };
-  if (task.state === "failed") return { state: stop?.state ?? "failed", sentences };
+  if (task.state === "failed") return { state: stop?.state === "held" ? "held" : "failed", sentences };
   if (!DELIVERING.includes(task.operator) || ENDED.includes(task.state) || task.state === "none") return { state: "ok", sentences: [] };
-  return { state: "delivering", sentences: task.state === "up_for_retry" ? ["An attempt failed; the next one continues where it stopped.", ...sentences] : [] };
+  const waits = WAITS[task.state];
+  return { state: "delivering", sentences: waits ? [waits, ...sentences] : [] };
 }
 
 function whyLate(tasks: readonly TaskInstance[], dag: Dag | undefined, now: number): string | null {
@@ -273,13 +291,13 @@ function whyLate(tasks: readonly TaskInstance[], dag: Dag | undefined, now: numb
   return gap > 0 && Math.max(...good) < next - 2 * gap ? "The last run that was delivered is more than one run ago." : null;
 }
 
-/** Tell whether events reach far enough back: every sync has its newest, and the 24 hours before it. */
+/** Check whether events reach far enough back: every sync has its newest, and the 24 hours before it. */
 export function reachesBack(changeSets: readonly ChangeSet[], syncs: number): boolean {
   const bySync = Map.groupBy(changeSets, (c) => c.syncId);
   if (bySync.size < syncs) return false;
-  return [...bySync.values()].every((told) => {
-    const instants = told.map((c) => c.asOf);
+  return [...bySync.values()].every((own) => {
+    const instants = own.map((c) => c.asOf);
     const newest = Math.max(...instants);
-    return Math.min(...instants) <= newest - DAY || told.some((c) => c.previousAsOf === null);
+    return Math.min(...instants) <= newest - DAY || own.some((c) => c.previousAsOf === null);
   });
 }

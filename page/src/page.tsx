@@ -44,7 +44,7 @@ function Page({ airflow, at }: { airflow: Airflow; at: place.Place }) {
     }
   }, [airflow]);
 
-  // For whoever measures how long it takes; an effect runs once the page is painted.
+  // For measurements: an effect runs once the page is painted.
   useEffect(() => {
     if (shown) performance.mark(shown.settled ? "audiences-settled" : "audiences-shown");
   }, [shown]);

@@ -6,7 +6,7 @@ import type { Airflow, TaskInstance } from "./airflow.ts";
 import type { Progress } from "./contract.ts";
 import { questionPath, taskPath } from "./history.ts";
 import { isRunning, loadProgress } from "./load.ts";
-import { APPROVAL, type Row, type State, type Sync } from "./overview.ts";
+import { APPROVAL, type State, type Sync } from "./overview.ts";
 import * as place from "./place.ts";
 import { numeral, span, utc } from "./words.ts";
 
@@ -14,10 +14,10 @@ const PROGRESS_MILLISECONDS = 2_500;
 const SIGNS: Record<State, string> = { held: "‖", failed: "✕", late: "◷", delivering: "➤", ok: "✓" };
 const NAMES: Record<State, string> = { held: "held by a guard", failed: "failed", late: "late", delivering: "delivering", ok: "ok" };
 
-export function StateMark({ state }: { state: State }) {
+export function StateMark({ state, short = false }: { state: State; short?: boolean }) {
   return (
     <span class={`state ${state}`}>
-      <span aria-hidden="true">{SIGNS[state]}</span> {NAMES[state]}
+      <span aria-hidden="true">{SIGNS[state]}</span> {short ? state : NAMES[state]}
     </span>
   );
 }
@@ -41,16 +41,27 @@ export function Go({ to, children }: { to: Partial<place.Place>; children: Compo
   return <a href={place.query(to)}>{children}</a>;
 }
 
-/** What is wrong with a sync, or with an audience of it, in sentences, and where to act. */
-export function Trouble({ sync, row, airflow }: { sync: Sync; row: Row | null; airflow: Airflow }) {
-  const { about } = sync;
-  const { state, sentences } = row ?? sync;
+/** By how many members the last run differs from the one before. */
+export function Delta({ value }: { value: number }) {
+  const sign = value > 0 ? "+" : value < 0 ? "−" : "±";
+  return <span class={`delta ${value > 0 ? "more" : value < 0 ? "less" : ""}`} title="against the run before">{sign}{numeral(Math.abs(value))}</span>;
+}
+
+const MOST_SENTENCES = 3;
+
+/** What is wrong with a sync, or an audience of it, in sentences, and where to act. */
+export function Trouble({ state, sentences, about, airflow }: Pick<Sync, "state" | "sentences" | "about"> & { airflow: Airflow }) {
   if (state === "ok") return null;
+  const [first, rest] = [sentences.slice(0, MOST_SENTENCES), sentences.slice(MOST_SENTENCES)];
   return (
     <>
-      {sentences.map((sentence) => (
-        <p class="sentence" key={sentence}>{sentence}</p>
-      ))}
+      {first.map((sentence) => <p class="sentence" key={sentence}>{sentence}</p>)}
+      {rest.length > 0 && (
+        <details>
+          <summary>{rest.length} more</summary>
+          {rest.map((sentence) => <p class="sentence" key={sentence}>{sentence}</p>)}
+        </details>
+      )}
       {isRunning(about) && <ProgressOf task={about} airflow={airflow} />}
       {about && state !== "delivering" && <WhereToAct about={about} />}
     </>
@@ -66,7 +77,7 @@ function WhereToAct({ about }: { about: TaskInstance }) {
   );
 }
 
-function ProgressOf({ task, airflow }: { task: TaskInstance; airflow: Airflow }) {
+export function ProgressOf({ task, airflow }: { task: TaskInstance; airflow: Airflow }) {
   const [progress, setProgress] = useState<Progress | null>(null);
   useEffect(() => {
     let on = true;
@@ -100,7 +111,7 @@ export function Alert({ sentence }: { sentence: string | null }) {
   );
 }
 
-/** An instant in words for now, and exactly for whoever points at it. */
+/** An instant in words for now, and exactly under the pointer. */
 export function Ago({ at, now }: { at: number | null; now: number }) {
   if (at === null) return <>–</>;
   return (

@@ -51,7 +51,7 @@ export function here(): Place {
 /** Have the address say what is shown. */
 export const become = (place: Partial<Place>): void => window.history.replaceState(null, "", query(place));
 
-/** Leave for a page of Airflow's own. A frame may not navigate its parent, but Airflow's router can be told. */
+/** Leave for a page of Airflow's own. A frame may not navigate its parent, but Airflow's router listens to its history. */
 export function leave(path: string): void {
   const url = new URL(path, base()).href;
   if (host() === window) window.location.href = url;

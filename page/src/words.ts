@@ -12,6 +12,13 @@ export const percent = (value: number | null): string => (value === null ? "–"
 /** Write an instant in UTC: `1997-05-01 00:00`. */
 export const utc = (at: number): string => new Date(at).toISOString().slice(0, 16).replace("T", " ");
 
+/** Write instants for an axis, as short as all of them can be: days alone, or day and time without their only year. */
+export function labelsOf(instants: readonly number[]): string[] {
+  const full = instants.map(utc);
+  if (full.every((at) => at.endsWith(" 00:00"))) return full.map((at) => at.slice(0, 10));
+  return new Set(full.map((at) => at.slice(0, 4))).size === 1 ? full.map((at) => at.slice(5)) : full;
+}
+
 const UNITS: [number, string][] = [
   [86_400_000, "d"],
   [3_600_000, "h"],
@@ -23,6 +30,12 @@ const UNITS: [number, string][] = [
 export function span(milliseconds: number): string {
   const [size, unit] = UNITS.find(([size]) => milliseconds >= size) ?? [1_000, "s"];
   return `${Math.floor(Math.max(0, milliseconds) / size)} ${unit}`;
+}
+
+/** Write a span of milliseconds by the largest unit of which it has at least two, so that neighbours differ. */
+export function fineSpan(milliseconds: number): string {
+  const [size, unit] = UNITS.find(([size]) => milliseconds >= 2 * size) ?? [1_000, "s"];
+  return `${Math.round(Math.max(0, milliseconds) / size)} ${unit}`;
 }
 
 /** Write a count of something: `1 change set`, `2 change sets`. */

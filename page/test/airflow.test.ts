@@ -48,11 +48,11 @@ test("a list in a query is repeated, and the address keeps Airflow's own path", 
 
 const refusing = (status: number) => new Airflow(BASE, async () => new Response("{}", { status }));
 for (const [status, says] of [[401, /log in/], [403, /permission to read/], [500, /see its API server.s log/]] as const)
-  test(`an answer of ${status} is told in a sentence that says what to do`, async () => {
+  test(`an answer of ${status} is described in a sentence that says what to do`, async () => {
     await assert.rejects(refusing(status).get("dags"), (error: AirflowError) => error.status === status && says.test(error.message));
   });
 
-test("an Airflow that is away is told, too, and the next question is asked all the same", async () => {
+test("an Airflow that is away is described, too, and the next question is asked all the same", async () => {
   let away = true;
   const airflow = new Airflow(BASE, async () => {
     if (away) throw new TypeError("fetch failed");

@@ -22,17 +22,27 @@ export function changeSet(asOf: number, more: Partial<ChangeSet> = {}): ChangeSe
     moreAudiences: 0,
     letThrough: [],
     corrects: null,
+    inserted: false,
+    compensation: null,
+    recorded: false,
+    confirmed: false,
+    droppedRows: 0,
+    excluded: 0,
+    outranked: 0,
+    mapping: [],
+    cost: null,
+    assetId: 1,
     pinned: [],
     held: new Map(),
     source: source(),
-    toldAt: asOf + 1_000,
+    emittedAt: asOf + 1_000,
     ...more,
   };
 }
 
 export function delivery(asOf: number, more: Partial<Delivery> = {}): Delivery {
-  const counts = { delivered: 8, rejected: 0, omitted: 0, retried: 0, seconds: 2 };
-  return { syncId: "dag.diff", asOf, destination: STREAM, upTo: asOf, ...counts, source: source("run-1", "publish"), toldAt: asOf + 2_000, ...more };
+  const counts = { delivered: 8, rejected: 0, omitted: 0, excluded: 0, filtered: 0, retried: 0, seconds: 2, deadLetters: 0, messageFormat: "amplitude_cohort", sample: null, cost: null };
+  return { syncId: "dag.diff", asOf, destination: STREAM, upTo: asOf, ...counts, source: source("run-1", "publish"), emittedAt: asOf + 2_000, ...more };
 }
 
 export function task(state: string, more: Partial<TaskInstance> = {}): TaskInstance {
@@ -45,9 +55,9 @@ export const publish = (state: string, more: Partial<TaskInstance> = {}): TaskIn
 
 export const dag = (nextRunAfter: number | null, isPaused = false): Dag => ({ dagId: "dag", isPaused, nextRunAfter });
 
-export const stop = (of: TaskInstance, told: Partial<Stop>): [string, Stop] => [
+export const stop = (of: TaskInstance, more: Partial<Stop>): [string, Stop] => [
   keyOf(of),
-  { state: "failed", syncId: null, asOf: null, sentences: [], ...told },
+  { state: "failed", syncId: null, asOf: null, sentences: [], ...more },
 ];
 
 export function answers(more: Partial<Answers>): Answers {

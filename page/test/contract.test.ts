@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { readApproval } from "../src/approvals.ts";
 import { readChangeSet, readDelivery, readProgress, readStop } from "../src/contract.ts";
 
 const extra = {
@@ -20,8 +21,8 @@ const extra = {
   corrects: "1997-05-01T00:00:00Z",
   pinned: ["kinesis://a/b (amplitude_cohort) keeps 7 tables", null],
 };
-const event = (told: unknown, more: object = {}) => ({
-  extra: told,
+const event = (extra: unknown, more: object = {}) => ({
+  extra,
   source_dag_id: "d",
   source_run_id: "r",
   source_task_id: "t",
@@ -42,10 +43,18 @@ test("a change set is read whole", () => {
   assert.deepEqual(read.source, { dagId: "d", runId: "r", taskId: "t", mapIndex: 3 });
 });
 
+test("what was excluded or filtered is read, and is nothing where nothing is said", () => {
+  const sent = { kind: "delivery", sync_id: "s", destination: "kinesis://a/b", as_of: "2026-01-02T00:00:00Z" };
+  const found = [extra, { ...extra, excluded: 70, outranked: 3 }, { ...extra, excluded: "many" }].map((one) => readChangeSet(event(one))!);
+  assert.deepEqual(found.map((one) => [one.excluded, one.outranked]), [[0, 0], [70, 3], [0, 0]]);
+  const delivered = [sent, { ...sent, excluded: 4, filtered: 9 }].map((one) => readDelivery(event(one))!);
+  assert.deepEqual(delivered.map((one) => [one.excluded, one.filtered]), [[0, 0], [4, 9]]);
+});
+
 test("a delivery reaches as far as the newest change set in it", () => {
-  const told = { kind: "delivery", sync_id: "s", destination: "kinesis://a/b", as_of: "2026-01-02T00:00:00Z", delivered: 5, seconds: 0.5 };
-  assert.equal(readDelivery(event(told))!.upTo, Date.UTC(2026, 0, 2));
-  assert.equal(readDelivery(event({ ...told, change_sets: ["2026-01-01T00:00:00Z", "2026-01-03T00:00:00Z", 5] }))!.upTo, Date.UTC(2026, 0, 3));
+  const given = { kind: "delivery", sync_id: "s", destination: "kinesis://a/b", as_of: "2026-01-02T00:00:00Z", delivered: 5, seconds: 0.5 };
+  assert.equal(readDelivery(event(given))!.upTo, Date.UTC(2026, 0, 2));
+  assert.equal(readDelivery(event({ ...given, change_sets: ["2026-01-01T00:00:00Z", "2026-01-03T00:00:00Z", 5] }))!.upTo, Date.UTC(2026, 0, 3));
 });
 
 const foreign: [string, unknown][] = [
@@ -83,8 +92,37 @@ test("XComs of another shape are none", () => {
   assert.equal(readProgress({ as_of: "2026-01-02T00:00:00Z", done: 1, total: 2, eta_seconds: null })!.etaSeconds, null);
 });
 
+test("what a change set says of itself is read, and anything else is left out", () => {
+  const changed = { entered: 1, exited: 2, updated: 0 };
+  const compensation = { as_of: "2026-01-03T00:00:00Z", ...changed, audiences: { a: changed, b: "x" } };
+  const more = { inserted: true, compensation, recorded: true, dropped_rows: 4, statements: 7, statement_seconds: 1.5, mapping: [{ column: "email", role: "identity", as: "Email", rule: "" }, "x", {}] };
+  const read = readChangeSet(event({ ...extra, ...more }, { asset_id: 9 }))!;
+  assert.deepEqual([read.inserted, read.recorded, read.confirmed, read.droppedRows, read.assetId], [true, true, false, 4, 9]);
+  assert.deepEqual(read.compensation, { asOf: Date.UTC(2026, 0, 3), ...changed, audiences: new Map([["a", changed]]) });
+  assert.deepEqual([read.cost, read.mapping], [{ statements: 7, seconds: 1.5 }, [{ column: "email", role: "identity", as: "Email", rule: "" }]]);
+  const none = readChangeSet(event({ ...extra, inserted: "yes", compensation: { as_of: "x" }, statements: -1, mapping: "m" }))!;
+  assert.deepEqual([none.inserted, none.compensation, none.cost, none.mapping], [false, null, null, []]);
+});
+
+test("a delivery has its dead letters, its cost and its masked sample", () => {
+  const given = { kind: "delivery", sync_id: "s", destination: "kinesis://a/b", as_of: "2026-01-02T00:00:00Z", still_rejected: 2, message_format: "f", sample: "{}", statements: 6, statement_seconds: 0 };
+  const read = readDelivery(event(given))!;
+  assert.deepEqual([read.deadLetters, read.messageFormat, read.sample, read.cost], [2, "f", "{}", { statements: 6, seconds: 0 }]);
+  assert.equal(readDelivery(event({ ...given, sample: { a: 1 } }))!.sample, null);
+});
+
+test("an answer of a person is read, and a question that nobody has answered, or of another operator, is not", () => {
+  const task_instance = { dag_id: "d", dag_run_id: "r", task_id: "approve", map_index: -1, operator_name: "Op" };
+  const given = { task_instance, responded_at: "2026-01-02T00:00:00Z", chosen_options: ["Approve"], responded_by_user: { id: "1", name: "ines" } };
+  const of = { dagId: "d", runId: "r", taskId: "approve", mapIndex: -1 };
+  assert.deepEqual(readApproval(given, "Op"), { of, by: "ines", at: Date.UTC(2026, 0, 2), answer: "Approve" });
+  assert.equal(readApproval({ ...given, responded_by_user: null }, "Op")!.by, null);
+  const wrong = [null, { ...given, responded_at: null }, { ...given, chosen_options: [] }, { ...given, task_instance: null }];
+  assert.deepEqual([...wrong.map((one) => readApproval(one, "Op")), readApproval(given, "Other")], [null, null, null, null, null]);
+});
+
 test("what is held alone is read by audience, and anything else is left out", () => {
-  const told = { ...extra, held_audiences: { a: ["why", 1], b: "x" } };
-  assert.deepEqual([...readChangeSet(event(told))!.held], [["a", ["why"]], ["b", []]]);
+  const given = { ...extra, held_audiences: { a: ["why", 1], b: "x" } };
+  assert.deepEqual([...readChangeSet(event(given))!.held], [["a", ["why"]], ["b", []]]);
   assert.equal(readChangeSet(event({ ...extra, held_audiences: ["a"] }))!.held.size, 0);
 });

@@ -13,7 +13,7 @@ const only = (given: Parameters<typeof answers>[0]) => {
   return found[0]!;
 };
 
-test("the newest change set tells the members, and 24 hours up to it the changes", () => {
+test("the newest change set has the members, and 24 hours up to it the changes", () => {
   const hourly = Array.from({ length: 30 }, (_, n) => changeSet(day(2) - n * HOUR, { members: 200 - n }));
   const [row] = only({ changeSets: hourly }).audiences;
   assert.deepEqual([row!.members, row!.entered, row!.exited], [200, 5, 2]);
@@ -32,24 +32,24 @@ test("an audience without members has no volatility", () => {
   assert.equal(only({ changeSets: [changeSet(day(2), { members: 0 })] }).audiences[0]!.volatility, null);
 });
 
-test("a cleared run counts once, by what it told last, and keeps the audiences that it told first", () => {
+test("a cleared run counts once, by its newest event, and keeps the audiences of its first", () => {
   const first = changeSet(day(2), { entered: 9 });
-  const again = changeSet(day(2), { entered: 4, toldAt: day(9), audiences: null });
+  const again = changeSet(day(2), { entered: 4, emittedAt: day(9), audiences: null });
   const [kept] = changeSetsOfEach([first, again]);
   assert.deepEqual([kept!.entered, kept!.audiences], [4, first.audiences]);
   assert.deepEqual(only({ changeSets: [again, first] }).audiences[0]!.day.entered, 9);
 });
 
-test("a sync that does not tell its audiences one by one is shown as a whole", () => {
+test("a sync that does not list its audiences is shown as a whole", () => {
   const [row] = only({ changeSets: [changeSet(day(2), { audiences: null, members: 7, moreAudiences: 3 })] }).audiences;
   assert.deepEqual([row!.id, row!.members], ["", 7]);
 });
 
-test("a destination lags by the change sets that it was not told, empty ones aside", () => {
+test("a destination lags by the change sets that it has not received, empty ones aside", () => {
   const sets = [changeSet(day(4), { entered: 0, exited: 0, updated: 0 }), changeSet(day(3)), changeSet(day(2)), changeSet(day(1))];
   const other = "firehose://eu-west-1/x";
-  const told = [delivery(day(1)), delivery(day(2)), delivery(day(1), { destination: other })];
-  assert.deepEqual(lagsOf(sets, told), [{ destination: other, behind: 2 }, { destination: STREAM, behind: 1 }]);
+  const received = [delivery(day(1)), delivery(day(2)), delivery(day(1), { destination: other })];
+  assert.deepEqual(lagsOf(sets, received), [{ destination: other, behind: 2 }, { destination: STREAM, behind: 1 }]);
   assert.deepEqual(lagsOf(sets, [delivery(day(1), { upTo: day(3) })]), [{ destination: STREAM, behind: 0 }]);
 });
 
@@ -60,7 +60,7 @@ test("a sync is ok when its newest tasks succeeded, whatever failed before", () 
   assert.equal(sync.lastSuccess, day(2) + 5_000);
 });
 
-test("a failed task is told with its sentences", () => {
+test("a failed task is shown with its sentences", () => {
   const failed = publish("failed", { runAfter: day(3) });
   const sync = only({ changeSets: [changeSet(day(2))], tasks: [failed, task("success")], stops: new Map([stop(failed, { sentences: ["why"] })]) });
   assert.deepEqual([sync.state, sync.sentences, sync.about], ["failed", ["why"], failed]);
@@ -81,9 +81,12 @@ for (const state of ["awaiting_input", "deferred"])
     assert.equal(only({ ...given, tasks: [asks, { ...asks, state: "skipped", runId: "next", runAfter: day(3) }] }).state, "ok");
   });
 
-for (const state of ["running", "queued", "up_for_retry"])
-  test(`a ${state} delivery is delivering`, () => {
-    assert.equal(only({ changeSets: [changeSet(day(2))], tasks: [publish(state), task("success")] }).state, "delivering");
+for (const [state, waits] of [["running", ""], ["queued", ""], ["up_for_retry", "An attempt failed"], ["deferred", "The stream throttles"]] as const)
+  test(`a ${state} delivery is delivering, and says what it waits for`, () => {
+    const found = only({ changeSets: [changeSet(day(2))], tasks: [publish(state), task("success")] });
+    assert.equal(found.state, "delivering");
+    assert.equal(found.sentences.length, waits ? 1 : 0);
+    assert.ok((found.sentences[0] ?? "").startsWith(waits));
   });
 
 test("the worst state wins, and the worst syncs come first", () => {
@@ -123,7 +126,7 @@ test("mapped tasks are syncs of their own", () => {
   assert.deepEqual(found.map((sync) => [sync.syncId, sync.state]), [["s1", "failed"], ["s0", "ok"]]);
 });
 
-test("a task of which nothing was ever told is shown under its own name, or what it says of itself", () => {
+test("a task without any event is shown under its own name, or that of its XCom", () => {
   const failed = task("failed");
   assert.deepEqual(only({ tasks: [failed] }).syncId, "dag.diff");
   assert.deepEqual(only({ tasks: [failed], stops: new Map([stop(failed, { syncId: "named" })]) }).syncId, "named");

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
-from airflow.sdk import DAG
+from airflow.sdk import DAG, CronPartitionTimetable
 
 from airflow_kinesis_audience.core.exceptions import RunSuperseded
 from airflow_kinesis_audience.core.producer.records import KINESIS_LIMITS
@@ -23,7 +23,7 @@ from airflow_kinesis_audience.operators import (
     audience_sync,
 )
 from airflow_kinesis_audience.operators.errors import airflow_outcome
-from airflow_kinesis_audience.operators.run_context import fail_if_recorded
+from airflow_kinesis_audience.operators.run_context import fail_if_recorded, run_as_of
 from tests.airflow.running import DIFF, Airflow, day, deployed
 
 FLAT = {
@@ -328,3 +328,25 @@ def test_a_part_that_is_no_whole_number_is_refused_and_not_cut_off() -> None:
         task = publish(message_format="amplitude_cohort", part=part, parts=parts)
         with pytest.raises(ValueError, match="expected whole numbers"):
             task._deliver_as(task.build_delivery(stream), {})  # type: ignore[typeddict-item]
+
+
+def as_airflow_3_2_gives_it(key: str, **how: Any) -> Any:
+    """Make the context of a run of a partition: the run has the key, and nothing has its date."""
+    timetable = CronPartitionTimetable("0 0 1 * *", **{"timezone": "UTC", **how})
+    return {"dag": SimpleNamespace(timetable=timetable), "dag_run": SimpleNamespace(partition_key=key)}
+
+
+def test_the_date_of_a_partition_is_found_in_its_key_where_airflow_gives_no_date() -> None:
+    march = "2024-03-01T00:00:00"
+    assert run_as_of(as_airflow_3_2_gives_it(march)).isoformat() == "2024-03-01T00:00:00+00:00"
+    assert run_as_of(as_airflow_3_2_gives_it(march, run_offset=-1)).isoformat() == "2024-04-01T00:00:00+00:00"
+    assert (
+        run_as_of(as_airflow_3_2_gives_it("202403", key_format="%Y%m")).isoformat() == "2024-03-01T00:00:00+00:00"
+    )
+    for refused in (
+        as_airflow_3_2_gives_it("gold"),
+        # There the key is a time of UTC in one version, and of the zone in another.
+        as_airflow_3_2_gives_it(march, timezone="America/New_York"),
+    ):
+        with pytest.raises(ValueError, match=r"is not an instant.*set as_of"):
+            run_as_of(refused)

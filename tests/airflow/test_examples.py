@@ -147,6 +147,7 @@ def test_one_audience_that_a_guard_stops_does_not_stop_the_others(
         marts.execute(again)
         run = dag.run(midnight(NEXT))
     states = {name: task.state for name, task in run.tasks.items()}
+    assert run.state == "failed"
     assert states["diff[1]"] == "failed"
     assert "the source has no row" in run["diff[1]"].xcom["state"]["sentences"][0]
     # The stopped one has nothing to map over.
@@ -212,6 +213,28 @@ def test_what_no_guard_stops_needs_no_approval_and_what_one_stops_is_held(
     assert heard(stream).members("lapsed_90_days_approved") == lapsed(purchases, FIRST)
 
 
+def test_who_objects_or_does_not_consent_is_in_no_audience(
+    airflow: Airflow, marts: DuckDb, stream: Stream, purchases: list[cdnow.Purchase]
+) -> None:
+    marts.execute("CREATE TABLE marts.consents (customer_id VARCHAR, may_be_targeted BOOLEAN)")
+    marts.execute("CREATE TABLE marts.objections (customer_id VARCHAR, objected_on DATE)")
+    there = sorted(lapsed(purchases, FIRST))
+    answers = {c: [True, True, False, None][n % 4] for n, c in enumerate(there) if n % 5}
+    marts.execute("INSERT INTO marts.consents VALUES ($1, $2)", list(answers.items()))
+    asked = {c for c, answer in answers.items() if answer}
+    with example(airflow, marts, stream, "lapsed_with_consent") as dag:
+        run = succeeded(dag.run(midnight(FIRST)))
+        assert heard(stream).members("lapsed_90_days_consented") == asked
+        assert run["diff"].summary["excluded"] == len(there) - len(asked)
+        assert run["diff"].events[0]["extra"]["excluded"] == len(there) - len(asked)
+        objected = sorted(asked)[:3]
+        marts.execute("INSERT INTO marts.objections VALUES ($1, $2)", [(c, FIRST) for c in objected])
+        run = succeeded(dag.run(midnight(NEXT)))
+    assert "rows of the source (exclude_sql, consent_column)" in run.log
+    left = (asked & lapsed(purchases, NEXT)) - {*objected}
+    assert heard(stream).members("lapsed_90_days_consented") == left
+
+
 def test_every_example_says_what_it_is_for_and_how_it_runs() -> None:
     import runpy
 
@@ -238,7 +261,7 @@ def test_the_examples_can_be_deployed_together() -> None:
         for task in dag.tasks
         if audience and getattr(task, "message_format", None)
     ]
-    assert len(published) == len(set(published)) == 7
+    assert len(published) == len(set(published)) == 8
 
 
 def test_the_consumer_believes_in_the_customers_that_the_function_expects_to_lose(

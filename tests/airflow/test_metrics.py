@@ -99,11 +99,12 @@ def test_what_was_found_and_delivered_is_counted_as_the_summaries_say(
         run = dag.run(day(2), supervised=True)
     counted_by_name = statsd.take_ours()
     sync = {"sync": "lapsed_90_days"}
-    assert {n: counted_by_name.pop(n) for n in ("entered", "exited", "updated", "members")} == {
+    assert {n: counted_by_name.pop(n) for n in ("entered", "exited", "updated", "members", "excluded")} == {
         "entered": (1, "c", sync),
         "exited": (1, "c", sync),
         "updated": (1, "c", sync),
         "members": (2, "g", sync),
+        "excluded": (0, "g", sync),
     }
     summary = run["publish"].summary
     both = {**sync, "destination": f"kinesis_//us-east-1/{stream.name}"}

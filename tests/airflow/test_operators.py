@@ -38,8 +38,8 @@ CHANGE_SET_KEYS = {
     *("warehouse_conn_id", "state_schema", "statements", "statement_seconds"),
 }
 DELIVERY_KEYS = {
-    *("messages", "records", "bytes", "delivered", "rejected", "omitted", "excluded", "retried", "seconds"),
-    *("destination", "change_sets", "redelivered", "still_rejected", "rejected_users"),
+    *("messages", "records", "bytes", "delivered", "rejected", "omitted", "excluded", "filtered", "retried"),
+    *("seconds", "destination", "change_sets", "redelivered", "still_rejected", "rejected_users"),
 }
 
 

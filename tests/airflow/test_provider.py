@@ -10,11 +10,13 @@ import ast
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import jsonschema
@@ -55,7 +57,7 @@ def listed_modules() -> list[str]:
     entry = get_provider_info()
     return [
         module
-        for kind in ("operators", "hooks")
+        for kind in ("operators", "hooks", "triggers")
         for integration in entry[kind]
         for module in integration["python-modules"]
     ]
@@ -69,7 +71,9 @@ def test_the_entry_is_what_airflows_schema_wants() -> None:
 def test_every_integration_of_a_module_is_declared() -> None:
     entry = get_provider_info()
     declared = {integration["integration-name"] for integration in entry["integrations"]}
-    assert {part["integration-name"] for kind in ("operators", "hooks") for part in entry[kind]} == declared
+    assert {
+        part["integration-name"] for kind in ("operators", "hooks", "triggers") for part in entry[kind]
+    } == declared
 
 
 @pytest.mark.parametrize("module", listed_modules())
@@ -119,28 +123,102 @@ def test_a_wrong_uri_is_an_error_of_the_dag_file() -> None:
         Asset("kinesis://changes")
 
 
+def diff(**arguments: Any) -> Any:
+    from airflow_kinesis_audience.operators import AudienceDiffOperator
+
+    return AudienceDiffOperator(
+        task_id="diff", warehouse_conn_id="w", sql="SELECT 1", audience_id="a", **arguments
+    )
+
+
+def partitions(**arguments: Any) -> int:
+    from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
+    from airflow_kinesis_audience.operators import AudienceToKinesisOperator
+
+    to = AudienceToKinesisOperator(
+        task_id="to", change_set={}, stream_name="s", message_format="amplitude_cohort", **arguments
+    )
+    return to.build_delivery(KinesisStreamHook("s", region_name="eu-west-1")).partitions
+
+
+def set_option(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"AIRFLOW__KINESIS_AUDIENCE__{name.upper()}", value)
+
+
+BOUNDS = {
+    "max_exit_ratio": 0.2,
+    "max_exit_ratio_per_day": 0.3,
+    "max_exits": 3,
+    "max_change_ratio": 0.4,
+    "min_members": 5,
+}
+
+
 def test_the_deployments_settings_are_defaults_of_tasks_commands_and_history(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from airflow_kinesis_audience.hooks.settings import configured_bool
-    from airflow_kinesis_audience.operators import AudienceDiffOperator, AudienceToKinesisOperator
-
-    def made() -> tuple[str, int]:
-        diff = AudienceDiffOperator(task_id="diff", warehouse_conn_id="w", sql="SELECT 1", audience_id="a")
-        to = AudienceToKinesisOperator(task_id="to", change_set={}, stream_name="s", message_format="f")
-        return diff.state_schema, to.partitions
+    from airflow_kinesis_audience.hooks.settings import logs_sql
 
     options = get_provider_info()["config"]["kinesis_audience"]["options"]
-    assert made() == (options["state_schema"]["default"], int(options["partitions"]["default"]))
-    assert not configured_bool("log_sql")
-    for name, value in (("STATE_SCHEMA", "other"), ("PARTITIONS", "64"), ("LOG_SQL", "True")):
-        monkeypatch.setenv(f"AIRFLOW__KINESIS_AUDIENCE__{name}", value)
-    assert made() == ("other", 64)
-    assert configured_bool("log_sql")
-    own = AudienceDiffOperator(
-        task_id="own", warehouse_conn_id="w", sql="SELECT 1", audience_id="a", state_schema="mine"
-    )
-    assert own.state_schema == "mine"
+    assert diff().state_schema == options["state_schema"]["default"]
+    assert (partitions(), logs_sql()) == (int(options["partitions"]["default"]), False)
+    for name, value in (("state_schema", "other"), ("partitions", "64"), ("log_sql", "True")):
+        set_option(monkeypatch, name, value)
+    assert (diff().state_schema, partitions(), logs_sql()) == ("other", 64, True)
+    assert (diff(state_schema="mine").state_schema, partitions(partitions=8)) == ("mine", 8)
+    for name in options:
+        set_option(monkeypatch, name, " ")
+    assert (diff().state_schema, partitions(), logs_sql()) == ("airflow_audience", 16, False)
+
+
+def test_the_deployments_bounds_guard_each_task_that_sets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow_kinesis_audience.operators import Guards
+
+    options = get_provider_info()["config"]["kinesis_audience"]["options"]
+    assert diff().build_guards() == Guards()
+    assert {name: options[name]["default"] for name in BOUNDS} == {
+        name: str(bound) for name, bound in Guards().bounds.items()
+    }
+    for name, value in BOUNDS.items():
+        set_option(monkeypatch, name, str(value))
+    assert diff().build_guards().bounds == BOUNDS
+    assert diff(max_exits=7, max_exit_ratio=None).build_guards().bounds == {
+        **BOUNDS, "max_exits": 7, "max_exit_ratio": None,
+    }  # fmt: skip
+    assert diff(max_exits="configured").build_guards().max_exits == 3
+    assert diff(guards=Guards(min_members=2)).build_guards() == Guards(min_members=2)
+    for name in BOUNDS:
+        set_option(monkeypatch, name, "")
+    assert diff().build_guards() == Guards(), "an empty variable takes no limit away"
+    set_option(monkeypatch, "max_exit_ratio", "None")
+    assert diff().build_guards() == Guards(max_exit_ratio=None)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("max_exit_ratio", "50", "max_exit_ratio is 50.0; expected a share from 0 to 1, where 0.5 is 50%"),
+        ("max_exit_ratio_per_day", "0,7", "max_exit_ratio_per_day is '0,7'; expected a number"),
+        ("max_exits", "1.5", "max_exits is '1.5'; expected a whole number"),
+        ("max_change_ratio", "nan", "max_change_ratio is nan; expected a number of 0 or more"),
+        ("min_members", "-1", "min_members is -1; expected a whole number of 0 or more"),
+        ("partitions", "12", "partitions is 12; expected a power of two from 1 to 4,096"),
+        ("partitions", "many", "partitions is many; expected a power of two from 1 to 4,096"),
+        ("log_sql", "maybe", "log_sql is 'maybe'; expected True or False"),
+    ],
+)
+def test_a_wrong_setting_is_an_error_that_names_the_section_and_stops_no_task_that_has_its_own(
+    monkeypatch: pytest.MonkeyPatch, option: str, value: str, expected: str
+) -> None:
+    from airflow_kinesis_audience.hooks.settings import logs_sql
+
+    readers: dict[str, Any] = {"partitions": partitions, "log_sql": logs_sql}
+    set_option(monkeypatch, option, value)
+    sentence = f"[kinesis_audience] of Airflow's configuration: {expected}"
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        readers.get(option, lambda: diff().build_guards())()
+    assert partitions(partitions=8) == 8
+    assert diff(**BOUNDS).build_guards().bounds == BOUNDS
 
 
 @pytest.mark.parametrize("kind", ["extra-links", "notifications"])

@@ -5,6 +5,7 @@ All of it in real DAG runs, read from Airflow's own tables: the page, the notifi
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Sequence
@@ -14,9 +15,15 @@ import pytest
 
 from airflow_kinesis_audience.core.changes.counts import AudienceCounts
 from airflow_kinesis_audience.core.changes.guards import Guards
+from airflow_kinesis_audience.core.changes.sync import Sync
+from airflow_kinesis_audience.core.changes.usual import MIN_RUNS
+from airflow_kinesis_audience.core.model.audience import Source
+from airflow_kinesis_audience.core.readers.masked_sample import MASK
+from airflow_kinesis_audience.core.state.ledger import Ledger
 from airflow_kinesis_audience.operators.reporting import assets
 from tests.airflow.running import DIFF, Airflow, aws, day, deployed
 from tests.scripted_kinesis import TAKE, Arrived, ScriptedKinesis, Whole
+from tests.warehouses import open_duckdb
 
 if TYPE_CHECKING:
     from tests.airflow.conftest import DuckDb, Stream
@@ -25,6 +32,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 ANNA, BORA = ("u1", "anna@x.example", "Ankara"), ("u2", "bora@x.example", "Bonn")
+COST = ("statements", "statement_seconds")
 NO_BOUNDS = dict.fromkeys(("max_exit_ratio_per_day", "max_exits", "max_change_ratio", "min_members"))
 
 
@@ -52,24 +60,39 @@ def test_each_change_set_is_an_event_of_the_sync_and_each_delivery_one_of_the_de
                 "guards": {"max_exit_ratio": 0.5, **NO_BOUNDS, "ratio_from_members": 100},
                 "audiences": {"id": ["gs72ns"], "name": ["Lapsed 90 days"], **{n: [c] for n, c in counts.items()}},
                 "more_audiences": 0,
+                "mapping": [
+                    {"column": "user_id", "role": "user id", "as": "", "rule": ""},
+                    {"column": "email", "role": "identity", "as": "Email", "rule": ""},
+                    {"column": "city", "role": "property", "as": "city", "rule": ""},
+                ],
+                **{n: run["diff"].summary[n] for n in COST},
             },
         }
     ]
+    assert run["diff"].summary["statements"] > 0
     [delivery] = run["publish"].events
     assert delivery["asset"] == f"kinesis://us-east-1/{stream.name}"
     summary = run["publish"].summary
-    assert delivery["extra"] == {
+    assert {**delivery["extra"], "sample": None} == {
+        "sample": None,
         "kind": "delivery",
         "message_format": "amplitude_cohort",
         **{n: v for n, v in summary.items() if n in delivery["extra"]},
     }
     reported = delivery["extra"]
+    sample = reported.pop("sample")
+    assert not [value for value in ("u1", "u2", "x.example", "Ankara", "Berlin") if value in sample]
+    [user] = json.loads(sample)["users"]
+    assert user == {"user_id": MASK, "user_properties": {"city": MASK}}
+    assert {n: reported[n] for n in COST} == {n: summary[n] for n in COST}
     assert [reported[n] for n in ("sync_id", "delivered", "retried", "exited")] == ["lapsed", 2, 0, 1]
     # Whoever is scheduled on a destination is not woken for nothing.
     assert unchanged["diff"].summary["exited"] == unchanged["publish"].summary["messages"] == 0
     assert unchanged["publish"].events == []
     assert len(unchanged["diff"].events) == 1
-    assert again["diff"].events == unchanged["diff"].events
+    [first], [second] = unchanged["diff"].events, again["diff"].events
+    # Who looks at the run sees that it found its change set there.
+    assert second["extra"] == {**first["extra"], "recorded": True, **{n: again["diff"].summary[n] for n in COST}}
 
 
 def counted(number: int, members: int, name: str | None = None) -> AudienceCounts:
@@ -134,6 +157,31 @@ def test_what_a_guard_stopped_is_told_with_the_numbers_and_is_no_event(
     assert (holding.state, holding.xcom["state"], holding.events) == ("success", expected, [])
 
 
+def test_a_stop_by_what_is_usual_names_the_runs_that_it_was_compared_with(
+    airflow: Airflow, duckdb_warehouse: DuckDb
+) -> None:
+    def sliding(number: int) -> list[tuple[str, str, str]]:
+        return [(f"u{n}", "", "") for n in range(2 * number, 2 * number + 60)]
+
+    source = Source(
+        query=DIFF["sql"],
+        user_id="user_id",
+        audience_id=DIFF["audience_id"],
+        audience_name=DIFF["audience_name"],
+        identities=DIFF["identities"],
+        properties={"city": "city"},
+    )
+    for number in range(1, MIN_RUNS + 2):
+        duckdb_warehouse.members(sliding(number))
+        with open_duckdb(duckdb_warehouse.path) as warehouse:
+            Sync(Ledger(warehouse, "airflow_audience", "lapsed"), source).run(day(number))
+    duckdb_warehouse.members(sliding(MIN_RUNS + 2)[:-20])
+    with deployed(airflow, duckdb_warehouse.connection, None, {**DIFF, "usual_guards": True}) as dag:
+        stopped = dag.run(day(MIN_RUNS + 2))["diff"]
+    said = "audience 'gs72ns': 20 of 60 members would exit; the last 20 runs had 2 ± 0 (usual is on, up to 12)"
+    assert stopped.xcom["state"]["sentences"] == [said]
+
+
 def test_a_failed_delivery_tells_where_and_why(airflow: Airflow, duckdb_warehouse: DuckDb) -> None:
     duckdb_warehouse.members([ANNA])
     with (
@@ -148,6 +196,24 @@ def test_a_failed_delivery_tells_where_and_why(airflow: Airflow, duckdb_warehous
     assert (reported["state"], reported["destination"]) == ("failed", "kinesis://us-east-1/s")
     assert "kinesis:PutRecords" in reported["sentences"][0]
     assert run["publish"].events == []
+
+
+def test_the_log_of_a_failed_task_has_the_sentence_first_and_then_where_to_look(
+    airflow: Airflow, duckdb_warehouse: DuckDb, stream: Stream
+) -> None:
+    duckdb_warehouse.members([ANNA])
+    wrong = {**DIFF, "properties": ["town"]}
+    with deployed(airflow, duckdb_warehouse.connection, stream.connection, wrong, None) as dag:
+        run = dag.run(day(1))
+    [sentence] = run["diff"].xcom["state"]["sentences"]
+    assert "the query returns no column" in sentence
+    lines = run.log.splitlines()
+    said, where, stack = (
+        next(n for n, line in enumerate(lines) if part in line)
+        for part in (sentence, "docs/troubleshooting.md", "Task failed with exception")
+    )
+    assert said + 1 == where < stack
+    assert "[error" in lines[said]
 
 
 _BROKEN = """

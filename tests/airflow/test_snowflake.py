@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as clock
-import ipaddress
 import json
 import os
 from collections.abc import Iterator
@@ -11,45 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from airflow_kinesis_audience.consumer import AudienceConsumer
 from tests.airflow.running import DIFF, ROOT, Airflow, day, deployed
 from tests.engines.environments import packages
-from tests.engines.snowflake import SESSION, open_fakesnow, running_fakesnow
+from tests.engines.snowflake import SESSION, open_fakesnow, running_fakesnow, write_certificate
 
 if TYPE_CHECKING:
     from tests.airflow.conftest import Stream
 
 pytestmark = pytest.mark.slow
-
-
-def write_certificate(folder: Path) -> tuple[Path, Path]:
-    """Make a certificate for 127.0.0.1 that vouches for itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = clock.datetime.now(clock.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - clock.timedelta(days=1))
-        .not_valid_after(now + clock.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
-    )
-    certificate, secret = folder / "certificate.pem", folder / "key.pem"
-    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    plain = serialization.NoEncryption()
-    form = serialization.PrivateFormat.PKCS8
-    secret.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, plain))
-    return certificate, secret
 
 
 @pytest.fixture

@@ -12,9 +12,11 @@ import sys
 BENCHMARKS = {
     "diff": "tests.benchmarks.diff",
     "delivery": "tests.benchmarks.delivery",
+    "guards": "tests.benchmarks.guards",
     "large": "tests.benchmarks.large",
     "ledger": "tests.benchmarks.ledger",
     "memory": "tests.benchmarks.memory",
+    "small": "tests.benchmarks.small",
     "spark": "tests.benchmarks.spark",
     "stages": "tests.benchmarks.stages",
     "throttling": "tests.benchmarks.throttling",

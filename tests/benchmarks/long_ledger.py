@@ -36,7 +36,7 @@ from tests.postgres import HOW_TO_INSTALL, find_programs, running_server
 from tests.warehouses import Stream, day, insert_rows, open_duckdb, open_outbox, open_postgres
 
 if TYPE_CHECKING:
-    from airflow_kinesis_audience.core.state.ledger_tables import Row
+    from airflow_kinesis_audience.core.state.ledger_rows import Row
     from airflow_kinesis_audience.core.state.timeline import Timeline
     from airflow_kinesis_audience.hooks.warehouses.dbapi import SqlWarehouse
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -13,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import orjson
 import psycopg
+import pyarrow as pa
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
 from airflow_kinesis_audience.core.outbox.attempt import DeliveryAttempt
@@ -25,6 +29,7 @@ from airflow_kinesis_audience.core.sql.dialects import DIALECTS
 from airflow_kinesis_audience.core.sql.statements import render
 from airflow_kinesis_audience.formats import load_renderer
 from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
+from tests.benchmarks.delivery import PER_CALL
 from tests.benchmarks.diff import UNBOUNDED, day, new_column, open_duckdb, sync
 from tests.warehouses import open_postgres, read_timeline
 
@@ -82,7 +87,7 @@ def read_slices(where: str) -> int:
     with open_warehouse(where) as warehouse:
         change_set = find_change_set(warehouse)
         reader = change_set.reader(warehouse)
-        return sum(reader.read(number).num_rows for number in range(change_set.slices))
+        return sum(rows.num_rows for rows in reader.read_each())
 
 
 def records_of(warehouse: SqlWarehouse) -> Iterator[Record]:
@@ -135,12 +140,57 @@ def duckdb_stream(where: str) -> int:
         return sum(batch.num_rows for batch in database.sql(query).to_arrow_reader(ROWS))
 
 
+def operator_and_loop(where: str, attempt: str) -> int:
+    """Publish the same changes by Airflow's operator and boto3, as it is written in an afternoon.
+
+    All rows come back from the operator at once; each becomes a record, and what a response refuses is put again.
+    """
+    with open_warehouse(where) as warehouse:
+        query = whole_query(warehouse)
+    if where.startswith("duckdb:"):
+        connection = {"conn_type": "duckdb", "host": where.partition(":")[2]}
+        os.environ["AIRFLOW_CONN_BENCHMARK"] = json.dumps(connection)
+    else:
+        os.environ["AIRFLOW_CONN_BENCHMARK"] = where
+    names = PROPERTIES
+    operator = SQLExecuteQueryOperator(
+        task_id="changes",
+        conn_id="benchmark",
+        sql=query,
+        handler=lambda cursor: ([column[0] for column in cursor.description], cursor.fetchall()),
+    )
+    described, rows = operator.execute({})
+    places = {name: described.index(name) for name in ("user_id", "action", *map(new_column, names))}
+    client, put = AwsBaseHook(client_type="kinesis").conn, 0
+    for start in range(0, len(rows), PER_CALL):
+        records = [
+            {
+                "Data": json.dumps(
+                    {
+                        "user_id": row[places["user_id"]],
+                        "in_cohort": row[places["action"]] != "exited",
+                        "user_properties": {name: row[places[new_column(name)]] for name in names},
+                    },
+                    default=str,
+                ).encode(),
+                "PartitionKey": row[places["user_id"]],
+            }
+            for row in rows[start : start + PER_CALL]
+        ]
+        while records:
+            answer = client.put_records(StreamName=f"loop-{attempt}", Records=records)
+            put += len(records) - answer["FailedRecordCount"]
+            results = zip(records, answer["Records"], strict=True)
+            records = [entry for entry, result in results if "ErrorCode" in result]
+    return put
+
+
 def whole_query(warehouse: SqlWarehouse) -> str:
     """Return the query of all slices at once, with the columns that a slice has."""
     from airflow_kinesis_audience.core.readers import change_sets
 
     change_set = find_change_set(warehouse)
-    query = change_sets._select(change_set, 0, None)
+    query = change_sets._select(change_set, range(1), change_sets.ALL_DIGITS)
     query.set("where", None)
     return render(query.where("action <> 'audience'"), warehouse.dialect)
 
@@ -150,6 +200,19 @@ def psycopg_stream(where: str) -> int:
         query = whole_query(warehouse)
     with psycopg.connect(where) as connection:
         return sum(1 for _ in connection.cursor().stream(query.encode(), size=1_000))
+
+
+def psycopg_stream_as_arrow(where: str) -> int:
+    """Read the same stream into Arrow tables of as many rows as a slice has."""
+    with open_postgres(where) as warehouse:
+        query = whole_query(warehouse)
+    found = 0
+    with psycopg.connect(where) as connection, contextlib.closing(connection.cursor()) as cursor:
+        rows = cursor.stream(query.encode(), size=1_000)
+        while part := list(islice(rows, ROWS)):
+            names = [column.name for column in cursor.description or ()]
+            found += pa.table(dict(zip(names, map(pa.array, zip(*part, strict=True)), strict=True))).num_rows
+    return found
 
 
 def named_cursor(where: str) -> int:
@@ -194,14 +257,15 @@ def tables(where: str) -> Iterator[Any]:
     with open_warehouse(where) as warehouse:
         change_set = find_change_set(warehouse)
         reader = change_set.reader(warehouse)
-        yield from (reader.read(number) for number in range(change_set.slices))
+        yield from reader.read_each()
 
 
 WAYS = {
     way.__name__: way
     for way in (
-        *(diff_stage, read_slices, render_slices, publish_stage, publish_part),
-        *(duckdb_stream, psycopg_stream, named_cursor, frames_by_chunks, orjson_per_user, pandas_to_dict),
+        *(diff_stage, read_slices, render_slices, publish_stage, publish_part, operator_and_loop),
+        *(duckdb_stream, psycopg_stream, psycopg_stream_as_arrow, named_cursor, frames_by_chunks),
+        *(orjson_per_user, pandas_to_dict),
     )
 }
 """By name."""

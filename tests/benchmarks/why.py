@@ -1,7 +1,9 @@
 """How long it takes to say what was sent about one user, after so many runs and with so many members.
 
-``AUDIENCE_WHY_MEMBERS`` and ``AUDIENCE_WHY_RUNS`` set how many. The first and the second run are the package's
-own; the others are copies of the second one's table and rows of the ledger. Its bound: a second, of the view for
+``AUDIENCE_WHY_MEMBERS``, ``AUDIENCE_WHY_RUNS`` and ``AUDIENCE_WHY_CHANGED`` set how many, the last one of a run.
+The first and the second run and their deliveries are the package's own. SQL makes the others of the second one:
+its table with its indexes, and its rows of the ledger, each with another name and instant. So all change sets have
+the same users, no base comes after the first, and the ledger is not folded. Its bound: a second, of the view for
 one user and of ``why`` without the ids of messages.
 """
 
@@ -121,9 +123,11 @@ def measure(place: Place) -> dict[str, float]:
 
 
 def _median_seconds(ask: Callable[[str], int], user: str) -> float:
-    taken = []
+    taken, began_cpu = [], time.process_time()
     for _ in range(TIMES):
         began = time.perf_counter()
         ask(user)
         taken.append(time.perf_counter() - began)
+    cpu = (time.process_time() - began_cpu) / TIMES
+    print(f"  {user}: {min(taken):.2f} to {max(taken):.2f} s, {cpu:.2f} s of CPU in this process", flush=True)
     return statistics.median(taken)

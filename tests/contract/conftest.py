@@ -30,11 +30,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         engine = _engine_of(
             item,
             "test_state_model.py",
+            "test_guards_on_engines.py",
             "test_statements.py",
             "test_values.py",
             "test_any_values.py",
             "test_own_types.py",
             "test_quoted_values.py",
+            "test_other_syncs.py",
         )
         if engine and ENGINES[engine].slow and item.originalname not in ENGINES[engine].quick:  # type: ignore[attr-defined]
             item.add_marker(pytest.mark.slow_engine)

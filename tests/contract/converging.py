@@ -46,11 +46,14 @@ from airflow_kinesis_audience.core.outbox import sender as sender_module
 from airflow_kinesis_audience.core.outbox.outbox import Outbox
 from airflow_kinesis_audience.core.outbox.removals import find_stopped, release
 from airflow_kinesis_audience.core.outbox.resync import resync
+from airflow_kinesis_audience.core.producer.clock import Clock
 from airflow_kinesis_audience.core.producer.in_flight import Bounds
-from airflow_kinesis_audience.core.producer.producer import Clock, produce
+from airflow_kinesis_audience.core.producer.producer import produce
+from airflow_kinesis_audience.core.readers import read_ahead
 from airflow_kinesis_audience.core.state import rows as rows_module
 from airflow_kinesis_audience.core.state.ledger import Ledger
-from airflow_kinesis_audience.core.state.ledger_tables import PrimaryKeyLedgerTable, Row
+from airflow_kinesis_audience.core.state.ledger_rows import Row
+from airflow_kinesis_audience.core.state.ledger_tables import PrimaryKeyLedgerTable
 from airflow_kinesis_audience.core.state.retention import Retention
 from tests.warehouses import (
     LET_ALL_THROUGH,
@@ -985,6 +988,7 @@ class Converging(RuleBasedStateMachine):
         numbers = random.Random(0)
         replaced = [
             (rows_module, "SLICE_ROWS", SLICE_ROWS),
+            (read_ahead, "AHEAD", 0),
             (sender_module, "produce", functools.partial(produce, bounds=ONE_AT_A_TIME, clock=NO_DELAY)),
             (uuid, "uuid4", lambda: uuid.UUID(int=numbers.getrandbits(128), version=4)),
         ]

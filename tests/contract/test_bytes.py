@@ -7,17 +7,21 @@ files that its rows are brought to.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from airflow_kinesis_audience.core.exceptions import WarehouseRefused
+from airflow_kinesis_audience.core.model.events import EventSource
+from airflow_kinesis_audience.core.outbox.event_forwarding import forward
 from airflow_kinesis_audience.core.state.ledger import Ledger
 from airflow_kinesis_audience.hooks.files.duckdb_parquet import DuckDbParquetWarehouse
 from airflow_kinesis_audience.hooks.files.ledger import FileLedgerTable
 from airflow_kinesis_audience.hooks.state import open_files
 from tests.contract.test_state_model import Crowd
 from tests.engines import ENGINES, Place
+from tests.warehouses import Stream, day, fresh_schema, open_outbox, small_delivery
 
 WRITTEN = {
     "duckdb": r"CAST('\xFF\x{}' AS BLOB)",
@@ -30,9 +34,7 @@ WRITTEN = {
 HAS_A_TEXT = ("duckdb", "postgres")
 
 
-PLACES = [
-    (engine, way) for engine in WRITTEN for way in ("there", "in files") if engine != "spark" or way == "there"
-]
+PLACES = [(engine, way) for engine in WRITTEN for way in ("there", "in files")]
 
 
 @pytest.fixture(
@@ -84,7 +86,10 @@ def test_bytes_that_are_no_text_are_kept_apart_or_refused_with_what_to_write(
     assert all("fe" in text.lower() or "fd" in text.lower() for text in found)
 
 
-@pytest.mark.parametrize("place", [pytest.param(("spark", "there"), marks=pytest.mark.slow_engine)], indirect=True)
+SPARK = [pytest.param(("spark", way), marks=pytest.mark.slow_engine) for way in ("there", "in files")]
+
+
+@pytest.mark.parametrize("place", SPARK, indirect=True)
 @pytest.mark.parametrize("listed", ["X'fffe'", "X'c3', X'a9'"])
 def test_bytes_in_a_list_that_are_no_text_are_refused_with_what_to_write(place: Place, listed: str) -> None:
     crowd = Crowd(place)
@@ -95,3 +100,26 @@ def test_bytes_in_a_list_that_are_no_text_are_refused_with_what_to_write(place: 
         crowd.run(1, source=crowd.source(query=query))
     query = query.replace(listed.split(", ")[0], "'a'").replace("X'a9'", "'b'")
     assert crowd.run(1, source=crowd.source(query=query))["entered"] == 1
+
+
+@pytest.mark.parametrize("place", SPARK, indirect=True)
+@pytest.mark.parametrize("role", ["id", "uid", "email"])
+def test_bytes_of_an_event_that_are_no_text_are_refused_with_what_to_write(place: Place, role: str) -> None:
+    given = {"id": "'e1'", "uid": "'u1'", "email": "'a@x.y'"} | {role: WRITTEN["spark"].format("fe")}
+    columns = ", ".join(f"{value} AS {name}" for name, value in given.items())
+    source = EventSource(
+        query=f"SELECT {columns}, TIMESTAMP '2026-01-01 12:00:00' AS came, 'click' AS name",
+        event_id="id",
+        arrived_at="came",
+        user_id="uid",
+        identities={"email": "Email"},
+        fields={"name": "data.event_name"},
+    )
+    stream, schema = Stream(), fresh_schema()
+    ledger = place.open_ledger(schema, "events")
+    outbox = open_outbox(ledger, stream, small_delivery(message_format="mparticle_events", options={}))
+    with pytest.raises(WarehouseRefused, match=rf"'{role}' has values that are not UTF-8 text.*HEX\({role}\)"):
+        forward(outbox, source, day(0), day(1))
+    assert not stream.messages
+    source = replace(source, query=source.query.replace(given[role], f"HEX({given[role]})", 1))
+    assert forward(outbox, source, day(0), day(1))["events"] == 1

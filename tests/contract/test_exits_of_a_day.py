@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from airflow_kinesis_audience.core.changes import counts as counts_module
+from airflow_kinesis_audience.core.changes.approval import approve_audiences
 from airflow_kinesis_audience.core.changes.guards import Guards, Permission
 from airflow_kinesis_audience.core.changes.plan import make_plan
 from airflow_kinesis_audience.core.exceptions import GuardTripped
@@ -91,3 +92,48 @@ def test_it_takes_no_statement_of_the_warehouse(people):
         people.sync(watched, guards=guards).run(day(number * HOUR))
         seen.append(len(statements))
     assert seen[0] == seen[1]
+
+
+def test_a_permission_for_one_audience_is_none_for_another(warehouse):
+    people = People(warehouse, many=True)
+    sizes = [("a", 400), ("b", 400)], [("a", 100), ("b", 250)], [("a", 90), ("b", 130)]
+    for number, of in enumerate(sizes[:2]):
+        for audience, count in of:
+            keep(people, count, audience)
+        people.run(number * HOUR, guards=OF_A_DAY, how={"permission": Permission(audiences=["a"])})
+    for audience, count in sizes[2]:
+        keep(people, count, audience)
+    with pytest.raises(GuardTripped) as stopped:
+        people.run(2 * HOUR, guards=OF_A_DAY)
+    [sentence] = stopped.value.sentences
+    assert sentence.startswith("audience 'b': 270 of 400 members would have exited within a day")
+
+
+def test_after_an_approval_what_an_audience_lost_before_no_longer_counts(warehouse):
+    people = People(warehouse, many=True)
+    hold = {"hold": True, "hold_audiences": True}
+    for number, (a, b) in enumerate([(400, 400), (250, 250), (130, 240)]):
+        keep(people, a, "a")
+        keep(people, b, "b")
+        found = people.run(number * HOUR, guards=OF_A_DAY, how=hold)
+    assert list(found["held_audiences"]) == ["a"]
+    ledger = people.ledger()
+    held = ledger.read().timeline.held_audiences
+    approve_audiences(ledger, held.table, ["a"])
+    keep(people, 120, "a")
+    keep(people, 130, "b")
+    found = people.run(3 * HOUR, guards=OF_A_DAY, how=hold)
+    assert list(found["held_audiences"]) == ["b"], "of the other audience nobody has approved anything"
+    assert found["audiences"]["a"]["exited"] == 10
+
+
+def test_an_inserted_and_a_corrected_day_count_once(people):
+    keep(people, 300)
+    people.run(2 * HOUR, guards=OF_A_DAY)
+    keep(people, 280)
+    assert people.run(HOUR, guards=OF_A_DAY, how={"insert": True})["inserted"]
+    keep(people, 120)
+    with pytest.raises(GuardTripped, match="280 of 400 members would have exited within a day"):
+        people.run(3 * HOUR, guards=OF_A_DAY)
+    keep(people, 200)
+    assert people.run(3 * HOUR, guards=OF_A_DAY)["exited"] == 100

@@ -26,7 +26,7 @@ from airflow_kinesis_audience.core.exceptions import (
     WarehouseUnavailable,
 )
 from airflow_kinesis_audience.core.state.ledger import Ledger
-from airflow_kinesis_audience.core.state.ledger_tables import Row
+from airflow_kinesis_audience.core.state.ledger_rows import Row
 from airflow_kinesis_audience.core.state.sync_details import TableStarted
 from airflow_kinesis_audience.demo.local_kinesis import emulator
 from airflow_kinesis_audience.hooks.files.duckdb_parquet import DuckDbParquetWarehouse

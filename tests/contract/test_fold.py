@@ -12,9 +12,10 @@ import pytest
 from airflow_kinesis_audience.core.exceptions import AudienceError
 from airflow_kinesis_audience.core.outbox.resync import resync
 from airflow_kinesis_audience.core.state import fold as fold_module
-from airflow_kinesis_audience.core.state import ledger_tables
+from airflow_kinesis_audience.core.state import ledger_rows
 from airflow_kinesis_audience.core.state.fold import fold_state, unfold_state
 from airflow_kinesis_audience.core.state.ledger import Ledger
+from airflow_kinesis_audience.core.state.ledger_rows import Fold
 from airflow_kinesis_audience.core.state.retention import Retention
 from airflow_kinesis_audience.core.state.timeline import GONE_SHOWN
 from airflow_kinesis_audience.history import find_user
@@ -73,7 +74,7 @@ class Story:
     def read_whole(self) -> SyncState:
         """Read the state from all rows."""
         ledger = self.ledger()
-        ledger.rows.read_fold = lambda: ""  # type: ignore[method-assign]
+        ledger.rows.read_fold = lambda: Fold("")  # type: ignore[method-assign]
         return ledger.read()
 
 
@@ -88,7 +89,7 @@ def story(request, reopen: Callable[[], Any], tmp_path: Path) -> Story:
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fold_module, "FOLD_BYTES", 4_000)
-    monkeypatch.setattr(ledger_tables, "_PIECE_CHARACTERS", 700)
+    monkeypatch.setattr(ledger_rows, "_PIECE_CHARACTERS", 700)
 
 
 def read_since_fold(story: Story) -> int:
@@ -137,8 +138,9 @@ def test_a_fold_that_is_cut_off_or_of_other_code_counts_for_nothing(
         story.run()
     ledger = story.ledger()
     known = story.read_whole()
-    for text in (ledger.rows.read_fold()[:-9], "0.0-of-another x", "", fold_state(known)[:300]):
-        ledger.rows.write_fold(text or " ")
+    newest = ledger.rows.read_fold().text
+    for text in (newest[:-9], "0.0-of-another x", "", fold_state(known)[:300]):
+        ledger.rows.write_fold(text or " ", known.last_rows)
         assert story.ledger().read() == known
         ledger.rows.read_fold()
     story.run()
@@ -178,9 +180,9 @@ def test_of_two_who_fold_at_once_either_is_right(story: Story) -> None:
     for ledger in (one, other):
         ledger.read()
     known = story.read_whole()
-    one.rows.write_fold(fold_state(one.state))
+    one.rows.write_fold(fold_state(one.state), one.state.last_rows)
     with contextlib.suppress(AudienceError):
-        other.rows.write_fold(fold_state(other.state))
+        other.rows.write_fold(fold_state(other.state), other.state.last_rows)
     assert story.ledger().read() == known
     story.run()
 

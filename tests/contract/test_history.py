@@ -99,7 +99,7 @@ def test_of_a_user_every_change_is_found_with_the_very_message_that_holds_it(peo
     assert sorted(ids) == sorted(message_id for *_, message_id in messages_about(stream, "u"))
     assert len(ids) == 6
     states = [[t.state for t in c.deliveries] for c in found.changes]
-    assert states == [["delivered"]] * 2 + [["known before"]] * 2 + [["delivered"]] * 4
+    assert states == [["delivered"]] * 2 + [["before attachment"]] * 2 + [["delivered"]] * 4
     assert all(t.recorded_at for c in found.changes for t in c.deliveries if t.state == "delivered")
 
 
@@ -136,6 +136,16 @@ def test_each_destination_has_a_status_of_its_own(people):
     people.run(2)
     for stream, name in ((early, "a"), (late, "late")):
         open_outbox(people.ledger(), stream, small_delivery(name)).drain(day(2))
+    states = {
+        (c.as_of[:10], c.action, t.destination[-4:]): t.state for c in found_of(people) for t in c.deliveries
+    }
+    assert {how for how, state in states.items() if state == "known before"} == {
+        ("2026-01-01", "entered", "late"),
+        ("2026-01-02", "exited", "late"),
+    }
+    assert [how for how, state in states.items() if state == "before attachment"] == [
+        ("2026-01-01", "entered", "st-1/a"[-4:])
+    ]
     ids = {
         (c.action, t.destination[-4:]): t.message_id
         for c in find_user(people.ledger(), "u").changes
@@ -145,6 +155,10 @@ def test_each_destination_has_a_status_of_its_own(people):
     assert ids["exited", "late"] is None
     assert ids["entered", "late"] == messages_about(late, "u")[-1][-1]
     assert ids["entered", "st-1/a"[-4:]] == messages_about(early, "u")[-1][-1]
+
+
+def found_of(people):
+    return [c for c in find_user(people.ledger(), "u").changes if c.audience_id == "a"]
 
 
 def test_nobody_is_found_where_nothing_is_and_nothing_of_somebody_unknown(people):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_kinesis_audience.cli.plan import describe as describe_plan
 from airflow_kinesis_audience.cli.status import describe, read_status
 from airflow_kinesis_audience.core.changes.approval import approve
 from airflow_kinesis_audience.core.changes.guards import Guards
@@ -29,8 +30,10 @@ from airflow_kinesis_audience.core.exceptions import (
 from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.outbox.outbox import Outbox
 from airflow_kinesis_audience.core.outbox.replay import Span, replay
+from airflow_kinesis_audience.core.outbox.resync import resync
 from airflow_kinesis_audience.core.producer.records import Limits
 from airflow_kinesis_audience.core.readers.partitions import Part
+from airflow_kinesis_audience.core.sql.names import view_name
 from airflow_kinesis_audience.history import find_user
 from tests.contract.test_restored import Backup
 from tests.warehouses import (
@@ -195,6 +198,26 @@ def fill_in(world: World, rng: random.Random, missed: list[int], ran: list[int])
         assert world.users_at(day(number)) == members, number
 
 
+@pytest.mark.parametrize("share", [0.0, 99.0], ids=["a base at each run", "one base"])
+def test_a_resync_has_the_exit_of_who_was_a_member_in_an_inserted_run_alone(world, share):
+    world.days = [{"u0": "Bern"}, {"u0": "Bern", "u1": "Basel"}, *({"u0": CITIES[n % 3]} for n in range(2, 9))]
+    for number in (0, 2, 3, 4):
+        world.run(number, compaction_share=share)
+    stream = world.publish("live", day(4))
+    world.run(1, INSERT, compaction_share=share)
+    compensations = {c.table for c in read_timeline(world.people.ledger()).change_sets if c.compensates}
+    for number, history in ((5, 90), (6, 90), (7, 1), (8, 1)):
+        world.run(number, compaction_share=share, keep_history=timedelta(days=history))
+        world.publish("live", day(number))
+        alone, again = Stream(), world.delivery("live", resync=str(number))
+        resync(Outbox(world.people.ledger(), again, alone.put), world.delivery("live"))
+        found = {(user, is_member) for _, user, is_member in messages_of(alone)}
+        assert found == {("u0", True), ("u1", False)}, number
+        assert believe(messages_of(stream)) == world.expected(number)
+    assert compensations
+    assert not compensations & world.people.tables(), "old values are kept for longer than the history"
+
+
 def test_a_replay_has_the_past_that_was_filled_in(world):
     world.days = [{"u0": "Bern"}, {"u0": "Bern", "u1": "Bern"}, {"u1": "Chur"}, {"u2": "Bern"}]
     for number in (0, 3):
@@ -221,6 +244,10 @@ def test_an_old_membership_is_corrected_by_an_insertion(world):
     summary = world.run(1, CORRECT)
     assert (summary["as_of"], summary["corrects"]) == (instant_text(day(1) + SECOND), instant_text(day(1)))
     assert (summary["entered"], summary["exited"], summary["inserted"]) == (1, 2, True)
+    # u3 exits and u0 enters again; u1 is no member on the next day anyway.
+    counts = {"entered": 1, "exited": 1, "updated": 0}
+    reported = {"as_of": instant_text(day(2) - SECOND), **counts, "audiences": {"vips": counts}}
+    assert summary["compensation"] == reported
     assert world.users_at(day(1)) == {"u0": "Bern", "u1": "Bern"}
     assert world.users_at(day(1) + SECOND) == {"u3": "Chur"}
     stream = world.publish("a", day(1) + SECOND)
@@ -242,12 +269,20 @@ def test_an_old_membership_that_is_right_gets_no_correction_and_costs_fewer_stat
         watched = Watched(world.people.warehouse, before=done.append)
         return world.run(1, CORRECT, warehouse=watched, compaction_share=99.0), len(done)
 
+    def plan() -> str:
+        world.fill(1)
+        ledger, source = world.people.ledger(), world.people.source
+        found = make_plan(ledger, source, day(1), guards=LET_ALL_THROUGH, correct=True)
+        return "\n".join(describe_plan(found, [], show=False))
+
+    assert "already right: a run would add nothing" in plan()
     summary, confirming = correct()
     assert (summary["confirmed"], summary["as_of"]) == (True, instant_text(day(1)))
     assert read_timeline(world.people.ledger()).change_sets == known
     tables = {name for name in world.people.tables() if name.startswith("changes")}
     assert tables == {c.table for c in known if c.previous_as_of}
     world.days[1] = {"u3": "Chur"}
+    assert "already right" not in plan()
     summary, correcting = correct()
     assert summary["inserted"] is True
     assert confirming < correcting
@@ -376,8 +411,8 @@ def test_an_inserted_run_is_sent_again_with_the_same_messages(world):
     assert believe(messages_of(world.streams["a"])) == world.expected(2)
 
 
-def test_a_format_without_a_time_does_not_get_an_inserted_run_by_a_resend(world):
-    world.days = [{"u0": "Bern"}, {"u0": "Chur"}, {"u0": "Basel"}]
+def test_a_format_without_a_time_gets_by_a_resend_only_what_is_newest(world):
+    world.days = [{"u0": "Bern"}, {"u0": "Chur"}, {"u0": "Basel"}, {"u0": "Bern"}]
     stream = Stream()
 
     def publish(number: int, **how: Any) -> None:
@@ -387,12 +422,27 @@ def test_a_format_without_a_time_does_not_get_an_inserted_run_by_a_resend(world)
     for number, how in ((0, None), (2, None), (1, INSERT)):
         world.run(number, how)
         publish(number)
+    world.run(3)
+    publish(3)
     before = list(stream.messages)
-    with pytest.raises(HistoryGone, match="its old values would count as the newest"):
-        publish(1, resend=True)
+    for number in (1, 2):
+        with pytest.raises(HistoryGone, match="its old values would count as the newest"):
+            publish(number, resend=True)
     assert stream.messages == before
-    publish(2, resend=True)
+    publish(3, resend=True)
     assert stream.messages[len(before) :] == before[-1:]
+
+
+def test_the_history_view_says_which_changes_are_a_compensation(world):
+    world.days = [{"u0": "Bern"}, {"u0": "Bern", "u1": "Bern"}, {"u0": "Bern"}]
+    for number, how in ((0, None), (2, None), (1, INSERT)):
+        world.run(number, how, history_view=True)
+    view = f'{world.people.schema}."{view_name("dag.diff")}"'
+    rows = world.people.warehouse.read_rows(
+        f"SELECT as_of, action, compensates FROM {view} WHERE user_id = 'u1' ORDER BY as_of"
+    )
+    inserted = instant_text(day(1))
+    assert rows == [(inserted, "entered", None), (instant_text(day(2) - SECOND), "exited", inserted)]
 
 
 def test_a_plan_finds_what_the_run_finds_and_is_refused_where_the_run_is(world):

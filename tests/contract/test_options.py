@@ -19,7 +19,8 @@ from airflow_kinesis_audience.core.outbox.resync import resync
 from airflow_kinesis_audience.core.readers.partitions import Part
 from airflow_kinesis_audience.core.state.ledger import Ledger
 from airflow_kinesis_audience.formats import load_renderer
-from airflow_kinesis_audience.formats.transform import TransformedRenderer, load_transform
+from airflow_kinesis_audience.formats.transform import load_transform
+from airflow_kinesis_audience.formats.transformed import TransformedRenderer
 from tests.warehouses import (
     People,
     Stream,

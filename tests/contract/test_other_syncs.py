@@ -174,7 +174,8 @@ def test_a_ledger_that_was_folded_or_compacted_is_asked_as_any_other(syncs, monk
     monkeypatch.setattr(ledger_compaction, "MOST_FILES", 4)
     for number in range(2):
         syncs.run(OLD, number, ANN, user(f"more {number}"))
-    syncs.of(OLD).ledger.rows.write_fold(fold_state(syncs.of(OLD).ledger.read()))
+    ledger = syncs.of(OLD).ledger
+    ledger.rows.write_fold(fold_state(ledger.read()), ledger.state.last_rows)
     syncs.diff(NEW, 4, ANN)
     with pytest.raises(
         AudienceTaken, match=r"sync 'shop\.diff' already delivers audience 'vips'.*as of 2026-01-02"

@@ -16,7 +16,7 @@ import pytest
 from airflow_kinesis_audience.core.exceptions import DeliveryChanged, DeliveryIncomplete, LedgerConflict
 from airflow_kinesis_audience.core.outbox import turns
 from airflow_kinesis_audience.core.outbox.tables import drop_snapshot
-from airflow_kinesis_audience.core.readers import partitions as feeds
+from airflow_kinesis_audience.core.readers import chunks
 from airflow_kinesis_audience.core.readers.partitions import Part
 from airflow_kinesis_audience.core.state import delivery_details
 from airflow_kinesis_audience.core.state import rows as rows_module
@@ -125,7 +125,7 @@ def test_a_cell_that_is_rendered_in_pieces_gives_the_same_bytes(
 ) -> None:
     delivery = small_delivery("shared", **FORMATS[kind])
     whole = sent_by_one(people, delivery)
-    monkeypatch.setattr(feeds, "_ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(chunks, "_ROWS_AT_ONCE", 1)
     assert sent_by_one(people, delivery) == whole
     # It would show if a format said so of itself that makes a message of several rows.
     declared = replace(delivery.renderer.traits, one_message_per_row=True)

@@ -9,6 +9,7 @@ import pytest
 
 from airflow_kinesis_audience.core.changes.guards import Guards
 from airflow_kinesis_audience.core.changes.plan import Plan, make_plan
+from airflow_kinesis_audience.core.changes.planned_rows import PlannedRows
 from airflow_kinesis_audience.core.exceptions import (
     AudienceDeleted,
     LedgerUnreadable,
@@ -59,7 +60,7 @@ def test_a_plan_before_the_first_run_says_that_everybody_enters_and_creates_noth
 ) -> None:
     people = People(warehouse)
     people.put("a", "b", "c", email="x@example.com")
-    found = plan(people, 1, sample_rows=2)
+    found = plan(people, 1, rows=PlannedRows(sample=2))
     assert counts(found) == {"entered": 3, "exited": 0, "updated": 0, "members": 3}
     assert (found.previous_as_of, found.stopped, found.recorded) == (None, [], None)
     assert [(s.action, s.user_id, s.values) for s in found.sample] == [

@@ -422,10 +422,10 @@ def test_a_delivery_that_is_sent_again_says_who_is_missing_again(people: People)
 def test_the_history_says_that_the_member_was_rejected(people: People) -> None:
     people.run(0)
     publish(people, Stream(), 0, deliver_as())
-    told = [t.state for happened in find_user(people.ledger(), "poison").changes for t in happened.deliveries]
-    assert told == ["rejected", "known before"]
+    states = [t.state for happened in find_user(people.ledger(), "poison").changes for t in happened.deliveries]
+    assert states == ["rejected", "before attachment"]
     other = [t.state for happened in find_user(people.ledger(), "u1").changes for t in happened.deliveries]
-    assert other == ["delivered", "known before"]
+    assert other == ["delivered", "before attachment"]
 
 
 def test_the_ledger_names_nobody(people: People) -> None:

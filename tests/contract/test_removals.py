@@ -25,7 +25,8 @@ from airflow_kinesis_audience.core.outbox.removals import find_stopped, release
 from airflow_kinesis_audience.core.readers.partitions import Part
 from airflow_kinesis_audience.core.state import rows as rows_module
 from airflow_kinesis_audience.core.state.sync_details import Event
-from airflow_kinesis_audience.formats.transform import TransformedRenderer, load_transform
+from airflow_kinesis_audience.formats.transform import load_transform
+from airflow_kinesis_audience.formats.transformed import TransformedRenderer
 from tests.warehouses import (
     QUICK,
     Fate,

@@ -17,10 +17,11 @@ from airflow_kinesis_audience.core.outbox.remembered import Remembered, find_new
 from airflow_kinesis_audience.core.outbox.resync import resync
 from airflow_kinesis_audience.core.state import delivery_details
 from airflow_kinesis_audience.core.state.ledger import Ledger
-from airflow_kinesis_audience.core.state.ledger_tables import PrimaryKeyLedgerTable, Row
+from airflow_kinesis_audience.core.state.ledger_tables import PrimaryKeyLedgerTable
 from tests.warehouses import Killed, People, Stream, Watched, day, members_of, open_outbox, small_delivery
 
 if TYPE_CHECKING:
+    from airflow_kinesis_audience.core.state.ledger_rows import Row
     from airflow_kinesis_audience.hooks.warehouses.dbapi import SqlWarehouse
 
 

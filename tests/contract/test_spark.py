@@ -343,6 +343,7 @@ def test_of_many_who_create_a_view_at_once_one_does(warehouse, spark_server, sch
         other.close()
 
 
+@pytest.mark.slow_engine
 def test_a_ledger_is_folded_up_while_others_write_to_it(spark_server, warehouse, schema, monkeypatch):
     monkeypatch.setattr(ledger_compaction, "MOST_FILES", 4)
     Ledger(warehouse, schema, "s").prepare()

@@ -143,7 +143,11 @@ def as_known(found: Any, known: Any) -> Any:
         return {key: as_known(value, known[key]) for key, value in found.items() if key in known}
     if isinstance(found, list) and isinstance(known, list) and len(found) == len(known):
         return [as_known(one, other) for one, other in zip(found, known, strict=True)]
-    return found
+    return NAMED_NOW.get(found, found) if isinstance(found, str) else found
+
+
+NAMED_NOW = {"before attachment": "known before"}
+"""A state of a delivery that version 0.1 had no word of its own for."""
 
 
 # --- going on ----------------------------------------------------------------------------------------------------

@@ -146,11 +146,17 @@ def test_a_publisher_that_comes_after_a_backlog_puts_nothing(people, another):
         (people.take if number % 2 else people.put)("u")
         people.run(number)
     stream, late = Stream(), Stream()
-    first = once(
-        lambda: open_outbox(people.ledger(another()), stream).drain(day(backlog)), lambda sql: "slice" in sql
-    )
+    first = once(lambda: open_outbox(people.ledger(another()), stream).drain(day(backlog)), lambda _: True)
+
+    class Slow(Watched):
+        """Another publisher delivers everything while this one reads what it is about to put."""
+
+        def read_batches(self, sql, schema, *, rows):
+            first(sql)
+            return super().read_batches(sql, schema, rows=rows)
+
     with pytest.raises(LedgerConflict):
-        open_outbox(people.ledger(Watched(another(), before=first)), late).drain(day(1))
+        open_outbox(people.ledger(Slow(another())), late).drain(day(1))
     assert len(stream.taken) == backlog
     assert late.taken == []
 

@@ -297,7 +297,7 @@ def test_ids_that_an_older_version_filled_with_zeros_are_never_everybodys_exit(p
     crowd.types = {name: kind for name, kind in crowd.types.items() if name != "uid"}
     crowd.write({"uid": 7}, {"uid": 8})
     with monkeypatch.context() as before:
-        before.setattr("airflow_kinesis_audience.hooks.warehouses.mysql._ZEROFILL", 0)
+        before.setattr("airflow_kinesis_audience.hooks.warehouses.mysql_types._ZEROFILL", 0)
         crowd.run(0)
     assert {u for _, u in crowd.members(0)} == {"000007", "000008"}
     with pytest.raises(SchemaChanged, match="or leading ones"):

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_kinesis_audience.cli.commands import main
+from airflow_kinesis_audience.core.changes import sent as sent_module
 from airflow_kinesis_audience.core.exceptions import HistoryGone
 from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.outbox.detachment import detach
 from airflow_kinesis_audience.core.outbox.resync import resync
 from airflow_kinesis_audience.core.readers.partitions import Part
+from airflow_kinesis_audience.core.sql import statements as statements_module
 from airflow_kinesis_audience.core.sql.names import delivered_view_name
 from airflow_kinesis_audience.core.state.ledger import Ledger
 from airflow_kinesis_audience.history import create_delivered_view, delivered_sql, find_user, why
@@ -77,8 +79,10 @@ def people(warehouse) -> People:
     return People(warehouse, many=True)
 
 
-@pytest.mark.parametrize("_", range(2))
-def test_what_is_listed_is_what_is_on_the_streams(people, _):
+@pytest.mark.parametrize("at_once", [100, 2], ids=["together", "in groups"])
+def test_what_is_listed_is_what_is_on_the_streams(people, monkeypatch, at_once):
+    monkeypatch.setattr(statements_module, "_MOST_IN_A_ROW", at_once)
+    monkeypatch.setattr(sent_module, "_TABLES_AT_ONCE", at_once)
     seed = random.SystemRandom().randrange(10**9)
     print(f"seed {seed}")
     dice = random.Random(seed)

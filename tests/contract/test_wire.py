@@ -38,7 +38,9 @@ from airflow_kinesis_audience.core.exceptions import DestinationRefused
 from airflow_kinesis_audience.core.producer.records import Outcome, Record, Status
 from airflow_kinesis_audience.hooks.firehose import FirehoseStreamHook
 from airflow_kinesis_audience.hooks.kinesis import KinesisStreamHook
+from airflow_kinesis_audience.hooks.streams import open_connections
 from airflow_kinesis_audience.hooks.streams.calls import PUT_RECORD_BATCH, PUT_RECORDS
+from airflow_kinesis_audience.hooks.streams.signed_request import RequestTemplate, SignedRequests
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.hooks.streams.stream_hook import StreamHook
@@ -166,7 +168,7 @@ def recorder() -> Iterator[RecordingEndpoint]:
 
 @pytest.fixture(scope="module")
 def hooks(recorder: RecordingEndpoint) -> dict[str, StreamHook]:
-    """Hooks that are used again and again: the first answer is read the plain way as well, later ones are not."""
+    """Hooks that are used again and again: the SDK's call makes their first request, and no later one."""
     found = {name: hook_class("s") for name, hook_class in HOOK_CLASSES.items()}
     recorder.answer = take_all
     for hook in found.values():
@@ -213,15 +215,6 @@ def count_entries(hook: StreamHook) -> list[Record]:
     return handed
 
 
-def is_read_by_the_sdk(hook: StreamHook) -> list[bytes]:
-    """Keep the answers as they come to the SDK's parser from here on."""
-    bodies: list[bytes] = []
-    event = {"kinesis": "before-parse.kinesis.PutRecords", "firehose": "before-parse.firehose.PutRecordBatch"}
-    hook.put(records_of(1))
-    hook.conn.meta.events.register_last(event[hook.service], lambda **e: bodies.append(e["response_dict"]["body"]))
-    return bodies
-
-
 @both
 def test_this_sdk_serializes_one_sample_of_a_request_and_no_record_of_it(
     service: str, recorder: RecordingEndpoint
@@ -236,12 +229,106 @@ def test_this_sdk_serializes_one_sample_of_a_request_and_no_record_of_it(
 
 
 @both
-def test_this_sdk_parses_no_result_of_an_answer_but_the_first_one_s(service: str) -> None:
+def test_this_sdk_has_its_call_made_for_the_first_request_alone(service: str, recorder: RecordingEndpoint) -> None:
     hook = HOOK_CLASSES[service]("s")
-    bodies = is_read_by_the_sdk(hook)
-    outcomes = hook.put(records_of(50))
-    assert bodies == [b"{}"]
-    assert [outcome.status for outcome in outcomes] == [Status.DELIVERED] * 50
+    called = count_calls(hook)
+    for number in range(4):
+        assert hook.put(records_of(50, number))[0].status is Status.DELIVERED
+    assert called == ["before-call", "before-parse"]
+    first, *others = recorder.requests
+    for request in others:
+        assert is_signed(request, service)
+        assert (request.target, set(request.headers)) == (first.target, set(first.headers))
+        for name in set(first.headers) - OF_ONE_REQUEST:
+            assert request.headers[name] == first.headers[name]
+        assert signed_headers(request) == signed_headers(first)
+    assert len({request.headers["amz-sdk-invocation-id"] for request in recorder.requests}) == 4
+
+
+@both
+def test_this_sdk_s_open_connection_is_used_from_the_second_request_on(
+    service: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[str] = []
+    own = open_connections._exchange
+
+    def exchange(connection: Any, *arguments: Any) -> Any:
+        used.append(type(connection).__name__)
+        return own(connection, *arguments)
+
+    monkeypatch.setattr(open_connections, "_exchange", exchange)
+    certificate = tmp_path / "certificate.pem"
+    certificate.write_bytes(certificate_of_this_machine())
+    for plain in (True, False):
+        with RecordingEndpoint(certificate=None if plain else certificate) as recorder:
+            with connection(recorder.url, verify=str(certificate)):
+                hook = HOOK_CLASSES[service]("s")
+                for number in range(3):
+                    assert hook.put(records_of(5, number))[0].status is Status.DELIVERED
+            assert all(is_signed(request, service) for request in recorder.requests)
+            assert len(recorder.requests) == 3
+    assert used == ["socket", "socket", "SSLSocket", "SSLSocket"]
+
+
+OF_ONE_REQUEST = {"authorization", "content-length", "amz-sdk-invocation-id", "x-amz-date"}
+
+
+def signed_headers(request: Request) -> str:
+    return re.search("SignedHeaders=([^,]+)", request.headers["authorization"])[1]  # type: ignore[index]
+
+
+def count_calls(hook: StreamHook) -> list[str]:
+    """Keep which events of the SDK's call are met from here on."""
+    met: list[str] = []
+    method = hook.conn.meta.method_to_api_mapping[hook.call.method]
+    for event in ("before-call", "before-parse"):
+        hook.conn.meta.events.register(
+            f"{event}.{hook.service}.{method}", lambda event=event, **_: met.append(event)
+        )
+    return met
+
+
+@both
+def test_a_login_that_puts_one_by_one_has_its_call_made_once_too(
+    service: str, recorder: RecordingEndpoint
+) -> None:
+    recorder.answer = lambda _request: (200, b'{"SequenceNumber": "1", "ShardId": "s", "RecordId": "2"}')
+    hook = HOOK_CLASSES[service]("s")
+    batch = records_of(4)
+    outcomes = [hook._put_one([record])[0] for record in batch]
+    assert {outcome.status for outcome in outcomes} == {Status.DELIVERED}
+    assert [r.document for r in recorder.requests] == [
+        {**hook.address, **hook.single_call.parameters(entries_of(service, [record]))} for record in batch
+    ]
+    assert all(is_signed(request, service) for request in recorder.requests)
+    assert hook.single_request._own is not None
+
+
+@pytest.mark.parametrize("breaks", ["a part is gone", "the signer is another", "the request is another"])
+@both
+def test_with_an_sdk_that_lacks_what_is_relied_on_every_put_is_the_plain_one(
+    service: str, breaks: str, recorder: RecordingEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = HOOK_CLASSES[service]("s")
+    request = hook.put_request
+    own = SignedRequests.__init__
+
+    def begin(self: Any, client: Any, operation: str, template: Any) -> None:
+        if breaks == "a part is gone":
+            raise AttributeError("get_auth_instance")
+        own(self, client, operation, template)
+        if breaks == "the signer is another":
+            self._new_auth = lambda _name: None
+
+    monkeypatch.setattr(SignedRequests, "__init__", begin)
+    if breaks == "the request is another":
+        monkeypatch.setattr(RequestTemplate, "of", classmethod(lambda _class, _request: None))
+    called = count_calls(hook)
+    for _ in range(3):
+        assert hook.put(records_of(5))[0].status is Status.DELIVERED
+    assert called == ["before-call", "before-parse"] * 3
+    assert request._own is None
+    assert len(recorder.requests) == 3
 
 
 @settings(max_examples=60)
@@ -366,11 +453,11 @@ def test_with_a_client_that_goes_round_the_short_cuts_a_put_is_the_plain_one(
     service: str, recorder: RecordingEndpoint
 ) -> None:
     hook, batch = HOOK_CLASSES[service]("s"), records_of(4)
-    own = hook.conn._serializer
-    hook.put(batch)
+    HOOK_CLASSES[service]("s").put(batch)
     before = recorder.last
-    hook.conn._serializer = own
+    own = hook.conn._serializer
     handed = count_entries_of_wire(hook)
+    hook.conn._serializer = own
     assert [outcome.status for outcome in hook.put(batch)] == [Status.DELIVERED] * 4
     assert handed[:4] == batch
     assert len(recorder.requests) == 2
@@ -381,22 +468,6 @@ def count_entries_of_wire(hook: StreamHook) -> list[Record]:
     handed = count_entries(hook)
     hook.put_request._call = hook.call
     return handed
-
-
-@pytest.mark.parametrize("loses", ["the event", "what is added to an answer"])
-@both
-def test_with_an_sdk_that_loses_a_short_cut_s_reading_the_answer_is_still_read(service: str, loses: str) -> None:
-    hook, batch = HOOK_CLASSES[service]("s"), records_of(6)
-    expected = HOOK_CLASSES[service]("s").put(batch)
-    wire, events = hook.put_request, hook.conn.meta.events
-    event = f"before-parse.{service}.{hook.conn.meta.method_to_api_mapping[hook.call.method]}"
-    if loses == "the event":
-        events.unregister(event, wire._read_response)
-    else:
-        events.register_last(event, lambda **e: e["customized_response_dict"].clear())
-    for _ in range(3):
-        assert hook.put(batch) == expected
-    assert {outcome.status for outcome in expected} == {Status.DELIVERED}
 
 
 values = st.one_of(st.none(), st.booleans(), st.integers(-3, 3), st.text(max_size=3), st.just("InternalFailure"))
@@ -434,11 +505,10 @@ def test_any_answer_means_what_it_means_when_the_sdk_reads_it(
 
 @pytest.fixture(scope="module")
 def plain_hooks(recorder: RecordingEndpoint) -> dict[str, StreamHook]:
-    """Hooks whose answers the SDK reads alone."""
+    """Hooks whose requests the SDK's call makes, and whose answers it reads."""
     found = {name: hook_class("s") for name, hook_class in HOOK_CLASSES.items()}
     for hook in found.values():
-        method = hook.conn.meta.method_to_api_mapping[hook.call.method]
-        hook.conn.meta.events.unregister(f"before-parse.{hook.service}.{method}", hook.put_request._read_response)
+        hook.put_request._may_send = False
     return found
 
 

@@ -170,6 +170,10 @@ def check_emulator(words: list[str]) -> None:
     assert all(f'"{word}"' in script for word in words if word.startswith("--"))
 
 
+def check_pytest(words: list[str]) -> None:
+    assert list(ROOT.glob(words[-1]))
+
+
 def check_copy(words: list[str]) -> None:
     assert (ROOT / words[0]).is_file()
 
@@ -187,6 +191,7 @@ PROGRAMS: dict[tuple[str, ...], Any] = {
     ("python", "-m", "airflow_kinesis_audience.schemas"): lambda words: check_own(["schema", *words]),
     ("python", "-m", "airflow_kinesis_audience"): check_own,
     ("python3", "run.py"): check_run,
+    ("python", "-m", "pytest"): check_pytest,
     ("python3", "-m", "venv"): lambda words: None,
     ("airflow",): check_airflow,
     ("aws",): check_aws,

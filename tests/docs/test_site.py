@@ -26,6 +26,10 @@ from airflow_kinesis_audience.formats.amplitude import AmplitudeCohort
 from scripts import build_docs, error_page
 from tests.changes import Row, build_changes
 from tests.docs.pages import PAGES, ROOT, blocks, rows
+from tests.integration.browser import HOW_TO_INSTALL, find_chromium, running_browser
+
+PHONE = 400
+"""Pixels."""
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +52,19 @@ def test_a_page_of_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
         assert [address for address in loaded if re.match(r"(https?:)?//", address)] == [], page.name
     for sheet in site.rglob("*.css"):
         assert not re.search(r"(@import|url\()\s*['\"]?(https?:)?//", sheet.read_text()), sheet.name
+
+
+@pytest.mark.slow
+def test_no_page_is_wider_than_a_phone(site: Path) -> None:
+    if find_chromium() is None:
+        pytest.skip(HOW_TO_INSTALL)
+    with running_browser() as browser:
+        phone = browser.new_page(viewport={"width": PHONE, "height": 800})
+        widths = {}
+        for page in sorted(site.glob("*.html")):
+            phone.goto(page.as_uri())
+            widths[page.name] = phone.evaluate("document.documentElement.scrollWidth")
+    assert {name: width for name, width in widths.items() if width > PHONE} == {}
 
 
 FIRST = {
@@ -119,11 +136,21 @@ def test_a_page_stands_once_in_the_navigation() -> None:
 GENERATED = {build_docs.PAGE, error_page.PAGE}
 
 
-def test_a_page_has_200_lines_at_most_and_the_index_leads_to_it() -> None:
-    index = (ROOT / "docs" / "index.md").read_text()
+def test_a_page_has_200_lines_at_most() -> None:
     for page in (ROOT / "docs").glob("*.md"):
         assert page in GENERATED or len(page.read_text().splitlines()) <= 200, page.name
-        assert page.name == "index.md" or f"({page.name})" in index, page.name
+
+
+def test_the_index_leads_to_a_page_per_kind_and_that_to_each_page_of_its_section() -> None:
+    docs = ROOT / "docs"
+    index = (docs / "index.md").read_text()
+    kinds = re.findall(r"^  - ([\w ]+):\n((?:      - .*\n)+)", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert len(kinds) == 5
+    for kind, pages in kinds:
+        first, *others = re.findall(r": ([\w-]+\.md)$", pages, re.MULTILINE)
+        assert f"[{kind}]({first})" in index
+        overview = (docs / first).read_text()
+        assert [page for page in others if f"({page})" not in overview] == [], first
 
 
 def test_the_reference_of_operators_is_what_the_docstrings_say() -> None:
@@ -220,9 +247,9 @@ def test_the_troubleshooting_knows_an_error_of_every_kind() -> None:
     own = [n for n, kind in vars(exceptions).items() if isinstance(kind, type) and n != "AudienceError"]
     kinds = [n for n in own if issubclass(getattr(exceptions, n), exceptions.AudienceError)]
     # Of these the message is an engine's or a tally's own.
-    told_otherwise = {"WarehouseRefused", "DeliveryIncomplete", "MessageTooLarge"}
+    made_elsewhere = {"WarehouseRefused", "DeliveryIncomplete", "DestinationThrottled", "MessageTooLarge"}
     unknown = {k for k in kinds if not any(says(m, s) for m in messages for s in raised.get(k, ()))}
-    assert unknown <= told_otherwise
+    assert unknown <= made_elsewhere
 
 
 def test_the_settings_of_amplitude_are_those_of_the_format_with_their_defaults() -> None:

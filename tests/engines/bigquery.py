@@ -68,7 +68,13 @@ def running_emulator() -> Iterator[int]:
 
 def open_bigquery(port: int) -> BigQueryWarehouse:
     """Open the emulator's warehouse."""
-    add_packages("bigquery")
+    client_of(port).execute("CREATE SCHEMA IF NOT EXISTS people")
+    return client_of(port)
+
+
+def client_of(port: int) -> BigQueryWarehouse:
+    """Open a warehouse whose client asks a port of this machine."""
+    add_packages("google")
     from google.api_core.client_options import ClientOptions
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import bigquery
@@ -85,5 +91,4 @@ def open_bigquery(port: int) -> BigQueryWarehouse:
             default_query_job_config=given,
         )
 
-    BigQueryWarehouse(connect, DIALECTS["gcpbigquery"]).execute("CREATE SCHEMA IF NOT EXISTS people")
     return BigQueryWarehouse(connect, DIALECTS["gcpbigquery"])

@@ -2,14 +2,21 @@
 
 It repairs what would make a test see what Snowflake never gives: fakesnow 0.12.1 gives an instant that is NULL as
 the first second of 1970, makes of "no collation" one that DuckDB does not know, and forgets which characters RTRIM
-is to take.
+is to take. It runs no statement asynchronously; here one does, with Snowflake's own answers, and waits as long as
+the file is there that ``FAKESNOW_HOLDS`` names.
 """
 
 from __future__ import annotations
 
+import asyncio
+import gzip
+import json
 import logging
+import os
 import sys
+import uuid
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +26,7 @@ from fakesnow import arrow, transforms
 from fakesnow.server import app
 from sqlglot import exp
 from sqlglot.dialects.duckdb import DuckDB
+from starlette.responses import JSONResponse
 
 
 def with_nulls(convert: Any) -> Any:
@@ -30,7 +38,60 @@ def with_nulls(convert: Any) -> Any:
     return converted
 
 
+class LeftStatements:
+    """Statements that nobody waits for, by their ids.
+
+    :param run: fakesnow's own way of running one.
+    """
+
+    def __init__(self, run: Any) -> None:
+        self._run = run
+        self._tasks: dict[str, asyncio.Task[Any]] = {}
+
+    async def query(self, request: Any) -> Any:
+        """Run a statement, or answer before it is run."""
+        body = await request.body()
+        if request.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        if not json.loads(body).get("asyncExec"):
+            return await self._run(request)
+        statement_id = str(uuid.uuid4())
+        self._tasks[statement_id] = asyncio.create_task(self._run_later(request))
+        data = {"queryId": statement_id, "getResultUrl": f"/queries/{statement_id}/result"}
+        return JSONResponse({"data": data, "code": "333334", "message": "in progress", "success": True})
+
+    async def _run_later(self, request: Any) -> dict[str, Any]:
+        held = Path(os.environ.get("FAKESNOW_HOLDS", "/nowhere"))
+        while held.exists():
+            await asyncio.sleep(0.1)
+        return dict(json.loads((await self._run(request)).body))
+
+    async def status(self, request: Any) -> Any:
+        """Say how a statement is."""
+        statement_id = request.path_params["sfqid"]
+        task, queries = self._tasks.get(statement_id), []
+        if task is not None:
+            ended = task.result() if task.done() else None
+            status = "RUNNING" if ended is None else ("SUCCESS" if ended["success"] else "FAILED_WITH_ERROR")
+            found = ended or {}
+            error = {"errorCode": found.get("code"), "errorMessage": found.get("message")}
+            queries = [{"id": statement_id, "status": status, "state": status, **error}]
+        return JSONResponse({"data": {"queries": queries}, "success": True, "code": None, "message": None})
+
+
+def serve_left_statements() -> None:
+    by_path = {route.path: route for route in app.router.routes}
+    left = LeftStatements(by_path["/queries/v1/query-request"].endpoint)
+    for path, endpoint, method in (
+        ("/queries/v1/query-request", left.query, "POST"),
+        ("/monitoring/queries/{sfqid}", left.status, "GET"),
+    ):
+        app.router.routes.remove(by_path[path])
+        app.add_route(path, endpoint, methods=[method])
+
+
 if __name__ == "__main__":
+    serve_left_statements()
     logging.disable()
     warnings.simplefilter("ignore")
     DuckDB.Generator.TRANSFORMS[exp.Collate] = lambda generator, collated: generator.sql(collated, "this")

@@ -1,8 +1,8 @@
 """Redshift's hook, driver and statements on PostgreSQL, the engine that Redshift came from.
 
 The driver sends the server what PostgreSQL refuses, and does not understand a version with a word in it: a relay
-takes both out. What PostgreSQL has not, the type VARCHAR(MAX) and three functions, is created or rewritten for
-this run alone. Neither Redshift's planner nor its rules of comparison are run.
+takes both out. What PostgreSQL has not, the type VARCHAR(MAX), sort keys and three functions, is created,
+rewritten or left out for this run alone. Neither Redshift's planner nor its rules of comparison are run.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from airflow_kinesis_audience.core.sql.dialects import DIALECTS
 from airflow_kinesis_audience.hooks.warehouses.redshift import RedshiftWarehouse
 
 _VERSION = re.compile(rb"server_version\0([\d.]+)( \([^)]*\))\0")
+_SORT_KEY = re.compile(r"(CREATE TABLE \S+) SORTKEY \([^)]*\)")
 _AS_REDSHIFT = ((b"standard_conforming_strings", b"off"), (b"escape_string_warning", b"off"))
 """A backslash in a literal begins an escape."""
 
@@ -40,11 +41,12 @@ _KNOWN = (b"user", b"database", b"application_name")
 
 
 class OnPostgres(RedshiftWarehouse):
-    """Redshift's hook, with the one type, and the one name, that PostgreSQL has not."""
+    """Redshift's hook, with the one type and name that PostgreSQL has not, and without the one clause."""
 
     @staticmethod
     def _execute(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
         known = sql.replace("VARCHAR(MAX)", "TEXT").replace("COLLATE(", "collated(")
+        known = _SORT_KEY.sub(r"\1", known)
         RedshiftWarehouse._execute(cursor, known, parameters)
 
 

@@ -6,6 +6,8 @@ real connector. What it takes is no proof that Snowflake takes it, and the docum
 
 from __future__ import annotations
 
+import datetime as clock
+import ipaddress
 import itertools
 import os
 import socket
@@ -16,6 +18,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from airflow_kinesis_audience.core.sql.dialects import DIALECTS
 from tests.engines.environments import add_packages, packages
@@ -60,6 +67,31 @@ def _await(process: subprocess.Popen[bytes], port: int) -> None:
             return
 
 
+def write_certificate(folder: Path) -> tuple[Path, Path]:
+    """Make a certificate for 127.0.0.1 that vouches for itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = clock.datetime.now(clock.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - clock.timedelta(days=1))
+        .not_valid_after(now + clock.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    certificate, secret = folder / "certificate.pem", folder / "key.pem"
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    form = serialization.PrivateFormat.PKCS8
+    secret.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, plain))
+    return certificate, secret
+
+
 def fresh_database() -> str:
     """Name a database that no test has used."""
     return f"TEST_{next(_numbers)}"
@@ -89,6 +121,6 @@ def open_fakesnow(port: int, database: str, *, protocol: str = "http") -> Snowfl
 
 SESSION = {
     "CLIENT_OUT_OF_BAND_TELEMETRY_ENABLED": False,
-    # fakesnow is in UTC in any case, and knows no statement for it
-    "nop_regexes": ["ALTER SESSION SET TIMEZONE"],
+    # fakesnow is in UTC in any case, ends no statement with its session, and knows no statements for either
+    "nop_regexes": ["ALTER SESSION SET (TIMEZONE|ABORT_DETACHED_QUERY)"],
 }

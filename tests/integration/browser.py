@@ -44,6 +44,21 @@ _COUNT_COLOURED = """async ([image, least]) => {
     return found;
 }"""
 _LEAST = 64
+_SHARE_CONTRASTING = """async (image) => {
+    const bitmap = await createImageBitmap(await (await fetch(`data:image/png;base64,${image}`)).blob());
+    const drawing = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
+    drawing.drawImage(bitmap, 0, 0);
+    const pixels = drawing.getImageData(0, 0, bitmap.width, bitmap.height).data;
+    const linear = (part) => (part / 255 <= 0.04045 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4);
+    const weights = [0.2126, 0.7152, 0.0722];
+    const light = (n) => weights.reduce((all, weight, part) => all + weight * linear(pixels[n + part]), 0);
+    let found = 0;
+    for (let n = 0; n < pixels.length; n += 4) {
+        const [dark, bright] = [light(0), light(n)].sort((a, b) => a - b);
+        if ((bright + 0.05) / (dark + 0.05) >= 3) found += 1;
+    }
+    return found / (pixels.length / 4);
+}"""
 
 
 def find_chromium() -> str | None:
@@ -103,6 +118,15 @@ def frame_of(page: Page) -> Frame:
     """Return the same as what can be asked for what is no element; it must be there."""
     [found] = page.main_frame.child_frames
     return found
+
+
+def share_contrasting(browser: Browser, image: bytes) -> float:
+    """Return the share of a PNG's pixels with a contrast of at least 3:1 to its first one, by WCAG's formula."""
+    page = browser.new_page()
+    try:
+        return float(page.evaluate(_SHARE_CONTRASTING, base64.b64encode(image).decode()))
+    finally:
+        page.close()
 
 
 def count_coloured(browser: Browser, image: bytes) -> int:

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -46,7 +46,6 @@ _IMPORTED = (
     "sqlglot.dialects.postgres",
 )
 """The scheduler forks its workers and these their tasks, which need not each import again what it has imported."""
-# No triggerer: since Airflow 3.3 a task that waits for a person needs none.
 _PARTS = {
     "api-server": ("-m", "airflow", "api-server"),
     "scheduler": (
@@ -58,6 +57,8 @@ _PARTS = {
     ),
     "dag-processor": ("-m", "airflow", "dag-processor"),
 }
+# Only where it is asked for: since Airflow 3.3 a task that waits for a person needs none.
+_TRIGGERER = {"triggerer": ("-m", "airflow", "triggerer", "--skip-serve-logs")}
 _FINISHED = ("success", "failed")
 _FAB = {
     "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
@@ -196,7 +197,7 @@ class RunningAirflow:
     def logs(self) -> str:
         """Return the end of every log of a part, and of the newest logs of tasks."""
         newest = sorted((self.home / "logs").rglob("attempt=*.log"), key=lambda path: path.stat().st_mtime)[-2:]
-        files = [*(self.home / f"{name}.log" for name in _PARTS), *newest]
+        files = [*(self.home / f"{name}.log" for name in self.parts), *newest]
         return "\n".join(f"--- the end of {file}:\n{_tail(file)}" for file in files if file.exists())
 
 
@@ -206,30 +207,41 @@ def running_airflow(
     *,
     dags: Mapping[str, str],
     connections: Mapping[str, str],
+    beside: Mapping[str, str] | None = None,
     auth: Literal["simple", "fab"] = "simple",
+    paused: bool = False,
+    triggerer: bool = False,
+    parallelism: int = PARALLELISM,
 ) -> Iterator[RunningAirflow]:
     """Start an Airflow, wait until it can run each of the DAGs, and end it.
 
     :param database: URI of an empty PostgreSQL database for Airflow's own tables.
-    :param dags: DAG id to the text of a file with this DAG; unpaused from the start.
+    :param dags: DAG id to the text of a file with this DAG.
     :param connections: connection id to its URI or JSON.
+    :param beside: name to text of other files in the folder of the DAGs.
     :param auth: whose users there are; ``USER`` may do everything in both.
+    :param paused: whether a DAG is paused at first.
+    :param triggerer: whether tasks can be deferred.
+    :param parallelism: how many worker slots there are.
     :raises AirflowFailed: if it does not come up.
     """
     with tempfile.TemporaryDirectory(prefix="audience-running-airflow-") as directory:
         home, password, port = Path(directory), secrets.token_hex(), _free_port()
-        _write_home(home, password, dags)
-        told = {f"AIRFLOW_CONN_{name.upper()}": made_of for name, made_of in connections.items()}
-        settings = {**_settings(home, database, port), **(_FAB if auth == "fab" else {}), **told}
-        environment = {**os.environ, **settings, "PYTHONPATH": str(ROOT)}
+        _write_home(home, password, {**{f"{d}.py": text for d, text in dags.items()}, **(beside or {})})
+        given = {f"AIRFLOW_CONN_{name.upper()}": made_of for name, made_of in connections.items()}
+        given["AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION"] = str(paused)
+        settings = {**_settings(home, database, port), **(_FAB if auth == "fab" else {}), **given}
+        settings["AIRFLOW__CORE__PARALLELISM"] = str(parallelism)
+        paths = filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))
+        environment = {**os.environ, **settings, "PYTHONPATH": os.pathsep.join(paths)}
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=API_SECONDS) as api:
             airflow = RunningAirflow(home=home, environment=environment, password=password, api=api)
             airflow.command("db", "migrate")
             if auth == "fab":
                 airflow.command("users", "create", *_admin(password))
             try:
-                for name in _PARTS:
-                    airflow.parts[name] = _start(name, airflow)
+                for name, command in {**_PARTS, **(_TRIGGERER if triggerer else {})}.items():
+                    airflow.parts[name] = _start(name, command, airflow)
                 airflow.wait_for("login", lambda: _can_log_in(api, password), START_SECONDS)
                 for dag_id in dags:
                     airflow.wait_for(f"DAG {dag_id}", partial(_is_there, airflow, dag_id), START_SECONDS)
@@ -238,10 +250,10 @@ def running_airflow(
                 _end(airflow.parts.values())
 
 
-def _write_home(home: Path, password: str, dags: Mapping[str, str]) -> None:
+def _write_home(home: Path, password: str, files: Mapping[str, str]) -> None:
     (home / "dags").mkdir()
-    for dag_id, text in dags.items():
-        (home / "dags" / f"{dag_id}.py").write_text(text)
+    for name, text in files.items():
+        (home / "dags" / name).write_text(text)
     (home / "passwords.json").write_text(json.dumps({USER: password}))
 
 
@@ -250,9 +262,7 @@ def _settings(home: Path, database: str, port: int) -> dict[str, str]:
     engine = database.replace("postgresql://", "postgresql+psycopg://")
     settings = {
         "CORE__DAGS_FOLDER": home / "dags",
-        "CORE__DAGS_ARE_PAUSED_AT_CREATION": False,
         "CORE__EXECUTOR": "LocalExecutor",
-        "CORE__PARALLELISM": PARALLELISM,
         "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": home / "passwords.json",
         "DATABASE__SQL_ALCHEMY_CONN": engine,
@@ -280,10 +290,10 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _start(name: str, airflow: RunningAirflow) -> subprocess.Popen[bytes]:
+def _start(name: str, command: Sequence[str], airflow: RunningAirflow) -> subprocess.Popen[bytes]:
     with (airflow.home / f"{name}.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, *_PARTS[name]],
+            [sys.executable, *command],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -1,86 +1,93 @@
-"""Takes the pictures of the page that the docs show: the Airflow that the tests look at, with a shop's audiences.
+"""Takes the pictures of the page that the docs show: a shop's audiences, in Airflow's own UI.
 
-    python -m tests.integration.screenshots
+    python -m tests.integration.screenshots [FOLDER]
 
-It takes some minutes, needs PostgreSQL and Chromium, and writes docs/images.
+Airflow runs, and nothing runs in it: what the page asks of it, the shop answers. It takes a minute or two, needs
+PostgreSQL and Chromium, and writes docs/images. With a folder it writes each view there, at each width and in both
+themes, to be looked at.
 """
 
 from __future__ import annotations
 
-import tempfile
+import sys
+from collections.abc import Container
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
 
 from tests.integration.browser import audiences, log_in, running_browser, visitor
-from tests.integration.page_airflow import CDNOW, HELD, THOUSAND, fill, watched_airflow
-from tests.integration.running_airflow import ROOT, USER
+from tests.integration.running_airflow import ROOT, USER, running_airflow
+from tests.integration.scripted_airflow import scripted_airflow
+from tests.integration.shops import believable_shop
 from tests.postgres import find_programs, running_server
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Route
+
+    from tests.integration.running_airflow import RunningAirflow
+
 IMAGES = ROOT / "docs" / "images"
-DAYS = 30
 VIEWS = {
-    "audiences-light": "",
-    "audience-dark": f"?sync={CDNOW}.diff&audience=lapsed_90_days",
+    "audiences": "?all",
+    "audience": "?sync=lifecycle.diff&audience=win_back",
+    "held": "?sync=vip_customers.diff&audience=vip",
 }
+WIDTHS = {1280: 860, 400: 860}
+"""Widths of the window, and their heights."""
+THEMES = ("light", "dark")
+ALL = [f"{view}-{theme}-{width}" for view in VIEWS for theme in THEMES for width in WIDTHS]
+KEPT = {f"{view}-{theme}-1280": f"{view}-{theme}" for view in ("audiences", "audience") for theme in THEMES}
+KEPT["audiences-light-400"] = "audiences-narrow"
+"""Which pictures the docs show, and under which names."""
 
-_SYNC = """
-from airflow.sdk import DAG
-from airflow_kinesis_audience.operators import audience_sync
 
-with DAG("{dag}"):
-    audience_sync(
-        group_id="{group}",
-        warehouse_conn_id="postgres",
-        sql='''{sql}''',
-        {audiences},
-        stream_name="audience-changes",
-        message_format="amplitude_cohort",
-    )
-"""
-_VIP = "SELECT n AS user_id FROM generate_series(1, {{ 1840 if ds == '2026-01-01' else 212 }}) AS n"
-_AUDIENCES = """
-    SELECT id, name, u AS user_id
-    FROM (VALUES
-        ('cart_3d', 'Abandoned cart, 3 days', 4210, 390), ('first_order', 'First order this week', 980, 610),
-        ('gold', 'Gold members', 3120, 25), ('lapsed_180', 'Lapsed 180 days', 7460, 48),
-        ('newsletter', 'Newsletter readers', 9340, 130), ('no_email', 'No e-mail in 30 days', 5230, 260),
-        ('price_drop', 'Watched a price drop', 1670, 540), ('returns', 'Returned an order', 410, 37),
-        ('win_back', 'Win back: 60 to 90 days', 2890, 175)
-    ) AS shop (id, name, members, moved),
-    generate_series(1 + moved * {{ logical_date.day }}, members + (moved + 11) * {{ logical_date.day }}) AS u
-"""
-SHOP = {
-    HELD: _SYNC.format(
-        dag=HELD, group="vip", sql=_VIP, audiences='audience_id="vip", audience_name="VIP customers"'
-    ),
-    THOUSAND: _SYNC.format(
-        dag=THOUSAND,
-        group="shop",
-        sql=_AUDIENCES,
-        audiences='audience_id_column="id", audience_name_column="name"',
-    ),
-}
+def answer_by(shop: str, route: Route) -> None:
+    """Have the shop answer what the page asks, which is in a frame, and Airflow what its own UI asks."""
+    asked = route.request
+    if asked.frame.parent_frame is None:
+        route.continue_()
+    else:
+        answer = httpx.get(shop + asked.url[asked.url.index("/api/v2/") :], trust_env=False)
+        route.fulfill(status=answer.status_code, body=answer.content, content_type="application/json")
+
+
+def take(browser: Browser, airflow: RunningAirflow, shop: str, wanted: Container[str]) -> dict[str, bytes]:
+    """Take the views that are wanted, at a width and in a theme, by a name of the three."""
+    found = {}
+    for theme in THEMES:
+        how: dict[str, Any] = {"scheme": theme}
+        with visitor(browser, airflow, **how) as page:
+            log_in(page, USER, airflow.password)
+            page.route("**/api/v2/**", lambda route: answer_by(shop, route))
+            for width, height in WIDTHS.items():
+                page.set_viewport_size({"width": width, "height": height})
+                for view, query in VIEWS.items():
+                    if (name := f"{view}-{theme}-{width}") not in wanted:
+                        continue
+                    page.goto(f"/plugin/audiences{query}")
+                    audiences(page).locator("main[aria-busy=false]").wait_for()
+                    page.wait_for_timeout(4_000)  # charts are drawn
+                    found[name] = page.screenshot()
+    return found
 
 
 def main() -> None:
-    """Have everything run, and take each view in its theme."""
+    """Start everything, and take the pictures."""
+    folder = Path(sys.argv[1]) if sys.argv[1:] else None
     programs = find_programs()
     if programs is None:
         raise SystemExit("there is no PostgreSQL here: apt-get install postgresql")
-    IMAGES.mkdir(exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        running_server(programs) as server,
-        watched_airflow(server, Path(folder), dags=SHOP) as airflow,
-        running_browser() as browser,
-    ):
-        fill(airflow, days=DAYS)
-        for name, query in VIEWS.items():
-            with visitor(browser, airflow, scheme=name.rpartition("-")[2]) as page:
-                log_in(page, USER, airflow.password)
-                page.goto(f"/plugin/audiences{query}")
-                audiences(page).locator("main[aria-busy=false]").wait_for()
-                page.wait_for_timeout(3_000)  # charts are drawn
-                page.screenshot(path=IMAGES / f"{name}.png")
+    (folder or IMAGES).mkdir(exist_ok=True)
+    with running_server(programs) as server, scripted_airflow(believable_shop()) as shop:
+        server.execute("CREATE DATABASE pictured_airflow")
+        with (
+            running_airflow(server.dsn("pictured_airflow"), dags={}, connections={}, auth="simple") as airflow,
+            running_browser() as browser,
+        ):
+            kept = {name: name for name in ALL} if folder else KEPT
+            for name, image in take(browser, airflow, shop, kept).items():
+                ((folder or IMAGES) / f"{kept[name]}.png").write_bytes(image)
 
 
 if __name__ == "__main__":

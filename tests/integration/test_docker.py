@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
+DOCKERFILE = (DOCKER / "Dockerfile").read_text()
 COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 SEED_SECONDS, START_SECONDS, RUN_SECONDS = 300, 180, 240
@@ -66,6 +68,15 @@ def test_the_dockerfile_breaks_no_rule_of_hadolint() -> None:
     told(tool("hadolint"), "docker/Dockerfile")
 
 
+def test_what_the_package_is_built_with_is_of_the_locked_versions() -> None:
+    [installed] = re.findall(r"--constraint /constraints\.txt (.*) \\\n.*--no-build-isolation", DOCKERFILE)
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    needed += re.findall(r'^NODE = "(.*)"', (ROOT / "scripts" / "hatch_build.py").read_text(), re.MULTILINE)
+    assert set(installed.split()) == {re.split("[<>=]", requirement)[0] for requirement in needed}
+    locked = re.findall(r"^([\w.-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert set(installed.split()) <= set(locked)
+
+
 def test_every_service_is_hardened_pinned_and_none_is_root() -> None:
     for name, service in COMPOSE["services"].items():
         assert service["cap_drop"] == ["ALL"], name
@@ -76,7 +87,7 @@ def test_every_service_is_hardened_pinned_and_none_is_root() -> None:
         assert "healthcheck" in service or name == "seed", name
     published = [p for s in COMPOSE["services"].values() for p in s.get("ports", ())]
     assert all(p.startswith("127.0.0.1:") for p in published)
-    images = re.findall(r"^FROM (\S+)", (DOCKER / "Dockerfile").read_text(), re.MULTILINE)
+    images = re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
     assert all(re.search(r":\d+\.\d+\.\d+[\w-]*@sha256:[0-9a-f]{64}$", image) for image in images)
     assert "USER 50000:0" in (DOCKER / "Dockerfile").read_text()
 

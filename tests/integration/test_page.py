@@ -32,6 +32,7 @@ from tests.integration.browser import (
     frame_of,
     log_in,
     running_browser,
+    share_contrasting,
     visitor,
 )
 from tests.integration.page_airflow import (
@@ -67,9 +68,10 @@ PATIENCE_SECONDS = 10
 """How long a thousand audiences may take to be there, beside other work; on a quiet machine it is one or two."""
 READ = "can_read"
 OF_RUNS = ("Assets", "DAG Runs", "Task Instances", "XComs")
-CHARTS = ("chart-size", "chart-changes", "chart-speed")
-LEGEND_PIXELS = 1_000
-"""More than a chart has in colour where nothing is drawn but its axes and its legend (some 500)."""
+LEGEND_PIXELS = {"chart-size": 500, "chart-changes": 1_000, "chart-lag": 300}
+"""By chart, more than it has in colour where nothing is drawn but its axes and its legend (110, 430, none)."""
+LEAST_CONTRASTING = 0.1
+"""The share of an icon's pixels that must be seen against what is behind it."""
 COUNTS = ("members", "entered", "exited")
 
 Counts = tuple[int, int, int]
@@ -155,6 +157,11 @@ def row_of(frame: FrameLocator, sync_id: str, audience_id: str) -> Any:
     return frame.locator(f"[data-testid=row][data-sync='{sync_id}'][data-audience='{audience_id}']")
 
 
+def line_of(frame: FrameLocator, sync_id: str) -> Any:
+    """Return the line of a sync, above those of its audiences."""
+    return frame.locator(f"[data-testid=sync][data-sync='{sync_id}']")
+
+
 def number(text: str) -> int:
     return int(text.replace(",", ""))
 
@@ -187,8 +194,8 @@ def recorded_counts(warehouse: Path) -> dict[str, Counts]:
         WHERE sync_id = ? AND event IN ('first', 'change_set') ORDER BY sequence"""
     with duckdb.connect(str(warehouse), read_only=True) as connection:
         rows = connection.execute(query, [SYNC]).fetchall()
-    told = {as_of[:10]: json.loads(row)["audiences"][AUDIENCE] for as_of, row in rows}
-    return {day: tuple(counts[what] for what in COUNTS) for day, counts in told.items()}
+    recorded = {as_of[:10]: json.loads(row)["audiences"][AUDIENCE] for as_of, row in rows}
+    return {day: tuple(counts[what] for what in COUNTS) for day, counts in recorded.items()}
 
 
 def test_who_is_logged_in_opens_the_page_from_the_navigation_and_nothing_in_it_breaks(visit: Visit) -> None:
@@ -237,7 +244,28 @@ def test_the_numbers_of_every_run_are_those_of_the_warehouse_and_of_the_ledger(
         volatility = float(row.get_by_test_id("cell-volatility").inner_text().rstrip("%"))
         assert volatility == pytest.approx(100 * (entered + exited) / members, abs=0.1)
         assert "ok" in row.get_by_test_id("cell-state").inner_text()
-        assert "up to date" in row.get_by_test_id("cell-lag").inner_text()
+        assert "up to date" in line_of(overview(page), SYNC).get_by_test_id("sync-lag").inner_text()
+
+
+def test_an_audience_has_its_last_runs_its_mapping_a_masked_message_and_the_cost_of_each_run(
+    visit: Visit, watched: Watched
+) -> None:
+    truth = list(true_counts(watched.warehouse).values())
+    run_id = watched.airflow.runs(CDNOW)[-1]["dag_run_id"]
+    costs = [watched.airflow.xcom(CDNOW, run_id, task)["statements"] for task in ("diff", "publish")]
+    with visit() as page:
+        spark = row_of(overview(page), SYNC, AUDIENCE).get_by_test_id("spark-members")
+        label = f"Members over {RUNS} runs: {truth[0][0]:,} to {truth[-1][0]:,}"
+        expect(spark).to_have_attribute("aria-label", label)
+        frame = detail(page)
+        expect(frame.get_by_test_id("run-row").first.get_by_test_id("cost")).to_contain_text(
+            f"{sum(costs)} statements, "
+        )
+        expect(frame.get_by_test_id("mapping").get_by_role("row").nth(1)).to_contain_text("user id")
+        sample = frame.get_by_test_id("sample")
+        sample.get_by_text("with masked values").click()
+        expect(sample).to_contain_text("users[].user_id text")
+        expect(sample.locator("pre")).to_contain_text('"user_id": "•••"')
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -245,23 +273,25 @@ def test_each_chart_is_drawn_in_colours_and_said_in_words(visit: Visit, browser:
     with visit(scheme=scheme) as page:
         frame = detail(page)
         frame.get_by_test_id("run-row").first.wait_for()
-        for chart in map(frame.get_by_test_id, CHARTS):
+        for name, legend in LEGEND_PIXELS.items():
+            chart = frame.get_by_test_id(name)
             expect(chart).to_have_attribute("aria-label", re.compile(r"[a-z]+ .*[0-9]"))
             chart.scroll_into_view_if_needed()
             page.wait_for_timeout(1_500)  # they grow as they appear
-            assert count_coloured(browser, chart.screenshot()) > LEGEND_PIXELS
+            assert count_coloured(browser, chart.screenshot()) > legend
 
 
 def test_a_held_run_says_why_and_leads_to_the_approval(visit: Visit, watched: Watched) -> None:
     with visit() as page:
         frame = overview(page)
         row = row_of(frame, f"{HELD}.vip.diff", "vip")
-        state = row.get_by_test_id("cell-state")
-        expect(state).to_contain_text("held")
-        expect(state).to_contain_text("180 of 200 members would exit, 90%")
+        expect(row.get_by_test_id("cell-state")).to_contain_text("held")
+        alarm = frame.get_by_test_id("alarm")
+        expect(alarm).to_have_count(1)
+        expect(alarm).to_contain_text("180 of 200 members would exit, 90%")
         assert row.get_by_test_id("cell-members").inner_text() == "200"
         assert totals(frame)["guard"] == 1
-        row.get_by_test_id("held-link").click()
+        alarm.get_by_test_id("held-link").click()
         page.wait_for_url(f"**/dags/{HELD}/runs/{quote(watched.held, safe='')}/tasks/vip.approve/required_actions")
         page.get_by_role("button", name="Approve").wait_for()
 
@@ -294,6 +324,22 @@ def test_the_page_follows_airflows_theme_also_while_it_is_open(visit: Visit) -> 
         page.get_by_role("menuitemradio", name="Light Mode").click()
         expect(frame.locator("html")).to_have_attribute("data-theme", "light")
         assert brightness(page) > 200
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_icon_is_seen_beside_another_page_and_where_it_is_the_active_one(
+    visit: Visit, browser: Browser, scheme: str
+) -> None:
+    with visit(scheme=scheme) as page:
+        shares = []
+        for path in ("/dags", PAGE):
+            page.goto(path)
+            link = page.get_by_role("link", name="Audiences")
+            link.locator("img").wait_for()
+            page.wait_for_timeout(1_000)  # the ground fades in
+            shares.append(share_contrasting(browser, link.locator("img").screenshot()))
+        assert link.get_attribute("aria-current") == "page"
+        assert min(shares) > LEAST_CONTRASTING
 
 
 def brightness(page: Page) -> float:
@@ -368,20 +414,20 @@ def test_an_address_leads_to_an_audience_also_after_a_reload_and_back(visit: Vis
         expect(frame.get_by_role("heading", level=2)).to_have_text(NAME)
 
 
-def test_nothing_that_the_page_is_told_names_a_member(visit: Visit) -> None:
-    told = []
+def test_no_answer_that_the_page_gets_names_a_member(visit: Visit) -> None:
+    answers = []
 
     def listen(response: Any) -> None:
         if "/api/v2/" in response.url and response.ok:
-            told.append(response.text())
+            answers.append(response.text())
 
     with visit() as page:
         page.on("response", listen)
         overview(page)
         detail(page).get_by_test_id("run-row").first.wait_for()
         page.wait_for_load_state("networkidle")
-    assert any(AUDIENCE in answer for answer in told)
-    assert not [answer for answer in told if "customer-" in answer]
+    assert any(AUDIENCE in answer for answer in answers)
+    assert not [answer for answer in answers if "customer-" in answer]
 
 
 def test_without_a_login_there_is_nothing_but_the_way_to_it(browser: Browser, watched: Watched) -> None:
@@ -397,7 +443,7 @@ def test_without_a_login_there_is_nothing_but_the_way_to_it(browser: Browser, wa
         assert not page.main_frame.child_frames
 
 
-def test_who_may_read_no_dag_and_no_asset_is_told_so_and_sees_no_number(visit: Visit) -> None:
+def test_who_may_read_no_dag_and_no_asset_sees_why_and_sees_no_number(visit: Visit) -> None:
     with visit(OUTSIDER) as page:
         page.goto(PAGE)
         frame = audiences(page)
@@ -439,12 +485,12 @@ def test_which_of_fabs_permissions_opens_which_answer(watched: Watched) -> None:
         with contextlib.closing(airflow.log_in(name)) as api:
             answers = [api.get(f"/api/v2/{path}") for path in paths]
         statuses[name] = [answer.status_code for answer in answers]
-        told = [
+        found = [
             *(event["source_dag_id"] for event in answers[1].json().get("asset_events", ())),
             *(task["dag_id"] for task in answers[2].json().get("task_instances", ())),
             *(dag["dag_id"] for dag in answers[3].json().get("dags", ())),
         ]
-        dags[name] = set(told)
+        dags[name] = set(found)
     assert statuses == {
         USER: [200, 200, 200, 200, 200],
         # Lists are filtered by DAG, silently; what belongs to one DAG is refused.
@@ -473,18 +519,35 @@ def test_who_may_not_read_plugins_has_the_page_at_its_own_address(visit: Visit, 
         expect(page.get_by_test_id("run-row")).to_have_count(RUNS)
 
 
-# The last one, because it adds an audience.
+# The last two change what there is: this one answers, the next one adds an audience.
+def test_who_approved_what_stands_at_the_run(visit: Visit, watched: Watched) -> None:
+    airflow = watched.airflow
+    path = f"dags/{HELD}/dagRuns/{quote(watched.held, safe='')}/taskInstances/vip.approve/-1/hitlDetails"
+    airflow.ask("PATCH", path, json={"chosen_options": ["Reject"], "params_input": {}})
+    airflow.finished(HELD, watched.held)
+    with visit() as page:
+        frame = detail(page, f"{HELD}.vip.diff", "vip")
+        held = frame.get_by_test_id("run-row").first
+        expect(held).to_contain_text("held")
+        expect(held).to_contain_text("180 of 200 members would exit, 90%")
+        expect(held.get_by_test_id("approval")).to_contain_text(f"answered Reject by {USER}")
+    with visit(READER) as page:
+        frame = detail(page, f"{HELD}.vip.diff", "vip")
+        frame.get_by_test_id("runs-table").wait_for(state="attached")
+        assert USER not in frame.locator("main").inner_text()
+
+
 def test_a_delivery_that_runs_shows_how_far_it_has_come_until_it_is_through(
     visit: Visit, watched: Watched
 ) -> None:
     airflow = watched.airflow
     run_id = start(airflow, SLOW, THEN)
-    told = f"dags/{SLOW}/dagRuns/{run_id}/taskInstances/publish/xcomEntries/progress"
-    airflow.wait_for("progress of the delivery", lambda: airflow.api.get(f"/api/v2/{told}").is_success)
+    progress = f"dags/{SLOW}/dagRuns/{run_id}/taskInstances/publish/xcomEntries/progress"
+    airflow.wait_for("progress of the delivery", lambda: airflow.api.get(f"/api/v2/{progress}").is_success)
     with visit() as page:
         frame = overview(page)
-        row = row_of(frame, f"{SLOW}.diff", "many")
-        expect(row.get_by_test_id("cell-state")).to_contain_text("delivering")
+        row = line_of(frame, f"{SLOW}.diff")
+        expect(row.get_by_test_id("sync-state")).to_contain_text("delivering")
         expect(row.get_by_test_id("progress")).to_contain_text(
             re.compile(r"[1-9][\d,]* of 30,000, [1-9]\d*/s, \d+ s to go")
         )
@@ -497,5 +560,5 @@ def test_a_delivery_that_runs_shows_how_far_it_has_come_until_it_is_through(
         watched.slow.hurry.set()
         assert airflow.finished(SLOW, run_id) == "success"
         frame.get_by_role("button", name="Refresh").click()
-        expect(row.get_by_test_id("cell-state")).to_contain_text("ok")
+        expect(row.get_by_test_id("sync-state")).to_contain_text("ok")
         expect(row.get_by_role("progressbar")).to_have_count(0)

@@ -440,6 +440,7 @@ def test_backfilled_hours_are_delivered_once_each_however_often_an_hour_is_clear
     assert stream.read() == messages
 
 
+@pytest.mark.long_story
 @pytest.mark.usefixtures("warehouse")
 def test_a_backfill_backwards_or_once_more_ends_right_or_failed_and_puts_nothing_twice(
     airflow: RunningAirflow, make_stream: Callable[[str], Stream]
@@ -529,6 +530,7 @@ def wait_for_partitions(airflow: RunningAirflow, number: int) -> list[dict[str, 
     return list(airflow.wait_for(f"end of {number} runs of partitions", ended, BACKFILL_SECONDS))
 
 
+@pytest.mark.long_story
 def test_the_first_partition_is_made_again_on_the_31st_and_consumers_keep_the_newest(
     airflow: RunningAirflow, made_warehouse: Warehouse, make_stream: Callable[[str], Stream]
 ) -> None:

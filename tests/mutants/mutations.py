@@ -2,7 +2,8 @@
 
 A place is where one kind of operator applies. It counts once, however many replacements the operator has there:
 otherwise eleven other arithmetic operators for each ``|`` would be most of the mutants. Left out is what cannot
-change what the program does: annotations, and what only a type checker imports.
+change what the program does: annotations, what only a type checker imports, the ``*`` that makes arguments have
+names, the options of a data class, and whether SQLGlot copies a tree or names a query that may be computed once.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ ROOT = Path(__file__).parents[2]
 CORE = ROOT / "airflow_kinesis_audience" / "core"
 Place = tuple[int, int, str]
 PACKAGES = ("changes", "outbox", "producer", "state")
+_IDLE_OPTIONS = ("copy", "frozen", "kw_only", "materialized", "slots")
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -109,7 +111,7 @@ def draw(modules: Sequence[str], count: int, seed: int) -> list[Mutant]:
 def _compiles(mutant: Mutant) -> bool:
     try:
         ast.parse(mutant.source)
-    except SyntaxError:
+    except (SyntaxError, AttributeError):  # an operator for errors knows no name with a dot
         return False
     return True
 
@@ -126,7 +128,8 @@ def _mutations(
     """Give node, index and start of all mutations of an operator, in the order of the source."""
     for node in nodes:
         # Names, texts and spaces are most of a source, and no operator changes one.
-        if node.type not in ("name", "string", "newline", "fstring_string"):
+        is_signature = node.type == "operator" and node.parent.type in ("parameters", "param", "lambdef")
+        if node.type not in ("name", "string", "newline", "fstring_string") and not is_signature:
             for index, (start, _) in enumerate(operator.mutation_positions(node)):
                 yield node, index, start
 
@@ -139,6 +142,8 @@ def _idle(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
             found.append(node.returns)
         elif isinstance(node, ast.arg | ast.AnnAssign):
             found.append(node.annotation)
-        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        elif (isinstance(node, ast.keyword) and node.arg in _IDLE_OPTIONS) or (
+            isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        ):
             found.append(node)
     return [((n.lineno, n.col_offset), (n.end_lineno, n.end_col_offset)) for n in found if n]

@@ -7,6 +7,7 @@ be lived, as that costs a tenth; else in a table of that warehouse.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +18,8 @@ from airflow_kinesis_audience.core.exceptions import (
     WarehouseUnavailable,
 )
 from airflow_kinesis_audience.core.producer.records import Outcome, Record, Status
-from airflow_kinesis_audience.core.state.ledger_tables import CHECKPOINT, Row
+from airflow_kinesis_audience.core.state.ledger_rows import Fold, Row
+from airflow_kinesis_audience.core.state.ledger_tables import CHECKPOINT
 
 if TYPE_CHECKING:
     from tests.simulator.scheduler import Scheduler
@@ -73,6 +75,10 @@ class SimulatedWarehouse:
     def collation(self) -> str:
         return self._inner.collation  # type: ignore[no-any-return]
 
+    def beside_others(self) -> AbstractContextManager[None]:
+        """Nothing: all actors are one thread's, so they take turns on the one connection."""
+        return nullcontext()
+
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int | None:
         def act() -> int | None:
             written: int | None = self._inner.execute(sql, parameters)
@@ -84,6 +90,9 @@ class SimulatedWarehouse:
     def write_table(self, name: str, query: str, **how: Any) -> None:
         # Statement by statement, each of which may be the last one.
         type(self._inner).write_table(self, name, query, **how)
+
+    def write_table_apart(self, name: str, query: str, **how: Any) -> None:
+        self.write_table(name, query, **how)
 
     def drop_table(self, name: str) -> None:
         type(self._inner).drop_table(self, name)
@@ -133,11 +142,11 @@ class MemoryRows:
         del since
         return self._server.step("read the ledger", lambda: self._read(known), writes=False)
 
-    def read_fold(self) -> str:
+    def read_fold(self) -> Fold:
         """Read none: histories are short."""
-        return ""
+        return Fold("")
 
-    def write_fold(self, text: str) -> None:
+    def write_fold(self, text: str, known: Mapping[str, int]) -> None:
         """Keep none."""
 
     def _read(self, known: Mapping[str, int]) -> list[Row]:

@@ -16,7 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from airflow_kinesis_audience.core.sql.dialects import DIALECTS
 from airflow_kinesis_audience.core.state.ledger import Ledger
-from airflow_kinesis_audience.core.state.ledger_tables import Row
+from airflow_kinesis_audience.core.state.ledger_rows import Row
 from airflow_kinesis_audience.hooks.files.duckdb_parquet import DuckDbParquetWarehouse
 from airflow_kinesis_audience.hooks.files.ledger import FileLedgerTable
 from airflow_kinesis_audience.hooks.files.object_storage import ObjectStorage

@@ -15,6 +15,7 @@ from sqlglot import exp
 
 from airflow_kinesis_audience.core.changes import insertion, writing
 from airflow_kinesis_audience.core.changes.guards import Guards
+from airflow_kinesis_audience.core.changes.holding import select_without
 from airflow_kinesis_audience.core.exceptions import LedgerConflict, RunSuperseded
 from airflow_kinesis_audience.core.outbox import outbox as outbox_module
 from airflow_kinesis_audience.core.outbox import tables as tables_module
@@ -163,6 +164,14 @@ def _of_nobody(names: Any, origin: Any) -> Any:
     return numbered(names, origin).where(exp.false())
 
 
+def _without_nobody(schema: str, name: str, layout: Any, held: Any, **how: Any) -> Any:
+    return select_without(schema, name, layout, ("nobody's",), **how)
+
+
+def _holds_alone(plan: Plan) -> bool:
+    return plan.hold and plan.alone and plan.audiences > 1 and plan.max_exits is not None and plan.days > 1
+
+
 MISTAKES: dict[str, Mistake] = {
     "the cursor moves before the records are put": Mistake([(DeliveryAttempt, "write", _cursor_first)]),
     "a checkpoint counts two records too many": Mistake([(DeliveryAttempt, "write", _too_far)]),
@@ -178,6 +187,9 @@ MISTAKES: dict[str, Mistake] = {
     "only the newest change set is sent": Mistake([(Outbox, "_find_next", _newest_alone)]),
     "no guard stops an update": Mistake(
         [(Guards, "find_breaches", _never)], lambda p: p.max_exits is not None and p.days > 1
+    ),
+    "an audience that is held alone counts all the same": Mistake(
+        [(writing, "select_without", _without_nobody)], _holds_alone
     ),
     "no guard looks at removals by updates": Mistake(
         [(outbox_module, "check_removals", _never)], lambda p: p.consent and p.days > 1

@@ -1,7 +1,7 @@
 """What stands between the engine and the world: clocks, chance and threads are the scheduler's.
 
-Patched are the functions of the standard library by which anything is another one each time, and the pool of
-threads that requests are in flight in; no logic of the engine is.
+Patched are the functions of the standard library by which anything is another one each time, and the pools of
+threads that put and that read ahead; no logic of the engine is.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from airflow_kinesis_audience.core.producer import producer as producer_module
+from airflow_kinesis_audience.core.readers import read_ahead as read_ahead_module
 from airflow_kinesis_audience.core.state import rows as rows_module
 from tests.warehouses import START
 
@@ -42,6 +43,10 @@ class Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.shutdown()
+
+    def shutdown(self) -> None:
+        """Wait until all that was begun is done."""
         self._scheduler.wait(lambda: all(a.done for a in self._actors))
 
     def submit(self, act: Callable[..., Any], *given: Any) -> Future[Any]:
@@ -105,6 +110,7 @@ def under(scheduler: Scheduler) -> Iterator[None]:
 
         for name in ("monotonic", "perf_counter", "process_time"):
             patch(time, name, monotonic)
+        patch(time, "thread_time", lambda: 0.0)
         patch(time, "time", wall)
         patch(time, "sleep", scheduler.sleep)
         patch(uuid, "uuid4", lambda: uuid.UUID(int=ids.getrandbits(128)))
@@ -114,5 +120,8 @@ def under(scheduler: Scheduler) -> Iterator[None]:
         patch(producer_module, "Clock", lambda: clock)
         patch(producer_module, "ThreadPoolExecutor", lambda *_, **__: Pool(scheduler))
         patch(producer_module, "wait", wait)
+        patch(producer_module, "run_aside", lambda work, _end: work())
+        patch(read_ahead_module, "ThreadPoolExecutor", lambda *_, **__: Pool(scheduler))
+        patch(read_ahead_module, "wait", wait)
         patch(rows_module, "SLICE_ROWS", SLICE_ROWS)
         yield

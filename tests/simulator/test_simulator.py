@@ -67,7 +67,7 @@ def test_histories_with_the_state_in_files(tmp_path):
 def test_a_mistake_that_is_built_in_is_found(remembering, mistake):
     with planted(mistake):
         lived = live_many(
-            remembering, first=1, histories=600, seconds=60.0, stop=True, of=MISTAKES[mistake].matters
+            remembering, first=1, histories=600, seconds=240.0, stop=True, of=MISTAKES[mistake].matters
         )
     assert lived.broken, f"not found in {lived.histories} histories"
     assert not lived.broken[0].broken.startswith(UNFORESEEN), lived.broken[0].broken

@@ -45,7 +45,7 @@ from tests.warehouses import QUICK, day, small_delivery
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.core.outbox.delivery import Delivery
-    from airflow_kinesis_audience.core.state.ledger_tables import Row
+    from airflow_kinesis_audience.core.state.ledger_rows import Row
     from tests.simulator.plan import Plan
 
 SCHEMA, SYNC, OTHER_SYNC = "state", "dag.diff", "dag.other"

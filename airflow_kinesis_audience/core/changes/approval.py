@@ -11,6 +11,9 @@ import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
+from airflow_kinesis_audience.core.changes.forgotten import refuse_while_unfinished
 from airflow_kinesis_audience.core.changes.holding import select_approved
 from airflow_kinesis_audience.core.exceptions import LedgerConflict, ReleaseRefused
 from airflow_kinesis_audience.core.model.audience import CHANGE_COUNTS
@@ -25,9 +28,9 @@ from airflow_kinesis_audience.core.state.sync_details import (
     ChangeSetHeld,
     Counts,
     Detail,
-    HeldAudiences,
     TableStarted,
     TotalCounts,
+    carried_over,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_audience.core.state.ledger import Ledger
     from airflow_kinesis_audience.core.state.recorded import RecordedChangeSet
+    from airflow_kinesis_audience.core.state.sync_details import HeldAudiences
     from airflow_kinesis_audience.core.state.timeline import Timeline
 
 
@@ -50,6 +54,7 @@ def approve(ledger: Ledger, as_of: datetime, held_table: str) -> dict[str, Any]:
     :param held_table: the table whose numbers were seen.
     :returns: the summary, as of any run.
     :raises ReleaseRefused: if something else is held, or the timeline has moved on since.
+    :raises ForgettingUnfinished: if it may let users enter who are being forgotten; a retry helps.
     """
     committer = TableCommitter(ledger)
     while True:
@@ -64,6 +69,7 @@ def approve(ledger: Ledger, as_of: datetime, held_table: str) -> dict[str, Any]:
                 "longer held: another run was recorded, held or delivered in the meantime. Nothing was sent. "
                 "Clear the diff task of this run to compute the present changes"
             )
+        refuse_while_unfinished(ledger, "what was held before", until_exits=True)
         with contextlib.suppress(LedgerConflict):
             # Announced anew, so that a run that is computing meanwhile can no longer commit.
             committer.append(TableStarted(table=held_table), as_of)
@@ -76,7 +82,9 @@ def approve_audiences(ledger: Ledger, held_table: str, audiences: Collection[str
     :param held_table: the table whose numbers were seen.
     :param audiences: ids of those that are approved; the others stay held.
     :returns: the summary, as of any run. If this was done before, that of the change set that has them all.
-    :raises ReleaseRefused: if they are not held, or a later run was recorded since.
+    :raises ReleaseRefused: if they are not held, or a later run was recorded since, or others that are held
+        exclude them.
+    :raises ForgettingUnfinished: if they may let users enter who are being forgotten; a retry helps.
     """
     committer, asked = TableCommitter(ledger), set(audiences)
     while True:
@@ -93,8 +101,20 @@ def approve_audiences(ledger: Ledger, held_table: str, audiences: Collection[str
                 "later run has computed them again, or another approval was faster. Nothing was sent. The command "
                 "`approve` without --yes lists what is held now"
             )
+        _refuse_part(held, asked)
+        refuse_while_unfinished(ledger, "what was held before", until_exits=True)
         with contextlib.suppress(LedgerConflict):
             return _commit_audiences(committer, held, asked).summary(ledger.sync_id)
+
+
+def _refuse_part(held: HeldAudiences, asked: set[str]) -> None:
+    """Refuse to approve a part of those that exclude each other: a user who moves would be in two, or in none."""
+    if (part := asked.intersection(held.together)) and (others := sorted(set(held.together) - asked)):
+        raise ReleaseRefused(
+            f"the audiences {', '.join(map(repr, sorted(part)))} exclude others that are held too (exclusive_by): "
+            "a user who moves between them would be in two of them, or in none. Approve these with them: "
+            f"{', '.join(map(repr, others))}. Nothing was changed"
+        )
 
 
 def _commit_audiences(committer: TableCommitter, held: HeldAudiences, approved: set[str]) -> RecordedChangeSet:
@@ -120,6 +140,7 @@ def _commit_audiences(committer: TableCommitter, held: HeldAudiences, approved: 
         counted = ledger.warehouse.read_rows(render(select_counts(ledger.schema, name), ledger.warehouse.dialect))
     total, each = _count(newest, approved, counted)
     left = {a: sentences for a, sentences in held.breaches.items() if a not in approved}
+    together = tuple(a for a in held.together if a in left)
     detail = ChangeSetCommitted(
         table=name,
         previous_as_of=newest.as_of,
@@ -128,11 +149,12 @@ def _commit_audiences(committer: TableCommitter, held: HeldAudiences, approved: 
         layout=newest.layout,
         counts=total,
         audiences=each,
+        **carried_over(newest.detail),
         let_through=tuple(s for a in sorted(approved) for s in held.breaches[a]),
         bounds=newest.detail.bounds,
         corrects=newest.detail.corrects or newest.as_of,
         author=newest.detail.author,
-        held_audiences=HeldAudiences(table=held.table, breaches=left) if left else None,
+        held_audiences=structs.replace(held, breaches=left, together=together) if left else None,
         approves=ApprovedAudiences(table=held.table, audiences=tuple(sorted(approved))),
     )
     found = committer.commit(name, detail, as_of).find(as_of)
@@ -144,10 +166,10 @@ def _count(
     newest: RecordedChangeSet, approved: set[str], counted: Iterable[Sequence[Any]]
 ) -> tuple[TotalCounts, Mapping[str, Counts] | None]:
     """Count what approved audiences change, in total and, where the change set before has those, of each."""
-    changes = {audience: dict.fromkeys(CHANGE_COUNTS, 0) for audience in approved}
+    changes: dict[str, dict[str, Any]] = {audience: dict.fromkeys(CHANGE_COUNTS, 0) for audience in approved}
     for audience, action, rows, _ in counted:
         changes[audience][action] = rows
-    total = {n: sum(of[n] for of in changes.values()) for n in CHANGE_COUNTS}
+    total: dict[str, Any] = {n: sum(of[n] for of in changes.values()) for n in CHANGE_COUNTS}
     members = newest.counts.members + total["entered"] - total["exited"]
     whole = TotalCounts(**total, members=members, changes=sum(total.values()))
     if newest.detail.audiences is None:
@@ -155,7 +177,7 @@ def _count(
     before = {audience: counts.members for audience, counts in newest.detail.audiences.items()}
     each = {}
     for audience in sorted(before.keys() | approved):
-        of = changes.get(audience, dict.fromkeys(CHANGE_COUNTS, 0))
+        of: dict[str, Any] = changes.get(audience, dict.fromkeys(CHANGE_COUNTS, 0))
         each[audience] = Counts(**of, members=before.get(audience, 0) + of["entered"] - of["exited"])
     return whole, each
 

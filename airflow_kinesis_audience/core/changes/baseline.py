@@ -5,7 +5,7 @@ Nothing is computed or written here. Whatever is refused is refused before the s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sqlglot import exp
@@ -13,6 +13,7 @@ from sqlglot import exp
 from airflow_kinesis_audience.core.changes.guards import NO_PERMISSION, Breach
 from airflow_kinesis_audience.core.exceptions import AudienceDeleted, SchemaChanged
 from airflow_kinesis_audience.core.model.instants import instant_text
+from airflow_kinesis_audience.core.source.exclusion import describe_exclusion
 from airflow_kinesis_audience.core.source.flags import as_numbers, describe_numbers, numbers_as_before
 from airflow_kinesis_audience.core.source.layout import describe_differences, describe_key_differences, layout_of
 from airflow_kinesis_audience.core.source.query import describe_query
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.core.changes.counts import AudienceCounts
     from airflow_kinesis_audience.core.changes.guards import Guards, Permission
     from airflow_kinesis_audience.core.model.audience import Source
+    from airflow_kinesis_audience.core.source.exclusion import Exclusion
     from airflow_kinesis_audience.core.source.layout import Column, TableLayout
     from airflow_kinesis_audience.core.sql.warehouse import Warehouse
     from airflow_kinesis_audience.core.state.ledger import Ledger
@@ -41,6 +43,7 @@ class DescribedSource:
     :param source: its columns named as the query gives them.
     :param types: column name to type name, of the query.
     :param elsewhere: whether the state is kept by another engine than the source.
+    :param exclusion: who of them is in no audience; none if nobody is excluded.
     """
 
     source: Source
@@ -48,6 +51,12 @@ class DescribedSource:
     types: Mapping[str, str]
     layout: TableLayout
     elsewhere: bool
+    exclusion: Exclusion | None = None
+
+    @property
+    def joins_rows(self) -> bool:
+        """Whether what a row says depends on other rows, so that reading it costs more than the row."""
+        return self.exclusion is not None or bool(self.source.exclusive_by)
 
     def kept_types(self, layout: TableLayout) -> Mapping[str, str]:
         """Return the types that the columns have where the state is."""
@@ -70,17 +79,24 @@ class Baseline:
     layout: TableLayout
 
 
-def describe_source(warehouse: Warehouse, source: Source) -> DescribedSource:
-    """Have the warehouse describe the source.
+def describe_source(warehouse: Warehouse, source: Source, sync_id: str) -> DescribedSource:
+    """Have the warehouse describe the source of a sync.
 
     :raises ValueError: if query or mapping cannot be used; no retry helps.
     :raises WarehouseRefused: if the warehouse cannot run the query; no retry helps.
     """
     origin = warehouse.origin
     source, query, types = describe_query(origin, source)
+    if source.split is not None and not source.split.key:
+        source = replace(source, split=replace(source.split, key=sync_id))
     layout = layout_of(source, types, origin.dialect)
     return DescribedSource(
-        source=source, query=query, types=types, layout=layout, elsewhere=origin is not warehouse
+        source=source,
+        query=query,
+        types=types,
+        layout=layout,
+        elsewhere=origin is not warehouse,
+        exclusion=describe_exclusion(origin, source, types, layout, sync_id),
     )
 
 

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 
 from airflow_kinesis_audience.core.changes.compare import differs, select_differing
-from airflow_kinesis_audience.core.changes.source_rows import select_audiences, select_kept, select_source
+from airflow_kinesis_audience.core.changes.source_rows import (
+    reasons_of,
+    select_audiences,
+    select_kept,
+    select_source,
+)
 from airflow_kinesis_audience.core.model.audience import Action, UpdatedPart
 from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.sql.statements import column, table, text
@@ -38,6 +43,7 @@ def select_changes(
     *,
     deduplicate: bool = False,
     materialize: bool = True,
+    nulls: bool = False,
 ) -> exp.Query:
     """Build a change set: from a membership to the source as of now.
 
@@ -47,6 +53,7 @@ def select_changes(
     :param deduplicate: leave out all but the first row of each user.
     :param materialize: keep what is read of the source until all is found; otherwise it is read twice in this
         statement.
+    :param nulls: count of each mapped column the rows that have nothing in it.
     """
     layout = tables.layout
     needed, members = select_membership(tables)
@@ -65,7 +72,8 @@ def select_changes(
     query = query.with_("compared", as_=classify(layout, as_of), copy=False)
     if has_kept := deduplicate and bool(layout.checked):
         query = query.with_("kept", as_=select_kept(layout), copy=False)
-    found = select_audiences(layout, deduplicate=deduplicate, has_kept=has_kept)
+    how = {"deduplicate": deduplicate, "has_kept": has_kept, "nulls": nulls}
+    found = select_audiences(layout, left_out=reasons_of(read), **how)
     return query.with_("audiences", as_=found, copy=False)
 
 

@@ -16,6 +16,7 @@ from airflow_kinesis_audience.core.changes.sent import (
     KNOWN,
     find_delivered,
     find_too_large,
+    group_by_layout,
     is_of_profiles,
     list_attachments,
     select_changes,
@@ -96,17 +97,21 @@ def _select_sent(
 ) -> Iterator[exp.Select]:
     """Build the rows of each change set that is kept, and of each membership that a destination got first."""
 
-    def of(kind: str, as_of: datetime, rows: exp.Select) -> exp.Select:
+    def of(kind: str, as_of: exp.Expr, rows: exp.Select) -> exp.Select:
         names = (column(n) for n in _SENT)
-        return exp.select(text(kind).as_("kind"), text(instant_text(as_of)).as_("as_of"), *names).from_(
-            rows.subquery("rows", copy=False)
+        return exp.select(text(kind).as_("kind"), as_of.as_("as_of"), *names).from_(
+            rows.subquery("sent_rows", copy=False)
         )
 
     timeline, oldest = ledger.state.timeline, min((a.as_of for a, _ in attached), default=None)
-    for recorded in timeline.change_sets:
-        is_kept = not recorded.dropped and recorded.table not in dropped
-        if is_kept and recorded.previous_as_of is not None and oldest is not None and recorded.as_of > oldest:
-            yield of(_CHANGES, recorded.as_of, select_changes(ledger.schema, recorded))
+    kept = (
+        recorded
+        for recorded in timeline.change_sets
+        if not recorded.dropped and recorded.table not in dropped
+        if recorded.previous_as_of is not None and oldest is not None and recorded.as_of > oldest
+    )
+    for of_layout in group_by_layout(kept):
+        yield of(_CHANGES, column("as_of"), select_changes(ledger.schema, of_layout))
     firsts: dict[tuple[str, datetime], bool] = {}
     for a, _ in attached:
         if kind := FIRST[a.detail.on_first_run]:
@@ -117,7 +122,7 @@ def _select_sent(
         except HistoryGone:
             continue
         if not {tables.base, *(name for name, _ in tables.changes)} & dropped:
-            yield of(kind, as_of, select_first(tables, full=kind == KNOWN, numbered=numbered))
+            yield of(kind, text(instant_text(as_of)), select_first(tables, full=kind == KNOWN, numbered=numbered))
 
 
 def _select_noted(ledger: Ledger) -> exp.Select:

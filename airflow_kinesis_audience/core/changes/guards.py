@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from airflow_kinesis_audience.core.changes.counts import AudienceCounts
-
-
-_STOPS = "(on_invalid_rows is fail; drop leaves them out)"
+    from airflow_kinesis_audience.core.changes.usual import Usual
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +63,12 @@ FEW_EXITS = 20
 FEW_AUDIENCES = 20
 """Up to so many audiences the ledger and a summary have the counts of each."""
 
+MOST_LEARNT = 100
+"""Up to so many audiences guards learn what is usual of each; of more, of all together."""
+
+EXCLUDING = ("exclude_sql", "consent_column")
+"""The arguments that exclude users."""
+
 _SHARE = "a share from 0 to 1, where 0.5 is 50%"
 _NUMBER, _WHOLE = "a number of 0 or more", "a whole number of 0 or more"
 _BOUNDS = {
@@ -93,6 +97,8 @@ class Guards:
         ``fail``, or ``drop`` the row and count it. A member does not exit because its row was dropped.
     :param on_schema_change: the mapping, or the type of a mapped column, has changed: ``fail``, or ``update`` the
         members whose values differ. A changed key always fails.
+    :param usual: also stop what is not usual for an audience by the counts of its own earlier runs, from 20 runs
+        on. More than 100 audiences are checked as one.
     """
 
     max_exit_ratio: float | None = 0.5
@@ -103,6 +109,7 @@ class Guards:
     on_empty: str = "fail"
     on_invalid_rows: str = "fail"
     on_schema_change: str = "fail"
+    usual: bool = False
 
     def __post_init__(self) -> None:
         for policy, other in (
@@ -112,10 +119,10 @@ class Guards:
         ):
             if getattr(self, policy) not in ("fail", other):
                 raise ValueError(f"{policy} is {getattr(self, policy)!r}; expected fail or {other}")
-        for name, expected in _BOUNDS.items():
-            bound = getattr(self, name)
-            if bound is not None and not _is_bound(bound, expected):
-                raise ValueError(f"{name} is {bound!r}; expected {expected}, or None for no limit")
+        if not isinstance(self.usual, bool):
+            raise ValueError(f"usual is {self.usual!r}; expected True or False")
+        for name in _BOUNDS:
+            check_bound(name, getattr(self, name))
 
     @property
     def bounds(self) -> dict[str, Any]:
@@ -123,23 +130,34 @@ class Guards:
         return {name: getattr(self, name) for name in _BOUNDS}
 
     def find_breaches(
-        self, audiences: Iterable[AudienceCounts], exits_of_day: Mapping[str | None, int] | None = None
+        self,
+        audiences: Iterable[AudienceCounts],
+        exits_of_day: Mapping[str | None, int] | None = None,
+        usual: Usual | None = None,
     ) -> list[Breach]:
         """Find which bounds a change set breaks: one breach per bound and audience, with the numbers.
 
         :param exits_of_day: what :func:`~airflow_kinesis_audience.core.changes.counts.count_exits_of_day` found.
+        :param usual: what is known of earlier runs.
         """
-        named, earlier = [a for a in audiences if a.audience_id is not None], exits_of_day or {}
+        named = [a for a in audiences if a.audience_id is not None]
+        found = self._find_static(named, exits_of_day or {})
+        if self.usual and usual is not None:
+            found += usual.find_breaches(named, most=MOST_LEARNT)
+        return found
+
+    def _find_static(self, named: Sequence[AudienceCounts], earlier: Mapping[str | None, int]) -> list[Breach]:
         found = [
-            Breach(a.audience_id, f"audience {a.audience_id!r}: {sentence}")
+            Breach(a.audience_id, f"audience {a.audience_id!r}: {sentence}{_excluded([a])}")
             for a in named
             for sentence in self._breaches(a)
         ]
         if None in earlier or len(named) > FEW_AUDIENCES:
             sentences = self._breaches_of_day(named, sum(earlier.values()))
-            return found + [Breach(None, f"all audiences together: {sentence}") for sentence in sentences]
+            together = _excluded(named)
+            return found + [Breach(None, f"all audiences together: {s}{together}") for s in sentences]
         return found + [
-            Breach(a.audience_id, f"audience {a.audience_id!r}: {sentence}")
+            Breach(a.audience_id, f"audience {a.audience_id!r}: {sentence}{_excluded([a])}")
             for a in named
             for sentence in self._breaches_of_day([a], earlier.get(a.audience_id, 0))
         ]
@@ -156,8 +174,13 @@ class Guards:
 
     def _breaches(self, a: AudienceCounts) -> Iterator[str]:
         before = a.previous_members
-        if before and not a.source_rows and self.on_empty == "fail":
-            yield f"{before:,} members before, and the source has no row (on_empty is fail)"
+        if before and a.source_rows == a.left_out.rows and self.on_empty == "fail":
+            if a.outranked:
+                yield f"{before:,} members before, and each user is excluded or in one before (on_empty is fail)"
+            elif a.excluded:
+                yield f"{before:,} members before, and every row of the source is excluded (on_empty is fail)"
+            else:
+                yield f"{before:,} members before, and the source has no row (on_empty is fail)"
             return
         if self.max_exits is not None and a.exited > self.max_exits:
             yield f"{a.exited:,} of {before:,} members would exit (max_exits is {self.max_exits:,})"
@@ -180,6 +203,25 @@ class Guards:
             )
 
 
+def _excluded(audiences: Sequence[AudienceCounts]) -> str:
+    """Say how many rows are excluded: a list of too many users looks like a mass exit."""
+    excluded, rows = sum(a.excluded for a in audiences), sum(a.source_rows for a in audiences)
+    outranked = sum(a.outranked for a in audiences)
+    said = f"; {excluded:,} of {rows:,} rows are excluded ({', '.join(EXCLUDING)})" if excluded else ""
+    if outranked:
+        said += f"; the users of {outranked:,} of {rows:,} rows are in an audience before it (exclusive_by)"
+    return said
+
+
+def check_bound(name: str, bound: float | None) -> None:
+    """Check one bound by its name.
+
+    :raises ValueError: if no change set could be held against it; a retry does not help.
+    """
+    if bound is not None and not _is_bound(bound, _BOUNDS[name]):
+        raise ValueError(f"{name} is {bound!r}; expected {_BOUNDS[name]}, or None for no limit")
+
+
 def _is_bound(bound: Any, expected: str) -> bool:
     if isinstance(bound, bool) or not isinstance(bound, int | float) or not 0 <= bound < math.inf:
         return False
@@ -190,45 +232,6 @@ def _is_mass_exit(exited: int, before: int, ratio: float | None) -> bool:
     if ratio is None or exited <= ratio * before:
         return False
     return before >= RATIO_FROM_MEMBERS or exited > FEW_EXITS or exited == before
-
-
-def find_unsure_exits(audiences: Sequence[AudienceCounts]) -> list[Breach]:
-    """Find exits of members who may still be there, in rows that are left out as they name no user or no audience.
-
-    How many such rows there were before proves nothing: they may be other people's now. One breach per audience;
-    one for the sync as a whole where rows name no audience. A user of a row with a wrong identity is known to be
-    there, and does not exit.
-    """
-    found = []
-    for a in audiences:
-        exited, what = a.exited, f"{a.previous_members:,} members of audience {a.audience_id!r}"
-        if a.audience_id is None:
-            exited = sum(b.exited for b in audiences)
-            what = f"{sum(b.previous_members for b in audiences):,} members of all audiences"
-        if a.nameless_rows and exited:
-            missing = "audience id" if a.audience_id is None else "user id"
-            sentence = (
-                f"{a.nameless_rows:,} dropped rows have no {missing}, and could belong to {exited:,} of {what} "
-                "that would exit (on_invalid_rows is drop; if such rows are never members, exclude them in the "
-                "query)"
-            )
-            found.append(Breach(a.audience_id, sentence))
-    return found
-
-
-def find_invalid_rows(audiences: Iterable[AudienceCounts]) -> list[Breach]:
-    """Find rows of the source that repeat a user or name none: one breach per kind and audience."""
-    found = []
-    for a in audiences:
-        if a.audience_id is None:
-            found.append(Breach(None, f"{a.source_rows:,} rows have no audience id {_STOPS}"))
-            continue
-        nameless, repeated = {"have no user id": a.nameless_rows}, {"repeat a user id": a.duplicate_rows}
-        for what, rows in {**nameless, **repeated, **a.wrong}.items():
-            if rows:
-                sentence = f"{rows:,} of {a.source_rows:,} rows {what} {_STOPS}"
-                found.append(Breach(a.audience_id, f"audience {a.audience_id!r}: {sentence}"))
-    return found
 
 
 def stop(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 
 from airflow_kinesis_audience.core.changes.counts import AudienceCounts
-from airflow_kinesis_audience.core.changes.guards import find_unsure_exits
+from airflow_kinesis_audience.core.changes.source_guards import find_unsure_exits
 from airflow_kinesis_audience.core.model.audience import Action
 from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.sql.collations import state_by_bytes
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from airflow_kinesis_audience.core.changes.earlier import Earlier
     from airflow_kinesis_audience.core.changes.guards import Breach, Guards, Permission
     from airflow_kinesis_audience.core.changes.writing import Step, Written
     from airflow_kinesis_audience.core.source.layout import TableLayout
@@ -60,33 +61,47 @@ def judge(
     permission: Permission,
     step: Step,
     written: Written,
-    exits_of_day: Mapping[str | None, int],
+    known: Earlier,
     *,
     alone: bool,
+    together: Collection[str] = (),
 ) -> Judgement:
     """Find what breaks a guard, and which audiences are held alone.
 
     None is if no other audience is left, if they are very many, or if without them something of the sync as a
     whole is still wrong.
 
-    :param exits_of_day: of earlier runs.
+    :param known: of earlier runs.
     :param alone: whether audiences may be held alone.
+    :param together: audiences of which none is held without the others.
     """
     counts, invalid = written.counts, written.invalid
-    found = [*step.breaches, *invalid, *guards.find_breaches(counts, exits_of_day)]
+    found = [*step.breaches, *invalid, *guards.find_breaches(counts, known.exits_of_day, known.usual)]
     whole = Judgement(breaches=found, stopped=[b for b in found if not permission.covers(b)])
     held: dict[str, tuple[str, ...]] = {}
     for breach in whole.stopped:
         if breach.audience_id is not None:
             held[breach.audience_id] = (*held.get(breach.audience_id, ()), str(breach))
+    held |= _find_held_with(held, [a for a in counts if a.audience_id in together])
     others = {a.audience_id for a in counts if a.audience_id is not None} - held.keys()
     if not alone or not held or not others or len(held) > MOST_HELD:
         return whole
     left = count_without(counts, held)
     invalid = find_unsure_exits(left) if guards.on_invalid_rows == "drop" else invalid
-    found = [*step.breaches, *invalid, *guards.find_breaches(left, exits_of_day)]
+    found = [*step.breaches, *invalid, *guards.find_breaches(left, known.exits_of_day, known.usual)]
     found = [b for b in found if b.audience_id not in held]
     return Judgement(breaches=found, held=held) if all(map(permission.covers, found)) else whole
+
+
+def _find_held_with(
+    held: Mapping[str, tuple[str, ...]], together: Iterable[AudienceCounts]
+) -> dict[str, tuple[str, ...]]:
+    """Find who is held with others: whoever moves between them would otherwise be in two of them, or in none."""
+    named = {a.audience_id: a for a in together if a.audience_id is not None}
+    if not (first := sorted(held.keys() & named)):
+        return {}
+    why = f"is held with audience {first[0]!r}, because a user is in one of them alone (exclusive_by)"
+    return {a: (f"audience {a!r}: {why}",) for a in named if a not in held}
 
 
 def count_without(counts: Sequence[AudienceCounts], held: Collection[str]) -> list[AudienceCounts]:

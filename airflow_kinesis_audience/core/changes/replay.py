@@ -22,6 +22,7 @@ from airflow_kinesis_audience.core.state.membership import (
 )
 from airflow_kinesis_audience.core.state.rows import (
     AUDIENCE,
+    AUDIENCE_COLUMNS,
     LEFT,
     MEMBER,
     audience_rows,
@@ -63,15 +64,20 @@ def select_full_snapshot(tables: Tables) -> exp.Query:
     return _select_replayed(tables, {MEMBER: Action.ENTERED, LEFT: Action.EXITED})
 
 
-def select_exits(tables: Tables) -> exp.Query:
-    """Build the change set in which every member exits: for the end of an audience."""
-    return _select_replayed(tables, {MEMBER: Action.EXITED})
+def select_exits(tables: Tables, only: exp.Expr | None = None) -> exp.Query:
+    """Build the change set in which every member exits: for the end of an audience.
+
+    :param only: the condition on those that exit, of the table ``known``; the others stay.
+    """
+    return _select_replayed(tables, {MEMBER: Action.EXITED}, only)
 
 
-def _select_replayed(tables: Tables, actions: dict[str, Action]) -> exp.Query:
+def _select_replayed(tables: Tables, actions: dict[str, Action], only: exp.Expr | None = None) -> exp.Query:
     """Build a change set from what is known, with the action that each kind of row becomes.
 
     An exit carries what was last sent as its old values, an entry what is true as its new ones.
+
+    :param only: the condition on the rows that it has; what is to be known of an audience is then without them.
     """
     layout = tables.layout
     needed, known = select_known(tables)
@@ -94,12 +100,37 @@ def _select_replayed(tables: Tables, actions: dict[str, Action]) -> exp.Query:
         exp.select(*(e.as_(n) for n, e in given.items())).from_(table(None, "known")).where(kind.isin(*actions))
     )
     rows = numbered(names, table(None, "replayed"))
-    audiences = audience_rows(table(tables.schema, tables.newest), names).where(column("action").eq(AUDIENCE))
+    newest = table(tables.schema, tables.newest)
+    origin: exp.Table | exp.Subquery = newest
+    if only is not None:
+        redelivered, origin = redelivered.where(only), _fewer_rows(newest).subquery("counted", copy=False)
+    audiences = audience_rows(origin, names).where(column("action").eq(AUDIENCE))
     query = exp.union(rows, audiences, distinct=False)
     for name, body in needed:
         query = query.with_(name, as_=body, copy=False)
     return query.with_("known", as_=known, materialized=False, copy=False).with_(
         "replayed", as_=redelivered, copy=False
+    )
+
+
+def _fewer_rows(origin: exp.Table) -> exp.Select:
+    """Build what a table has of audiences, without the rows of the source whose users exit."""
+    kept = ("action", "audience_id", *AUDIENCE_COLUMNS)
+    counted = exp.func("COALESCE", column("exits", "gone"), exp.Literal.number(0))
+    fewer = exp.Sub(this=column("source_rows", "before"), expression=counted)
+    values = {n: column(n, "before") for n in kept} | {"source_rows": fewer}
+    gone = (
+        exp.select(column("audience_id"), exp.Count(this=exp.Star()).as_("exits"))
+        .from_(table(None, "replayed"))
+        .group_by(column("audience_id"))
+        .subquery("gone", copy=False)
+    )
+    same = column("audience_id", "before").eq(column("audience_id", "gone"))
+    return (
+        exp.select(*(e.as_(n) for n, e in values.items()))
+        .from_(origin.as_("before"))
+        .join(gone, on=same, join_type="left")
+        .where(column("action", "before").eq(AUDIENCE))
     )
 
 

@@ -11,15 +11,16 @@ from sqlglot import exp
 
 from airflow_kinesis_audience.core.changes.replay import select_entries, select_full_snapshot
 from airflow_kinesis_audience.core.model.audience import Action
+from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.producer.acknowledged import AcknowledgedOrdinals
-from airflow_kinesis_audience.core.sql.statements import column, null_like, render, table
+from airflow_kinesis_audience.core.sql.statements import column, null_like, render, table, text, union_all
 from airflow_kinesis_audience.core.state.cursors import REPLAY, RESYNC
 from airflow_kinesis_audience.core.state.delivery_details import ChangeSetDelivered
 from airflow_kinesis_audience.core.state.membership import select_known, select_membership
 from airflow_kinesis_audience.core.state.rows import AUDIENCE, LEFT, kept_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from airflow_kinesis_audience.core.source.layout import TableLayout
@@ -96,64 +97,77 @@ def is_of_profiles(detail: AttemptDetail) -> bool:
     return detail.table.startswith("profiles_")
 
 
-def select_changes(schema: str, recorded: RecordedChangeSet, *, labelled: bool = True) -> exp.Select:
-    """Build the rows of a change set, or of a first base.
+def group_by_layout(recorded_sets: Iterable[RecordedChangeSet]) -> Iterable[Sequence[RecordedChangeSet]]:
+    """Group change sets by what :func:`select_changes` reads of them: first bases apart, and each layout."""
+    found: dict[Any, list[RecordedChangeSet]] = {}
+    for recorded in recorded_sets:
+        found.setdefault((recorded.previous_as_of is None, recorded.layout.columns), []).append(recorded)
+    return found.values()
+
+
+def select_changes(schema: str, of_layout: Sequence[RecordedChangeSet], *, labelled: bool = True) -> exp.Select:
+    """Build the rows of change sets of one layout, or of a first base.
+
+    What is to be computed stands once, around them all: an engine plans each table of a view, and there are many.
 
     :param labelled: name what changed by its labels; otherwise by their numbers, because a label may hold what a
         driver takes for a parameter.
 
-    Columns: audience_id, user_id, action, reason, position, member_since.
+    Columns: as_of, audience_id, user_id, action, reason, position, member_since.
     """
-    is_base = recorded.previous_as_of is None
+    layout, is_base = of_layout[0].layout, of_layout[0].previous_as_of is None
+    rows = union_all(_select_rows(schema, e) for e in of_layout)
     position = exp.cast(exp.null(), "BIGINT") if is_base else column("position")
-    reason = null_like(column("action")) if is_base else _reason(recorded.layout, labelled=labelled)
+    reason = null_like(column("action")) if is_base else _reason(layout, labelled=labelled)
     return (
         exp.select(
-            *(column(n) for n in ("audience_id", "user_id", "action")),
+            *(column(n) for n in ("as_of", "audience_id", "user_id", "action")),
             reason.as_("reason"),
             position.as_("position"),
             column("member_since"),
         )
-        .from_(table(schema, recorded.table))
+        .from_(rows.subquery("rows", copy=False))
         .where(column("action").neq(AUDIENCE))
     )
+
+
+def _select_rows(schema: str, recorded: RecordedChangeSet) -> exp.Select:
+    own = ["audience_id", "user_id", "action", "member_since"]
+    if recorded.previous_as_of is not None:
+        own += ["position", *(n for c in recorded.layout.columns for n in (c.new, c.old))]
+    as_of = text(instant_text(recorded.as_of)).as_("as_of")
+    return exp.select(as_of, *(column(n) for n in own)).from_(table(schema, recorded.table))
 
 
 def read_changes(
     ledger: Ledger, recorded_sets: Sequence[RecordedChangeSet], user_id: str
 ) -> Iterator[tuple[RecordedChangeSet, str, str, str | None, int | None, str]]:
     """Read a user's rows out of change sets: change set, audience, action, reason, position, since when."""
-    select = _selection(ledger)
-    for start in range(0, len(recorded_sets), _TABLES_AT_ONCE):
-        some = {e.table: e for e in recorded_sets[start : start + _TABLES_AT_ONCE]}
-        sql = " UNION ALL ".join(select(e) for e in some.values())
-        for name, audience_id, action, reason, position, since in ledger.warehouse.read_rows(
-            sql, [user_id] * len(some)
-        ):
-            labels = _labels(some[name].layout)
-            named = reason and ", ".join(labels[int(number)] for number in reason.split(", "))
-            yield some[name], audience_id, action, named, position, since
+    for of_layout in group_by_layout(recorded_sets):
+        labels = _labels(of_layout[0].layout)
+        for start in range(0, len(of_layout), _TABLES_AT_ONCE):
+            some = {instant_text(e.as_of): e for e in of_layout[start : start + _TABLES_AT_ONCE]}
+            sql = _render_changes(ledger, list(some.values()))
+            for as_of, audience_id, action, reason, position, since in ledger.warehouse.read_rows(sql, [user_id]):
+                named = reason and ", ".join(labels[int(number)] for number in reason.split(", "))
+                yield some[as_of], audience_id, action, named, position, since
 
 
-def _selection(ledger: Ledger) -> Callable[[RecordedChangeSet], str]:
-    """Give what writes the reading of a user's rows in a change set.
+def _render_changes(ledger: Ledger, of_layout: Sequence[RecordedChangeSet]) -> str:
+    """Render the reading of a user's rows in change sets of one layout.
 
-    Those of one layout differ by the table's name alone, so that only one of them is rendered.
+    Their tables are read alike, so that only one reading is rendered.
     """
-    rendered: dict[Any, tuple[str, str]] = {}
-
-    def select(recorded: RecordedChangeSet) -> str:
-        key = recorded.previous_as_of is None, recorded.layout.columns
-        if key not in rendered:
-            rows = select_changes(ledger.schema, recorded, labelled=False)
-            rows = rows.where(column("user_id").eq(exp.Var(this=ledger.warehouse.placeholder)), copy=False)
-            values = [e for e in rows.expressions if e.alias_or_name != "user_id"]
-            rows.set("expressions", [exp.Literal.string(recorded.table).as_("name"), *values])
-            rendered[key] = recorded.table, render(rows, ledger.warehouse.dialect)
-        name, sql = rendered[key]
-        return sql.replace(name, recorded.table)
-
-    return select
+    dialect, first = ledger.warehouse.dialect, of_layout[0]
+    query = select_changes(ledger.schema, [first], labelled=False)
+    query = query.where(column("user_id").eq(exp.Var(this=ledger.warehouse.placeholder)), copy=False)
+    query.set("expressions", [e for e in query.expressions if e.alias_or_name != "user_id"])
+    one = render(_select_rows(ledger.schema, first), dialect)
+    before, found, after = render(query, dialect).partition(one)
+    assert found, "the rows of a change set are read as they are rendered alone"  # noqa: S101
+    own = instant_text(first.as_of)
+    rows = (one.replace(first.table, e.table).replace(own, instant_text(e.as_of)) for e in of_layout)
+    return f"{before}{' UNION ALL '.join(rows)}{after}"
 
 
 def select_first(tables: Tables, *, full: bool, numbered: bool) -> exp.Select:

@@ -7,12 +7,13 @@ identity that its rule does not allow are counted, and show no more than that th
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
 from airflow_kinesis_audience.core.model.instants import instant_text
+from airflow_kinesis_audience.core.source.exclusion import LISTED, UNCONSENTED
+from airflow_kinesis_audience.core.source.priority import OUTRANKED
 from airflow_kinesis_audience.core.sql.statements import column, table, text
 from airflow_kinesis_audience.core.state.rows import (
     MEMBER,
@@ -23,14 +24,23 @@ from airflow_kinesis_audience.core.state.rows import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
     from airflow_kinesis_audience.core.source.layout import TableLayout
 
+_REASONS = (LISTED, UNCONSENTED, OUTRANKED)
+"""Why a row names nobody, by the author's word; a reason that is not asked for has no column."""
+
 
 def select_first_base(
-    read: exp.Select, layout: TableLayout, as_of: datetime, *, deduplicate: bool = False, materialize: bool = True
+    read: exp.Select,
+    layout: TableLayout,
+    as_of: datetime,
+    *,
+    deduplicate: bool = False,
+    materialize: bool = True,
+    nulls: bool = False,
 ) -> exp.Query:
     """Build the base of a first run, straight from the source.
 
@@ -38,6 +48,7 @@ def select_first_base(
     :param deduplicate: leave out all but the first row of each user.
     :param materialize: keep what is read of the source until all is found; otherwise it is read twice in this
         statement.
+    :param nulls: count of each mapped column the rows that have nothing in it.
     """
     names = base_columns(layout)
     given: dict[str, exp.Expr] = {n: column(n) for n in member_columns(layout)}
@@ -56,7 +67,11 @@ def select_first_base(
             materialized=materialize,
             copy=False,
         )
-        .with_("audiences", as_=select_audiences(layout, deduplicate=deduplicate), copy=False)
+        .with_(
+            "audiences",
+            as_=select_audiences(layout, deduplicate=deduplicate, nulls=nulls, left_out=reasons_of(read)),
+            copy=False,
+        )
     )
 
 
@@ -125,15 +140,24 @@ def select_kept(layout: TableLayout) -> exp.Select:
     )
 
 
-def select_audiences(layout: TableLayout, *, deduplicate: bool = False, has_kept: bool = False) -> exp.Select:
+def select_audiences(
+    layout: TableLayout,
+    *,
+    deduplicate: bool = False,
+    has_kept: bool = False,
+    nulls: bool = False,
+    left_out: Collection[str] = (),
+) -> exp.Select:
     """Build what is to be known of each audience from the one reading of the source: its name and its rows.
 
     Rows that are not invalid are those of members, unless users repeat and their rows were not numbered. In
-    ``wrong_identities`` is what :func:`parse_invalid_counts` reads.
+    ``wrong_identities`` is what :func:`.source_counts.parse_invalid_counts` reads.
 
     :param has_kept: members stay whose rows are wrong, as ``kept`` says; their rows are not counted as invalid.
+    :param nulls: count of each mapped column the rows that have nothing in it.
+    :param left_out: the reasons for which rows of the source may name nobody.
     """
-    counted = _count_rows(layout, deduplicate=deduplicate)
+    counted = _count_rows(layout, deduplicate=deduplicate, nulls=nulls, left_out=left_out)
     if not has_kept:
         return counted
     kept = exp.func("COALESCE", column("members", "kept"), exp.Literal.number(0))
@@ -153,34 +177,59 @@ def select_audiences(layout: TableLayout, *, deduplicate: bool = False, has_kept
     )
 
 
-def _count_rows(layout: TableLayout, *, deduplicate: bool) -> exp.Select:
+def reasons_of(read: exp.Select) -> tuple[str, ...]:
+    """List the reasons for which a row of the source may name nobody, by the author's word."""
+    return tuple(n for n in _REASONS if n in read.named_selects)
+
+
+def _count_rows(layout: TableLayout, *, deduplicate: bool, nulls: bool, left_out: Collection[str]) -> exp.Select:
     conditions: list[exp.Expr] = [exp.not_(column(c.invalid)) for c in layout.checked]
     conditions += [column("occurrence").eq(1)] if deduplicate else []
     named: exp.Expr = column("user_id")
     if conditions:
         named = exp.case().when(exp.and_(*conditions), named)
+    known = _count_invalid(layout, deduplicate=deduplicate, left_out=left_out)
+    if nulls and (empty := _count_nulls(layout)) is not None:
+        known = _joined(empty, "#", exp.Literal.string("") if known is None else known)
     only = text(layout.audience_id).as_("audience_id") if layout.audience_id is not None else None
     query = exp.select(
         only or column("audience_id"),
         exp.Max(this=column("audience_name")).as_("audience_name"),
         exp.Count(this=exp.Star()).as_("source_rows"),
         exp.Sub(this=exp.Count(this=exp.Star()), expression=exp.Count(this=named)).as_("invalid_rows"),
-        _count_invalid(layout, deduplicate=deduplicate).as_("wrong_identities"),
+        (exp.cast(exp.null(), "TEXT") if known is None else known).as_("wrong_identities"),
     ).from_(table(None, "source"))
     # To group by what is the same in all rows takes twice as long as to count them.
     return query.having(exp.Count(this=exp.Star()) > 0) if only else query.group_by(column("audience_id"))
 
 
-def _count_invalid(layout: TableLayout, *, deduplicate: bool) -> exp.Expr:
+def _count_nulls(layout: TableLayout) -> exp.Expr | None:
+    rows = exp.Count(this=exp.Star())
+    return _listed([exp.Sub(this=rows.copy(), expression=exp.Count(this=column(c.new))) for c in layout.live])
+
+
+def _count_left_out(reasons: Collection[str]) -> exp.Expr | None:
+    """Build how many rows are left out for each reason, and for either of those of excluded users."""
+    if not reasons:
+        return None
+    of_users = exp.or_(exp.false(), *(column(n) for n in reasons if n != OUTRANKED))
+    conditions = [of_users, *(column(n) if n in reasons else exp.false() for n in _REASONS)]
+    counts = [exp.Count(this=exp.case().when(c, exp.Literal.number(1))) for c in conditions]
+    return _listed(counts)
+
+
+def _count_invalid(layout: TableLayout, *, deduplicate: bool, left_out: Collection[str]) -> exp.Expr | None:
     wrong = [column(c.invalid) for c in layout.checked]
     conditions = [is_wrong(layout), *wrong] if wrong else []
     counts = [exp.Count(this=exp.case().when(c, column("user_id"))) for c in conditions]
     whole = _listed(counts)
     nothing = [exp.and_(column(c.filled), column(c.new).is_(exp.null())) for c in layout.filtered]
-    if (left_out := _listed([exp.Count(this=exp.case().when(c, column("user_id"))) for c in nothing])) is not None:
-        whole = _joined(left_out, ";", whole or exp.Literal.string(""))
+    if (empty := _listed([exp.Count(this=exp.case().when(c, column("user_id"))) for c in nothing])) is not None:
+        whole = _joined(empty, ";", whole or exp.Literal.string(""))
+    if (rows := _count_left_out(left_out)) is not None:
+        whole = _joined(rows, ":", whole or exp.Literal.string(""))
     if not deduplicate:
-        return exp.cast(exp.null(), "TEXT") if whole is None else whole
+        return whole
     # That users repeat hides how many rows name none.
     nameless = exp.Sub(this=exp.Count(this=exp.Star()), expression=exp.Count(this=column("user_id")))
     return _joined(whole or exp.Literal.string(""), "|", exp.cast(nameless, "TEXT"))
@@ -194,54 +243,3 @@ def _listed(counts: Sequence[exp.Expr]) -> exp.Expr | None:
 
 def _joined(left: exp.Expr, mark: str, right: exp.Expr) -> exp.Expr:
     return exp.DPipe(this=exp.DPipe(this=left, expression=exp.Literal.string(mark)), expression=right)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InvalidCounts:
-    """What an audience's row says of the source's rows that are no members'.
-
-    :param wrong_rows: rows with a user that have any wrong identity, and ``wrong`` how many have each.
-    :param nameless_rows: rows without a user id.
-    :param kept_members: members who stay as they were, since all their rows have a wrong identity.
-    :param no_values: how many rows with a user have in each identity a value that stands for none.
-    """
-
-    nameless_rows: int = 0
-    wrong_rows: int = 0
-    wrong: tuple[int, ...] = ()
-    kept_members: int = 0
-    no_values: tuple[int, ...] = ()
-
-    def placeholders(self, layout: TableLayout) -> Mapping[str, int]:
-        """Give how many rows have in an identity a value that stands for none, by its label."""
-        return {c.label: n for c, n in zip(layout.filtered, self.no_values, strict=True) if n}
-
-    def sentences(self, layout: TableLayout) -> Mapping[str, int]:
-        """Say what is wrong with how many rows."""
-        return {
-            f"have {c.label!r} values that {c.rule.violation}": n
-            for c, n in zip(layout.checked, self.wrong, strict=True)
-            if n
-        }
-
-
-def parse_invalid_counts(invalid_rows: int, counted: str | None) -> InvalidCounts:
-    """Read what an audience's row says of rows that are no members'.
-
-    :param invalid_rows: of that row.
-    :param counted: its ``wrong_identities``, numbers of rows between commas: where some values stand for no
-        identity, how many rows have one, of each identity, and a semicolon; where identities are checked, how many
-        have any wrong identity, and each; where rows were numbered a bar and the rows without a user id; and where
-        members may stay as they were another bar and how many do.
-    """
-    left_out, _, others = (counted or "").rpartition(";")
-    wrong, *more = others.split("|")
-    rows, *each = map(int, wrong.split(",")) if wrong else (0,)
-    nameless, kept = (*map(int, more), *(invalid_rows - rows, 0)[len(more) :])
-    return InvalidCounts(
-        nameless_rows=nameless,
-        wrong_rows=rows,
-        wrong=tuple(each),
-        kept_members=kept,
-        no_values=tuple(map(int, left_out.split(","))) if left_out else (),
-    )

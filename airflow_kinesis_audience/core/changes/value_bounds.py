@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import sqlglot
 from sqlglot import exp
 
-from airflow_kinesis_audience.core.exceptions import WarehouseRefused
 from airflow_kinesis_audience.core.source.flags import find_numbers, flags_of, has_numbers
+from airflow_kinesis_audience.core.source.no_texts import check_texts, checked_texts, has_no_text, keys_of
 from airflow_kinesis_audience.core.sql.statements import column
-from airflow_kinesis_audience.core.sql.types import LogicalType, in_each
+from airflow_kinesis_audience.core.sql.types import LogicalType
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,14 +41,8 @@ def choose_slice_rows(
     :raises ValueError: if a value is a day or an instant that JSON cannot hold; a retry does not help.
     :raises WarehouseRefused: if a text has bytes that are no characters; a retry does not help.
     """
-    texts = _checked_texts(layout, dialect)
-    if found := [c for n, c in enumerate(texts.values(), -len(texts)) if any(group[n] for group in extents)]:
-        several = found[0] in {c.source for c in layout.columns if c.several}
-        digits = in_each("HEX({column})", found[0], dialect, several=several)
-        raise WarehouseRefused(
-            f"{' and '.join(map(repr, found))} has values that are not UTF-8 text. Nothing was sent. Convert them "
-            f"to text in the query, for example: {digits} AS {found[0]}"
-        )
+    texts = checked_texts(layout, keys_of(layout), dialect)
+    check_texts(layout, texts, [group[len(group) - len(texts) :] for group in extents], dialect)
     if found := [c.source for n, c in enumerate(_dated(layout), 1) if any(group[n] for group in extents)]:
         raise ValueError(
             f"{', '.join(map(repr, found))} has values outside the years 1 to 9999, such as infinity, which a "
@@ -72,8 +65,8 @@ def measure_values(layout: TableLayout, dialect: Dialect, *, both_sides: bool) -
         length = exp.func("COALESCE", exp.Length(this=column(n)), exp.Literal.number(0))
         width = exp.Add(this=width, expression=length)
     dated = (exp.Max(this=_is_beyond(c)) for c in _dated(layout))
-    flags, texts = map(has_numbers, flags_of(layout)), _checked_texts(layout, dialect)
-    return [exp.Avg(this=exp.cast(width, "DOUBLE")), *dated, *flags, *(_is_no_text(n, dialect) for n in texts)]
+    flags, texts = map(has_numbers, flags_of(layout)), checked_texts(layout, keys_of(layout), dialect)
+    return [exp.Avg(this=exp.cast(width, "DOUBLE")), *dated, *flags, *(has_no_text(n, dialect) for n in texts)]
 
 
 def find_measured_numbers(layout: TableLayout, extents: Sequence[Sequence[Any]]) -> list[Column]:
@@ -83,21 +76,6 @@ def find_measured_numbers(layout: TableLayout, extents: Sequence[Sequence[Any]])
 
 def _dated(layout: TableLayout) -> list[Column]:
     return [c for c in layout.columns if c.kind in _BOUNDS]
-
-
-def _checked_texts(layout: TableLayout, dialect: Dialect) -> dict[str, str]:
-    """Name the state columns of texts that may have any bytes, and what they are in the source."""
-    if dialect.functions.is_text is None:
-        return {}
-    keys = {"user_id": layout.user_id, "audience_id": layout.audience_id_column}
-    mapped = {c.new: c.source for c in layout.columns if c.kind is LogicalType.TEXT and not c.retired}
-    return {n: c for n, c in (keys | mapped).items() if c is not None}
-
-
-def _is_no_text(name: str, dialect: Dialect) -> exp.Expr:
-    quoted = column(name).sql(dialect=dialect.name, identify=True)
-    is_text = sqlglot.parse_one(str(dialect.functions.is_text).format(column=quoted), dialect=dialect.name)
-    return exp.Max(this=exp.case().when(exp.not_(is_text), exp.Literal.number(1)).else_(exp.Literal.number(0)))
 
 
 def _is_beyond(c: Column) -> exp.Expr:

@@ -37,9 +37,9 @@ def write_views(ledger: Ledger, dropped: Collection[str] = ()) -> None:
     """
     timeline = ledger.state.timeline
     kept = [b for b in timeline.bases if b.table not in dropped][:1]
-    tables = [(b.table, instant_text(b.as_of)) for b in kept]
+    tables = [(b.table, instant_text(b.as_of), "") for b in kept]
     tables += [
-        (e.table, instant_text(e.as_of))
+        (e.table, instant_text(e.as_of), instant_text(e.compensates) if e.compensates else "")
         for e in timeline.change_sets
         if not e.dropped and e.table not in dropped and e.previous_as_of is not None
     ]
@@ -68,23 +68,24 @@ def find_delivered_query(ledger: Ledger, dropped: Collection[str] = ()) -> exp.Q
     return select_delivered(ledger, ledger.entries(since=since), dropped)
 
 
-def select_history(schema: str, tables: Sequence[tuple[str, str]]) -> exp.Query:
+def select_history(schema: str, tables: Sequence[tuple[str, str, str]]) -> exp.Query:
     """Build the list of all changes that are kept, for people to look at.
 
-    Columns: as_of, audience_id, user_id, action, updated, member_since. Of a base come its members and those that
-    it remembers to have left.
+    Columns: as_of, audience_id, user_id, action, updated, member_since, compensates: of a row of a compensation
+    the instant of the inserted change set. Of a base come its members and those that it remembers to have left.
 
-    :param tables: name and instant of each table.
+    :param tables: name and instant of each table, and of a compensation the instant that it compensates.
     """
 
-    def select(name: str, as_of: str) -> exp.Select:
+    def select(name: str, as_of: str, compensates: str) -> exp.Select:
         updated = null_like(column("action")) if name.startswith("base_") else column("updated")
         rows = exp.select(
             text(as_of).as_("as_of"),
             *(column(n) for n in ("audience_id", "user_id", "action")),
             updated.as_("updated"),
             column("member_since"),
+            (text(compensates) if compensates else exp.cast(exp.null(), "TEXT")).as_("compensates"),
         )
         return rows.from_(table(schema, name)).where(column("action").neq(AUDIENCE))
 
-    return union_all(select(name, as_of) for name, as_of in tables)
+    return union_all(select(*found) for found in tables)

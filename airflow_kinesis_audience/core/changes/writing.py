@@ -18,7 +18,7 @@ from airflow_kinesis_audience.core.sql.statements import render, table, write_ta
 from airflow_kinesis_audience.core.state import rows as state_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from sqlglot import exp
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 class Step:
     """What a run is about to do: from which membership, in which layout, into which table.
 
-    :param breaches: what of the mapping is another.
+    :param breaches: of the sync as a whole, such as what of the mapping is another.
+    :param counts_nulls: count of each mapped column the rows of the source that have nothing in it.
     """
 
     previous: RecordedChangeSet | None
@@ -45,13 +46,18 @@ class Step:
     reads_twice: bool
     table: str
     breaches: list[Breach]
+    counts_nulls: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Written:
-    """What was found in a written table."""
+    """What was found in a written table.
+
+    :param names: of the audiences, also of those that were there before alone, by their ids.
+    """
 
     counts: Sequence[AudienceCounts]
+    names: Mapping[str, str]
     slice_rows: int
     numbers: Sequence[Column] = ()
     invalid: Sequence[Breach] = ()
@@ -76,7 +82,11 @@ class TableWriter:
         """
         schema, timeline = self._ledger.schema, self._committer.timeline
         # Rows that were numbered are dear to number again.
-        how = {"deduplicate": deduplicate, "materialize": deduplicate or not step.reads_twice}
+        how = {
+            "deduplicate": deduplicate,
+            "materialize": deduplicate or not step.reads_twice,
+            "nulls": step.counts_nulls,
+        }
         if step.previous is None:
             statement = select_first_base(step.read, step.layout, as_of, **how)
         else:
@@ -89,6 +99,8 @@ class TableWriter:
             source_query=step.query,
             sliced_by="position" if step.previous is not None else "",
             has_audience_rows=True,
+            # Whoever continues after it writes it first, and not once more with numbers.
+            apart=not deduplicate,
         )
 
     def write_without(
@@ -128,9 +140,10 @@ class TableWriter:
         measures = value_bounds.measure_values(*known, both_sides=step.previous is not None)
         query = state_rows.select_found(self._ledger.schema, step.table, *measures, before_in=before_in)
         found = self._warehouse.read_rows(render(query, self._warehouse.dialect))
-        # Of the audiences before: id, rows, invalid rows.
-        before = [(r[0], None, *r[2:4]) for r in found if r[1] == state_rows.BEFORE]
+        # Of the audiences before: id, name, rows, invalid rows.
+        before = [(r[0], r[4], *r[2:4]) for r in found if r[1] == state_rows.BEFORE]
         found = [row for row in found if row[1] != state_rows.BEFORE]
+        named = [*before, *((r[0], r[4]) for r in found if r[1] == state_rows.AUDIENCE)]
         counts = count_audiences(
             step.layout,
             (row[: -len(measures)] for row in found),
@@ -140,6 +153,7 @@ class TableWriter:
         values = [row[-len(measures) :] for row in found]
         return Written(
             counts=counts,
+            names={a: called or a for a, called, *_ in named if a is not None},
             slice_rows=value_bounds.choose_slice_rows(*known, values, most_rows=state_rows.SLICE_ROWS),
             numbers=value_bounds.find_measured_numbers(step.layout, values),
         )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_kinesis_audience.core.model.identity_rules import IdentityRule
+    from airflow_kinesis_audience.core.model.splits import Split
 
 
 class Action(StrEnum):
@@ -58,6 +59,10 @@ class Source:
     :param identity_rules: column to what its values become; those of other columns stay as they are.
     :param on_identity_rule_change: of an identity that was sent raw and is hashed from now on: ``keep_old`` never
         sends the raw value again, ``remove_old`` sends it once more, in removals.
+    :param exclude_query: a SELECT likewise, of one column: ids of users that are in no audience.
+    :param consent_column: boolean column; a user is in no audience if it is not true in any row of theirs.
+    :param split: the shares of users that are in audiences of their own.
+    :param exclusive_by: ids of audiences: of those that take a user, the user is in the first alone.
     """
 
     query: str
@@ -70,6 +75,10 @@ class Source:
     audience_name_column: str | None = None
     identity_rules: Mapping[str, IdentityRule] = field(default_factory=dict)
     on_identity_rule_change: str = "keep_old"
+    exclude_query: str | None = None
+    consent_column: str | None = None
+    split: Split | None = None
+    exclusive_by: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.on_identity_rule_change not in ("keep_old", "remove_old"):
@@ -80,17 +89,44 @@ class Source:
             raise ValueError("set either audience_id, for one audience, or audience_id_column, for many")
         if self.audience_id is not None and not self.audience_id.strip():
             raise ValueError("audience_id is empty; an audience needs an id that never changes")
+        self._check_exclusive()
         for role, names in (("identities", self.identities), ("properties", self.properties)):
             if len(set(names.values())) < len(names):
                 raise ValueError(f"{role} maps two columns to the same name; each name needs its own column")
         if twice := set(self.identities) & set(self.properties):
             raise ValueError(f"{', '.join(sorted(twice))} is mapped as identity and as property; choose one")
 
+    def _check_exclusive(self) -> None:
+        names = self.exclusive_by
+        if not names:
+            return
+        if self.audience_id_column is None:
+            raise ValueError("exclusive_by orders the audiences of one sync; set audience_id_column, or remove it")
+        if len(names) < 2 or len(set(names)) < len(names) or not all(isinstance(n, str) and n for n in names):
+            raise ValueError(
+                f"exclusive_by is {list(names)!r}; expected two audience ids or more, each once, in their order"
+            )
+
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns that the query must give, each once."""
-        named = (self.audience_id_column, self.audience_name_column, self.user_id)
+        named = (self.audience_id_column, self.audience_name_column, self.user_id, self.consent_column)
         return tuple(dict.fromkeys(c for c in (*named, *self.identities, *self.properties) if c))
+
+    @property
+    def exclusive_audiences(self) -> frozenset[str]:
+        """The audiences that exclude each other, groups of a split among them."""
+        return frozenset(audience for name in self.exclusive_by for audience in self.with_groups(name))
+
+    def with_groups(self, audience_id: str) -> tuple[str, ...]:
+        """Name an audience, and those that a split makes of its users."""
+        groups = self.split.shares if self.split is not None else ()
+        return (audience_id, *(f"{audience_id}.{group}" for group in groups))
+
+    @property
+    def queries(self) -> str:
+        """All queries that say who belongs, for a digest."""
+        return "\n".join(filter(None, (self.query, self.exclude_query)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +136,7 @@ class Changes:
     :param sync_id: the sync whose change set it is.
     :param as_of: the instant that the change set is as of.
     :param previous_as_of: the instant of the membership before it; none where everybody enters.
-    :param position: row numbers in the change set, from 0, ascending without gaps.
+    :param position: row numbers in the change set, from 0, ascending; without gaps until users are forgotten.
     :param audience_id: per row.
     :param audience_names: audience id to name, for every id in ``audience_id``.
     :param user_id: per row.

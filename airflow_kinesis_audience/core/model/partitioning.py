@@ -7,9 +7,21 @@ the order of the user's messages.
 from __future__ import annotations
 
 import hashlib
+import re
 
 _MEMBER_BUCKETS = 16**3
 _HASH_KEYS = 2**128
+
+
+def read_partitions(given: int | str) -> int:
+    """Read a number of partitions per audience.
+
+    :raises ValueError: if it is none; a retry does not help.
+    """
+    text = str(given).strip()
+    if not re.fullmatch("[0-9]{1,4}", text) or not 1 <= int(text) <= _MEMBER_BUCKETS or int(text).bit_count() != 1:
+        raise ValueError(f"partitions is {given}; expected a power of two from 1 to 4,096")
+    return int(text)
 
 
 def partition_number(bucket: str, partitions: int) -> int:

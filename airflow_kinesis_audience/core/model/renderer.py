@@ -31,6 +31,7 @@ class RendererTraits:
     :param removes_by_update: a member who stays may be removed at the destination by an update, where it leaves
         nothing to be sent; ``count_removed`` then says of how many that is so.
     :param transform: path and digest of the author's function that makes the values; none without one.
+    :param filters: this function may leave members out.
     """
 
     version: Any = None
@@ -41,6 +42,7 @@ class RendererTraits:
     renders_notices: bool = False
     removes_by_update: bool = False
     transform: tuple[str, str] | None = None
+    filters: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +82,10 @@ class Renderer(Protocol):
     def count_excluded(self, profiles: Any) -> int:
         """Count the profiles that the format must not send."""
         return 0
+
+    def let_through(self, changes: Any) -> Any:
+        """Return the changes that the author's function lets through; without one, all."""
+        return changes
 
     def count_removed(self, changes: Any) -> Mapping[str, int]:
         """Count, by audience id, who stays a member and is removed at the destination all the same.

@@ -16,13 +16,9 @@ from airflow_kinesis_audience.core.outbox.report import Progress
 from airflow_kinesis_audience.core.outbox.too_large import TooLargeMembers
 from airflow_kinesis_audience.core.producer.acknowledged import AcknowledgedOrdinals
 from airflow_kinesis_audience.core.producer.result import ProduceResult
-from airflow_kinesis_audience.core.readers.partitions import (
-    WHOLE,
-    Chunk,
-    ChunkReader,
-    count_partition_groups,
-    plan_chunks,
-)
+from airflow_kinesis_audience.core.readers.change_sets import ChangeSet
+from airflow_kinesis_audience.core.readers.chunks import ChunkReader
+from airflow_kinesis_audience.core.readers.partitions import WHOLE, Chunk, count_partition_groups, plan_chunks
 from airflow_kinesis_audience.core.readers.profiles import ProfileSet
 from airflow_kinesis_audience.core.state.delivery_details import (
     SENDING_SECONDS,
@@ -36,7 +32,6 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.core.model.messages import Message
     from airflow_kinesis_audience.core.outbox.delivery import Delivery
     from airflow_kinesis_audience.core.producer.records import Record
-    from airflow_kinesis_audience.core.readers.change_sets import ChangeSet
     from airflow_kinesis_audience.core.readers.events import EventSet
     from airflow_kinesis_audience.core.sql.warehouse import Warehouse
     from airflow_kinesis_audience.core.state.delivery_details import AttemptDetail
@@ -49,7 +44,7 @@ CHECKPOINT_SHARE = 0.05
 RENEW_SECONDS = SENDING_SECONDS / 3
 """After which one is written all the same: the rest is for what is under way by then."""
 
-_LEFT_OUT = ("omitted", "excluded", "too_large")
+_LEFT_OUT = ("omitted", "excluded", "too_large", "filtered")
 
 
 class DeliveryAttempt:
@@ -82,18 +77,19 @@ class DeliveryAttempt:
         self._open: dict[Chunk, Counter[str]] = {}
         self._written_at = time.monotonic(), time.time()
         self._pause = RENEW_SECONDS
+        self._reader: ChunkReader | None = None
         self.acknowledged = AcknowledgedOrdinals.of(resumed.acknowledged) if resumed else AcknowledgedOrdinals()
         self.too_large = TooLargeMembers.of(resumed.too_large_members if resumed else None)
         self.delivered = self._before
-        self.total = content.rows
+        self.total = content.rows - (content.erased if isinstance(content, ChangeSet) else 0)
         self.result = ProduceResult()
 
     @property
     def left_out(self) -> dict[str, int]:
         """What is not sent, as far as it was rendered.
 
-        Changes that the format cannot express (``omitted``), or that no record can hold (``too_large``), and
-        profiles that it must not send (``excluded``).
+        Changes that the format cannot express (``omitted``), that no record can hold (``too_large``), or that the
+        author's function leaves out (``filtered``), and profiles that must not be sent (``excluded``).
         """
         return {n: sum((c[n] for c in self._open.values()), self._left_out[n]) for n in _LEFT_OUT}
 
@@ -101,7 +97,7 @@ class DeliveryAttempt:
     def missing(self) -> int:
         """Changes that are neither acknowledged nor left out."""
         left_out = self.left_out
-        return self.total - self.delivered - left_out["omitted"] - left_out["too_large"]
+        return self.total - self.delivered - sum(left_out[n] for n in _LEFT_OUT if n != "excluded")
 
     def partition_groups(self) -> list[Iterator[Record]]:
         """Render the records of each partition group, but for chunks that are done."""
@@ -112,13 +108,28 @@ class DeliveryAttempt:
         )
         if delivery.part != WHOLE or isinstance(self.content, ProfileSet):
             self.total = sum(chunk.changes for chunks in planned for chunk in chunks)
-        one_per_row = delivery.renderer.traits.one_message_per_row
-        read = ChunkReader(reader, partitions=delivery.partitions, one_message_per_row=one_per_row).read
-        return [self._render_group(chunks, read) for chunks in planned]
+        self._reader = ChunkReader(
+            reader,
+            planned,
+            partitions=delivery.partitions,
+            part=delivery.part,
+            is_done=self._is_done,
+            one_message_per_row=delivery.renderer.traits.one_message_per_row,
+            beside_others=self._warehouse.beside_others,
+        )
+        return [self._render_group(chunks, self._reader.read) for chunks in planned]
+
+    def close(self) -> None:
+        """Read no more; nothing is left at work that reads."""
+        if self._reader is not None:
+            self._reader.close()
+
+    def _is_done(self, chunk: Chunk) -> bool:
+        return self.acknowledged.covers(chunk.start, chunk.stop)
 
     def _render_group(self, chunks: Iterable[Chunk], read: Callable[[Chunk], Iterator[Any]]) -> Iterator[Record]:
         for chunk in chunks:
-            if not self.acknowledged.covers(chunk.start, chunk.stop):
+            if not self._is_done(chunk):
                 yield from self._render_chunk(chunk, read)
 
     def _render_chunk(self, chunk: Chunk, read: Callable[[Chunk], Iterator[Any]]) -> Iterator[Record]:
@@ -129,7 +140,9 @@ class DeliveryAttempt:
         def render() -> Iterator[Message]:
             for changes in read(chunk):
                 self._show_life(RENEW_SECONDS)
-                counted["omitted"] += changes.change_count
+                filtered = changes.change_count - renderer.let_through(changes).change_count
+                counted["filtered"] += filtered
+                counted["omitted"] += changes.change_count - filtered
                 counted["excluded"] += renderer.count_excluded(changes)
                 for found in renderer(changes, envelope):
                     if isinstance(found, Oversized):
@@ -185,8 +198,9 @@ class DeliveryAttempt:
     def write(self, kind: type[AttemptDetail], *, last: bool = False) -> None:
         """Append a row of how far the change set got; a resume reads the last one."""
         self._written_at = began, _ = time.monotonic(), time.time()
+        left_out = self._left_out
         for chunk in [c for c in self._open if self.acknowledged.covers(c.start, c.stop)]:
-            self._left_out += self._open.pop(chunk)
+            left_out += self._open.pop(chunk)
         self._append(
             kind(
                 render_config=self._delivery.render_config,
@@ -195,9 +209,10 @@ class DeliveryAttempt:
                 delivered=self.delivered,
                 acknowledged=self.acknowledged.ranges,
                 too_large_members=self.too_large.detail,
-                omitted=self._left_out["omitted"],
-                excluded=self._left_out["excluded"],
-                too_large=self._left_out["too_large"],
+                omitted=left_out["omitted"],
+                excluded=left_out["excluded"],
+                filtered=left_out["filtered"],
+                too_large=left_out["too_large"],
             ),
             last,
         )

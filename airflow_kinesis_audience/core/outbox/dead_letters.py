@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace as replace_detail
@@ -18,6 +19,7 @@ from sqlglot import exp
 
 from airflow_kinesis_audience.core.changes.replay import Undelivered, select_undelivered
 from airflow_kinesis_audience.core.exceptions import AudienceError, LedgerConflict
+from airflow_kinesis_audience.core.outbox.delivery_log import leave_behind
 from airflow_kinesis_audience.core.outbox.tables import count_actions, name_table
 from airflow_kinesis_audience.core.outbox.too_large import TooLargeMembers, join_names
 from airflow_kinesis_audience.core.readers.change_sets import ChangeSet, change_set_of
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.core.outbox.delivery_log import DeliveryLog
     from airflow_kinesis_audience.core.state.delivery_details import TooLarge
     from airflow_kinesis_audience.core.state.entries import Entry
+    from airflow_kinesis_audience.core.state.ledger import Ledger
 
 
 class DeadLetters:
@@ -187,16 +190,8 @@ class DeadLetters:
         self._tidy()
 
     def _tidy(self) -> None:
-        """Drop tables that do not count, and write down that they are gone."""
-        if writing := self.known.writing:
-            # Whoever is writing it could let it count until here.
-            not_counting = (writing, *_replaced(self.known))
-            self._append(self._reached, replace_detail(self.known, writing="", replaced=not_counting))
-            self.log.leave_behind(writing, self._reached)
-        if names := _replaced(self.known):
-            for name in names:
-                drop_table(self._warehouse, table(self._schema, name))
-            self._append(self._reached, replace_detail(self.known, replaced=None))
+        if list_replaced(self.known):
+            tidy(self.log.ledger, self.log.delivery.log, partial(self._append, self._reached))
 
     def _append(self, as_of: datetime, detail: DeliveryDetail) -> None:
         self.log.append(detail, as_of)
@@ -227,8 +222,29 @@ class DeadLetters:
         )
 
 
-def _replaced(known: DeadLettersTable) -> tuple[str, ...]:
-    return (known.replaced,) if isinstance(known.replaced, str) else known.replaced or ()
+def tidy(ledger: Ledger, log: str, append: Callable[[DeadLettersTable], object]) -> None:
+    """Drop a delivery's tables of dead letters that do not count, and write down that they are gone.
+
+    :param append: appends to its log.
+    """
+
+    def known() -> DeadLettersTable:
+        return ledger.state.delivery(log).dead_letters
+
+    if writing := known().writing:
+        # Whoever is writing it could let it count until here.
+        append(replace_detail(known(), writing="", replaced=list_replaced(known())))
+        leave_behind(ledger, log, writing)
+    if names := list_replaced(known()):
+        for name in names:
+            drop_table(ledger.warehouse, table(ledger.schema, name))
+        append(replace_detail(known(), replaced=None))
+
+
+def list_replaced(known: DeadLettersTable) -> tuple[str, ...]:
+    """List the tables that do not count: one that is being written, and those that were replaced."""
+    replaced = (known.replaced,) if isinstance(known.replaced, str) else known.replaced or ()
+    return (known.writing, *replaced) if known.writing else replaced
 
 
 def _still_undelivered(known: DeadLettersTable) -> Undelivered:

@@ -11,20 +11,19 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_audience.core.changes.replay import select_exits
 from airflow_kinesis_audience.core.exceptions import HistoryGone, WarehouseRefused
 from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.model.messages import Lifecycle, Notice
 from airflow_kinesis_audience.core.model.renderer import notice_renderer
 from airflow_kinesis_audience.core.outbox.delivery_log import DeliveryLog
 from airflow_kinesis_audience.core.outbox.option_check import check_options
+from airflow_kinesis_audience.core.outbox.tables import write_exits
 from airflow_kinesis_audience.core.sql.names import delivered_view_name, view_name
-from airflow_kinesis_audience.core.sql.statements import drop_view, render, table, write_table
+from airflow_kinesis_audience.core.sql.statements import drop_view, table
 from airflow_kinesis_audience.core.state.audiences import read_audiences, recorded_audiences
 from airflow_kinesis_audience.core.state.commits import TableCommitter
 from airflow_kinesis_audience.core.state.cursors import find_attached
 from airflow_kinesis_audience.core.state.delivery_details import DestinationDetached
-from airflow_kinesis_audience.core.state.rows import select_counts
 from airflow_kinesis_audience.core.state.sync_details import ChangeSetCommitted, SyncClosed, TotalCounts
 
 if TYPE_CHECKING:
@@ -135,13 +134,8 @@ def _commit_exits(committer: TableCommitter, timeline: Timeline, closed: datetim
     ledger, newest = committer.ledger, timeline.newest
     assert newest is not None  # noqa: S101
     tables = timeline.tables(ledger.schema, newest.as_of)
-    name = committer.announce("changes", closed)
-    with committer.unless_fenced(name, closed):
-        target = table(ledger.schema, name)
-        write_table(ledger.warehouse, target, select_exits(tables), sliced_by="position", has_audience_rows=True)
-        query = render(select_counts(ledger.schema, name), ledger.warehouse.dialect)
-        counted = {audience_id: rows for audience_id, _, rows, _ in ledger.warehouse.read_rows(query)}
-    exited = sum(counted.values())
+    name, exits = write_exits(committer, tables, closed)
+    exited = sum(exits.values())
     detail = ChangeSetCommitted(
         table=name,
         previous_as_of=newest.as_of,

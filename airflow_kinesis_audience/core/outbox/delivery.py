@@ -15,6 +15,7 @@ from airflow_kinesis_audience.core.exceptions import DeliveryChanged
 from airflow_kinesis_audience.core.model.canonical import canonical_json
 from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.model.messages import Envelope, derive_batch_id
+from airflow_kinesis_audience.core.model.partitioning import read_partitions
 from airflow_kinesis_audience.core.producer.aggregation import aggregate, check_installed
 from airflow_kinesis_audience.core.producer.records import Limits, Record
 from airflow_kinesis_audience.core.readers.partitions import WHOLE, Part, count_partition_groups
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.core.state.delivery_details import AttemptDetail
 
 OnNewStream = Literal["fail", "enter_all", "continue"]
+
+_FILTERS = "filters"
+"""Stands with a transform that may leave members out."""
 
 _DELIVERIES = uuid.UUID("0b5ac0a3-6f5c-5b0e-8e0f-1a7a3b8a9d52")
 _KEY_BYTES = 64
@@ -78,9 +82,7 @@ class Delivery:
 
     def __post_init__(self) -> None:
         self._check_options()
-        if not 1 <= self.partitions <= 4096 or self.partitions & (self.partitions - 1):
-            raise ValueError(f"partitions is {self.partitions}; expected a power of two from 1 to 4,096")
-        groups = count_partition_groups(self.partitions)
+        groups = count_partition_groups(read_partitions(self.partitions))
         if self.part.of not in (2**n for n in range(groups.bit_length())):
             raise ValueError(f"parts is {self.part.of}; expected a power of two from 1 to {groups}")
         if not 0 <= self.part.number < self.part.of:
@@ -142,8 +144,7 @@ class Delivery:
         """Everything that decides the bytes of a change set's records, as one text."""
         more: dict[str, Any] = {"resync": self.resync} if self.resync else {}
         more |= {"aggregate": "kpl"} if self.aggregate else {}
-        transform = self.renderer.traits.transform
-        more |= {"transform": [*transform]} if transform else {}
+        more |= {"transform": self._transform} if self._transform else {}
         return canonical_json(
             {
                 "format": self.message_format,
@@ -173,6 +174,28 @@ class Delivery:
                 "format, options, limits or partitions have changed since, so the rest would have other bytes and "
                 f"ids. Restore them until it is delivered; the delivery started with {checkpoint.render_config}"
             )
+
+    @property
+    def _transform(self) -> list[str]:
+        traits = self.renderer.traits
+        return [*(traits.transform or ()), *([_FILTERS] if traits.filters else [])]
+
+    def check_filter(self, rendered_as: str) -> None:
+        """Check that a function which may leave members out is the one by which all before was sent.
+
+        :param rendered_as: the render config of what was delivered last; empty of nothing.
+        :raises DeliveryChanged: if not: a member that only the other one lets through would never exit, or enter.
+        """
+        before, now = json.loads(rendered_as or "{}").get("transform", []), self._transform
+        if not rendered_as or before == now or _FILTERS not in {*before, *now}:
+            return
+        raise DeliveryChanged(
+            f"transform {(now or before)[0]} may leave members out, and {self.destination} has received members "
+            f"{'by another text of it' if before and now else 'without it' if now else 'by it'}: some would stay "
+            "there for ever, or never enter. Restore what was there before, or put the condition into the sql of "
+            "the diff task, where changing it makes exits and entries. To begin again with the present task, "
+            "detach the destination. Nothing was sent"
+        )
 
     def records(self, messages: Iterable[Message], ordinal: int) -> Iterator[Record]:
         """Make records of messages, numbered from ``ordinal``."""

@@ -18,6 +18,7 @@ from airflow_kinesis_audience.core.exceptions import (
     FirstRunRefused,
     LedgerConflict,
 )
+from airflow_kinesis_audience.core.outbox.attaching import refuse_while_forgetting, rely_on
 from airflow_kinesis_audience.core.outbox.turns import Turns
 from airflow_kinesis_audience.core.readers.partitions import WHOLE
 from airflow_kinesis_audience.core.sql.statements import drop_table, table
@@ -215,12 +216,13 @@ class DeliveryLog:
                 'on_first_run is "fail". Set "enter_all" to put all members, or "baseline" if its consumers '
                 "already have them"
             )
-        self.seal(as_of)
+        refuse_while_forgetting(self, as_of)
         while self.whole.attached is None:
             # Attached to a membership that is gone, it could never get anything.
             self.timeline.tables(self.ledger.schema, as_of)
             with self.unless_another_part_was_faster():
                 self.attach(as_of, on_first_run, snapshot=snapshot)
+        rely_on(self, as_of)
 
     def seal(self, as_of: datetime) -> None:
         """Make a change set immutable: from here on a delivery relies on it."""
@@ -233,22 +235,6 @@ class DeliveryLog:
                 self.ledger.append(SYNC_LOG, ChangeSetSealed(), as_of=as_of, lazy=True)
             except LedgerConflict:
                 self.ledger.read()
-
-    def leave_behind(self, name: str, as_of: datetime) -> None:
-        """Let later runs drop a table once more that the server may still finish for a task that was killed.
-
-        :raises LedgerConflict: if the delivery went on meanwhile: what this task has announced does not hold.
-        """
-        detail, sequence = TablesRetired(tables=(name,), unfinished=True), self.whole.sequence
-        while True:
-            with contextlib.suppress(LedgerConflict):
-                self.ledger.append(SYNC_LOG, detail, as_of=as_of, lazy=True)
-                break
-            self.ledger.read()
-        if self.whole.sequence != sequence:
-            raise LedgerConflict(
-                f"the delivery to {self.delivery.destination} has continued in the meantime; retry"
-            )
 
     def attach(
         self, as_of: datetime, on_first_run: str, *, snapshot: str = "", until: datetime | None = None
@@ -273,3 +259,21 @@ class DeliveryLog:
         self.attach(as_of, "baseline")
         if known is not None:
             drop_table(self.ledger.warehouse, table(self.ledger.schema, known.table))
+
+
+def leave_behind(ledger: Ledger, log: str, name: str) -> None:
+    """Let later runs drop a table of a delivery once more that the server may still finish for a killed task.
+
+    :raises LedgerConflict: if the delivery went on meanwhile: what this task has announced does not hold.
+    """
+    detail, known = TablesRetired(tables=(name,), unfinished=True), ledger.state.delivery(log)
+    as_of = known.cursor or known.attached
+    assert as_of is not None  # noqa: S101
+    while True:
+        with contextlib.suppress(LedgerConflict):
+            ledger.append(SYNC_LOG, detail, as_of=as_of, lazy=True)
+            break
+        ledger.read()
+    if (now := ledger.state.delivery(log)).sequence != known.sequence:
+        destination = now.destination.destination if now.destination is not None else log
+        raise LedgerConflict(f"the delivery to {destination} has continued in the meantime; retry")

@@ -63,14 +63,24 @@ def detach(ledger: Ledger, logs: Collection[str]) -> None:
     :param logs: of the deliveries.
     :raises LedgerConflict: if one is being sent to at this moment; a retry goes on from there.
     """
-    timeline = ledger.read().timeline
+    ledger.read()
     for state in list(ledger.state.deliveries.values()):
         of = state.part.delivery if state.part else state.log
         begun = state.attached or state.cursor or state.sending
         if of in logs and begun is not None:
             ledger.append(state.log, DestinationDetached(part=state.part), as_of=begun)
+    drop_litter_of_detached(ledger)
+
+
+def drop_litter_of_detached(ledger: Ledger, *, of_parts: bool = False) -> None:
+    """Drop what deliveries that are over have left, of a ledger that was read.
+
+    :param of_parts: also what parts have left, of which perhaps no task is there any more.
+    """
+    timeline = ledger.state.timeline
     for state in list(ledger.state.deliveries.values()):
-        if state.litter and _is_over(state) and timeline.newest is not None:
+        is_left = _is_over(state) or (of_parts and state.part is not None)
+        if state.litter and is_left and timeline.newest is not None:
             for name in state.litter:
                 drop_table(ledger.warehouse, table(ledger.schema, name))
             ledger.append(state.log, SnapshotTable(resend=True, part=state.part), as_of=timeline.newest.as_of)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from airflow_kinesis_audience.core.exceptions import GuardTripped, LedgerConflict
+from airflow_kinesis_audience.core.exceptions import GuardTripped, LedgerConflict, WarehouseRefused
 from airflow_kinesis_audience.core.model.events import (
     EventSource,
     Interval,
@@ -24,10 +24,11 @@ from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.outbox.option_check import mapped_of
 from airflow_kinesis_audience.core.outbox.tables import drop_litter, drop_superseded, name_table
 from airflow_kinesis_audience.core.producer.acknowledged import AcknowledgedOrdinals
+from airflow_kinesis_audience.core.readers.event_counts import count_events
 from airflow_kinesis_audience.core.readers.events import (
     INVALID_EVENT_REASONS,
     EventSet,
-    count_events,
+    keys_of_events,
     read_events,
     select_events,
 )
@@ -224,7 +225,11 @@ class _Forwarder:
         read = read_events(warehouse, self.source, self._layout, interval, self._query)
         query = select_events(read.select, self._layout, slice_rows=state_rows.SLICE_ROWS)
         write_table(warehouse, table(schema, name), query, source_query=read.query, sliced_by="slice")
-        counted = count_events(warehouse, schema, name, self._layout)
+        try:
+            counted = count_events(warehouse, schema, name, self._layout, keys_of_events(self.source))
+        except WarehouseRefused:
+            drop_table(warehouse, table(schema, name))
+            raise
         reasons = counted.invalid
         if numbers := [*read.numbers, *counted.numbers]:
             drop_table(warehouse, table(schema, name))

@@ -100,6 +100,7 @@ class Outbox(Sender):
             self.log.turns.refuse_while_replayed()
         self._check(as_of)
         check_options(self.ledger, self.delivery, self._to_be_sent(as_of, resend=resend))
+        self.delivery.check_filter(self.log.whole.rendered_as or self.log.own.rendered_as)
         announced = ""
         if self.log.whole.attached is not None and (replaced := self.log.find_replaced()):
             announced = self._renew(as_of, replaced)
@@ -193,9 +194,8 @@ class Outbox(Sender):
 
     def _pending(self, as_of: datetime, announced: str) -> Iterator[ChangeSet]:
         """Give the change sets that this task has not sent."""
-        attached = self.log.whole.attached
+        attached, sent = self.log.whole.attached, False
         assert attached is not None  # noqa: S101
-        sent = False
         if self.log.whole.cursor is None and not self.log.own.has(attached):
             yield self._write_snapshot(attached, announced)
             sent = True
@@ -253,12 +253,10 @@ class Outbox(Sender):
                 drop_table(self.warehouse, table(self.ledger.schema, self._snapshot))
 
     def _drop_snapshot(self) -> None:
-        if self.delivery.part == WHOLE:
+        # Another part may do so at this moment, too; what is left the next run drops.
+        conflicts = () if self.delivery.part == WHOLE else (LedgerConflict,)
+        with contextlib.suppress(*conflicts):
             drop_snapshot(self.log)
-        else:
-            # Another part may do so at this moment, too; what is left the next run drops.
-            with contextlib.suppress(LedgerConflict):
-                drop_snapshot(self.log)
 
     def _resend(self, as_of: datetime) -> None:
         recorded, whole = self.log.timeline.find(as_of), self.log.whole
@@ -270,19 +268,19 @@ class Outbox(Sender):
                 f"{self.delivery.destination} was attached as of {instant_text(whole.attached)} and never "
                 f"received the change set as of {instant_text(as_of)}, so it cannot be sent again"
             )
-        if self.delivery.renderer.traits.ordered_by_stream and recorded.inserted:
+        newest = max(at for at in (whole.attached, whole.cursor, self.log.own.cursor) if at)
+        if self.delivery.renderer.traits.ordered_by_stream and as_of < newest:
             raise HistoryGone(
-                f"the change set as of {instant_text(as_of)} was inserted, and {self.delivery.message_format} has "
-                "no time, so its old values would count as the newest. Use an AudienceResyncOperator instead"
+                f"{self.delivery.destination} has later change sets than the one as of {instant_text(as_of)}, and "
+                f"messages of {self.delivery.message_format} have no time: its old values would count as the "
+                "newest. Nothing was put. Use an AudienceResyncOperator instead"
             )
         if as_of == whole.attached and whole.on_first_run == "enter_all":
             name = announce_litter(self.log, "snapshot", as_of)
             write_snapshot(self.log, as_of, name)
             self.send(snapshot_of(self.log, as_of, name), resend=True)
         elif recorded.previous_as_of is None or recorded.dropped:
-            raise HistoryGone(
-                f"the change set as of {instant_text(as_of)} is no longer kept, so it cannot be sent again"
-            )
+            raise HistoryGone(f"the change set as of {instant_text(as_of)} is not kept; it cannot be sent again")
         else:
             self.send(change_set_of(self.ledger, self.log.timeline, recorded), resend=True)
 

@@ -143,8 +143,7 @@ def _count(log: DeliveryLog, suspected: _Suspicion, content: ChangeSet | Profile
     warehouse, renderer = log.ledger.warehouse, log.delivery.renderer
     reader = content.update_reader(warehouse) if isinstance(content, ChangeSet) else content.reader(warehouse)
     removed: Counter[str] = Counter()
-    for number in sorted({number for number, _ in reader.counts}):
-        rows = reader.read(number)
+    for rows in reader.read_each():
         for start in range(0, rows.num_rows, _ROWS_AT_ONCE):
             removed.update(renderer.count_removed(reader.make(rows.slice(start, _ROWS_AT_ONCE))))
     breaches = [
@@ -166,7 +165,10 @@ def _read_counts(log: DeliveryLog, recorded: RecordedChangeSet) -> Mapping[str, 
         if audience_id is not None:
             counted = {"members": source_rows - invalid_rows} if action == AUDIENCE else {action: changes}
             found.setdefault(audience_id, Counter()).update(counted)
-    return {a: Counts(**{n: c[n] for n in ("entered", "exited", "updated", "members")}) for a, c in found.items()}
+    return {
+        a: Counts(entered=c["entered"], exited=c["exited"], updated=c["updated"], members=c["members"])
+        for a, c in found.items()
+    }
 
 
 def _breach_of(found: RemovalBreach) -> Breach:

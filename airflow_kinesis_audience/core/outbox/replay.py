@@ -21,6 +21,7 @@ from airflow_kinesis_audience.core.exceptions import (
     ReplayUnfinished,
 )
 from airflow_kinesis_audience.core.model.instants import instant_text
+from airflow_kinesis_audience.core.outbox.attaching import refuse_while_forgetting, rely_on
 from airflow_kinesis_audience.core.outbox.delivery_log import DeliveryLog
 from airflow_kinesis_audience.core.outbox.option_check import check_options
 from airflow_kinesis_audience.core.outbox.remembered import check_nothing_lost
@@ -132,9 +133,10 @@ class _Replay:
         self._check_reach(end.as_of)
         after = self._log.timeline.after(start.as_of, end.as_of)
         check_options(self._ledger, self._log.delivery, [start, *after])
-        self._log.seal(start.as_of)
+        refuse_while_forgetting(self._log, start.as_of)
         self._log.attach(start.as_of, REPLAY, until=end.as_of)
         self._ledger.read()
+        rely_on(self._log, start.as_of)
 
     def _take_over(self) -> None:
         """Make sure that nothing is gone by now, and that nobody else is about to put anything.

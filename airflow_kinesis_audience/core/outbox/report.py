@@ -30,6 +30,7 @@ class Report:
     rejected: int = 0
     omitted: int = 0
     excluded: int = 0
+    filtered: int = 0
     retried: int = 0
     seconds: float = 0.0
     concluded: int = 0
@@ -37,10 +38,13 @@ class Report:
     still_rejected: int = 0
     rejected_users: list[str] = field(default_factory=list)
 
-    def add(self, result: ProduceResult, *, omitted: int = 0, excluded: int = 0, too_large: int = 0) -> None:
-        """Count an attempt at one change set."""
-        self.omitted += omitted
-        self.excluded += excluded
+    def add(self, result: ProduceResult, *, too_large: int = 0, **left_out: int) -> None:
+        """Count an attempt at one change set.
+
+        :param left_out: ``omitted``, ``excluded`` and ``filtered`` changes.
+        """
+        for name, changes in left_out.items():
+            setattr(self, name, getattr(self, name) + changes)
         self.delivered += result.changes_delivered
         self.rejected += result.changes_failed + too_large
         self.add_records(result)

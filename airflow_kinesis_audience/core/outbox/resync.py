@@ -11,6 +11,7 @@ then is made void first.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_audience.core.exceptions import DestinationReplaced, HistoryGone
@@ -32,6 +33,7 @@ from airflow_kinesis_audience.core.state.delivery_details import DestinationDeta
 from airflow_kinesis_audience.core.state.sync_details import SYNC_LOG, EpochBegun
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from airflow_kinesis_audience.core.outbox.delivery import Delivery
@@ -73,6 +75,8 @@ def resync(outbox: Outbox, delivery: Delivery, *, remembered: Remembered | None 
     as_of = outbox.log.whole.attached
     assert as_of is not None  # noqa: S101
     _check_options(outbox, as_of)
+    if lost is None:
+        delivery.check_filter(changes.whole.rendered_as)
     snapshot = find_or_write_full_snapshot(outbox.log, as_of)
     if lost is not None:
         check_later(changes, as_of, lost)
@@ -112,7 +116,7 @@ def _render(outbox: Outbox, snapshot: ChangeSet, kind: Lifecycle, time: datetime
     envelope = delivery.envelope(snapshot.sync_id, snapshot.instants)
     names = read_audience_names(outbox.warehouse, snapshot)
     counts: dict[str, dict[str, int]] = {audience_id: {} for audience_id in names}
-    for audience_id, action, rows, _ in count_actions(outbox.ledger, snapshot.table):
+    for (audience_id, action), rows in _count_sent(outbox, snapshot).items():
         counts.setdefault(audience_id, {})[action] = rows
     return [
         render_notice(
@@ -129,3 +133,16 @@ def _render(outbox: Outbox, snapshot: ChangeSet, kind: Lifecycle, time: datetime
         )
         for number, audience_id in enumerate(sorted(counts))
     ]
+
+
+def _count_sent(outbox: Outbox, snapshot: ChangeSet) -> Mapping[tuple[str, str], int]:
+    """Count entries and exits of each audience, without those that the author's function leaves out."""
+    renderer = outbox.delivery.renderer
+    if not renderer.traits.filters:
+        return {(found, action): n for found, action, n, _ in count_actions(outbox.ledger, snapshot.table)}
+    counted: Counter[tuple[str, str]] = Counter()
+    reader = snapshot.reader(outbox.warehouse)
+    for rows in reader.read_each():
+        made = renderer.let_through(reader.make(rows))
+        counted.update(zip(made.audience_id, made.action, strict=True))
+    return counted

@@ -7,8 +7,8 @@ moves when the sums match. Which change sets are to be sent is not decided here.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace as replace_detail
 
@@ -91,6 +91,12 @@ class Sender:
         self._permission = permission
         self._watch = watch
         self._half_sent = False
+        self._counted_again: dict[str, int] = {}
+
+    def lasting_counts(self) -> dict[str, Any]:
+        """Return what is reported, without what the next attempt will count again."""
+        again = self._counted_again
+        return {n: v - again[n] if n in again else v for n, v in asdict(self.report).items()}
 
     def in_turn(
         self, work: Callable[[], T], is_done: Callable[[], bool] = lambda: False, *, prepare: bool = False
@@ -170,6 +176,10 @@ class Sender:
         except BaseException:
             with contextlib.suppress(AudienceError):
                 attempt.stop()
+            # The checkpoint has them, or they are rendered again.
+            left_out = attempt.left_out
+            rejected = attempt.result.changes_failed + left_out.pop("too_large")
+            self._counted_again = {**left_out, "rejected": rejected}
             raise
         finally:
             self.report.add(attempt.result, **attempt.left_out)
@@ -230,22 +240,26 @@ class Sender:
         return find_or_write_profiles(self.log, change_set, exits_kept=self._exits_kept)
 
     def _produce(self, attempt: DeliveryAttempt, groups: Sequence[Iterator[Record]]) -> None:
-        attempt.result = produce(
-            groups,
-            self._destination,
-            acknowledged=attempt.acknowledged,
-            on_progress=attempt.checkpoint,
-            policy=self._policy,
-        )
+        try:
+            attempt.result = produce(
+                groups,
+                self._destination,
+                acknowledged=attempt.acknowledged,
+                on_progress=attempt.checkpoint,
+                policy=self._policy,
+            )
+        finally:
+            attempt.close()
         if attempt.result.failure is not None:
             raise attempt.result.failure
         if attempt.missing:
             left_out = attempt.left_out
             raise DeliveryIncomplete(
                 f"{attempt.delivered:,} of {attempt.total:,} changes as of {instant_text(attempt.content.as_of)} "
-                f"were acknowledged, {left_out['too_large']:,} are too large, and {left_out['omitted']:,} cannot "
-                f"be expressed in {self.delivery.message_format}: the sums do not match. This is a bug, and the "
-                "task fails so that nothing is lost. Retry it, and report it if it persists"
+                f"were acknowledged, {left_out['too_large']:,} are too large, {left_out['filtered']:,} are left "
+                f"out by a transform, and {left_out['omitted']:,} cannot be expressed in "
+                f"{self.delivery.message_format}: the sums do not match. A transform must always return the same "
+                "members for the same frame; without one, this is a bug. Retry, and report it if it persists"
             )
 
     def _keep_too_large(self, attempt: DeliveryAttempt, *, resend: bool) -> None:
@@ -268,6 +282,9 @@ class Sender:
         )
         try:
             self._produce(attempt, attempt.partition_groups())
+        except BaseException:
+            self._counted_again = {"redelivered": attempt.result.changes_delivered}
+            raise
         finally:
             self.report.add_records(attempt.result)
             self.report.redelivered += attempt.result.changes_delivered

@@ -13,8 +13,9 @@ import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_audience.core.changes.replay import select_entries, select_full_snapshot
+from airflow_kinesis_audience.core.changes.replay import select_entries, select_exits, select_full_snapshot
 from airflow_kinesis_audience.core.exceptions import LedgerConflict
+from airflow_kinesis_audience.core.outbox.delivery_log import leave_behind
 from airflow_kinesis_audience.core.readers.change_sets import ChangeSet, change_set_of
 from airflow_kinesis_audience.core.readers.partitions import WHOLE
 from airflow_kinesis_audience.core.readers.profiles import ProfileSet, count_slices, select_profiles
@@ -26,7 +27,10 @@ from airflow_kinesis_audience.core.state.rows import select_counts
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
+    from sqlglot import exp
+
     from airflow_kinesis_audience.core.outbox.delivery_log import DeliveryLog
+    from airflow_kinesis_audience.core.state.commits import TableCommitter
     from airflow_kinesis_audience.core.state.ledger import Ledger
     from airflow_kinesis_audience.core.state.membership import Tables
 
@@ -61,7 +65,8 @@ def find_or_write_full_snapshot(log: DeliveryLog, as_of: datetime) -> ChangeSet:
         write_snapshot(log, as_of, known.table, full=True)
         _append_written(log, known, as_of)
     rows = sum(count for _, _, count, _ in count_actions(log.ledger, known.table))
-    return replace(snapshot_of(log, as_of, known.table), rows=rows)
+    # Who has left may have been in an audience that the newest change set no longer names.
+    return replace(snapshot_of(log, as_of, known.table), rows=rows, names=None)
 
 
 def write_snapshot(log: DeliveryLog, as_of: datetime, name: str, *, full: bool = False) -> None:
@@ -74,15 +79,38 @@ def write_snapshot(log: DeliveryLog, as_of: datetime, name: str, *, full: bool =
     write_table(ledger.warehouse, table(ledger.schema, name), query, sliced_by="position", has_audience_rows=True)
 
 
+def write_exits(
+    committer: TableCommitter, tables: Tables, as_of: datetime, only: exp.Expr | None = None
+) -> tuple[str, dict[str, int]]:
+    """Write the table of a change set in which members exit; gives its name, and how many of each audience.
+
+    :param only: see :func:`~airflow_kinesis_audience.core.changes.replay.select_exits`.
+    """
+    ledger = committer.ledger
+    name = committer.announce("changes", as_of)
+    with committer.unless_fenced(name, as_of):
+        target, query = table(ledger.schema, name), select_exits(tables, only)
+        write_table(ledger.warehouse, target, query, sliced_by="position", has_audience_rows=True)
+        exits = {str(audience_id): rows for audience_id, _, rows, _ in count_actions(ledger, name)}
+    return name, exits
+
+
 def snapshot_of(log: DeliveryLog, as_of: datetime, name: str) -> ChangeSet:
     """Make the change set of a snapshot's table: every member enters."""
     found, tables = log.timeline.find(as_of), _tables(log, as_of)
     assert found is not None  # noqa: S101
+    rows, mark = found.counts.members, ""
+    if log.timeline.tombstones is not None and log.timeline.has_lost_rows(as_of):
+        # Others than were counted then, and they have other positions.
+        rows = sum(count for _, _, count, _ in count_actions(log.ledger, name))
+        mark = log.timeline.tombstones.mark
     return replace(
         change_set_of(log.ledger, log.timeline, found),
         previous_as_of=None,
         table=name,
-        rows=found.counts.members,
+        rows=rows,
+        epoch=found.epoch + (found.table if found.inserted else "") + mark,
+        erased=0,
         layout=tables.layout,
         names_from=tables.base,
     )
@@ -187,7 +215,7 @@ def drop_superseded(log: DeliveryLog, known: SnapshotTable | ProfilesTable, as_o
     """Drop a table in whose place the log names another one."""
     drop_table(log.ledger.warehouse, table(log.ledger.schema, known.table))
     if not known.written:
-        log.leave_behind(known.table, as_of)
+        leave_behind(log.ledger, log.delivery.log, known.table)
 
 
 def _tables(log: DeliveryLog, as_of: datetime) -> Tables:

@@ -37,7 +37,7 @@ class Bounds:
     """
 
     records: int = 16_000
-    bytes: int = 32_000_000
+    bytes: int = 16_000_000
     max_in_flight: int = MAX_IN_FLIGHT_REQUESTS
 
     def __post_init__(self) -> None:
@@ -103,32 +103,40 @@ class InFlightWindow:
         if len(self._ready) < self._limits.records_per_request:
             most = min(most, self._limits.records_per_request - len(self._ready))
         most_bytes = min(group.bytes + self._limits.request_bytes // sharing, self._most_bytes // sharing)
-        by_key, new, acknowledged_end = self._by_key, [], acknowledged.end
-        pulled, window_records, window_bytes = 0, group.records, group.bytes
+        taken, pulled, acknowledged_end, window_bytes = [], 0, acknowledged.end, group.bytes
         for record in islice(group.source, most):
             pulled += 1
             ordinal, data, partition_key, _, _, ordering_key, _ = record
             if ordinal < acknowledged_end and ordinal in acknowledged:
                 continue
             size = len(data) + len(partition_key)
-            window_records += 1
+            taken.append((record, ordering_key or partition_key, size, group))
             window_bytes += size
-            key = ordering_key or partition_key
-            pending = record, key, size, group
-            first = by_key.setdefault(key, pending)
-            if first is pending:
-                new.append(pending)
-            else:
-                self._follow(first, pending)
             if window_bytes >= most_bytes:
                 break
         else:
             group.is_open = pulled == most
-        group.records, group.bytes = window_records, window_bytes
+        group.records, group.bytes = group.records + len(taken), window_bytes
+        new = self._add(taken)
         if self.rate_limiter.is_active:
             new = self.rate_limiter.requeue(new)
         self._ready += new
         self._ready_bytes += sum([pending[2] for pending in new])
+
+    def _add(self, taken: list[Pending]) -> list[Pending]:
+        """Add records behind those of their ordering keys; return those that are the first of theirs."""
+        by_key, keyed = self._by_key, {pending[1]: pending for pending in taken}
+        if len(keyed) == len(taken) and by_key.keys().isdisjoint(keyed):
+            by_key.update(keyed)
+            return taken
+        new = []
+        for pending in taken:
+            first = by_key.setdefault(pending[1], pending)
+            if first is pending:
+                new.append(pending)
+            else:
+                self._follow(first, pending)
+        return new
 
     def _sharing(self) -> int:
         return max(1, sum(group.is_open or group.records > 0 for group in self._groups))
@@ -169,6 +177,11 @@ class InFlightWindow:
         records, size = self.rate_limiter.available()
         most_records = min(records + len(taken), limits.records_per_request)
         most_bytes = min(size + filled, limits.request_bytes)
+        if len(ready) <= most_records - len(taken) and self._ready_bytes <= most_bytes - filled:
+            filled += self._ready_bytes
+            taken += ready
+            ready.clear()
+            self._ready_bytes = 0
         while ready and len(taken) < most_records:
             size = ready[0][2]
             if filled + size > most_bytes and taken:
@@ -206,15 +219,13 @@ class InFlightWindow:
             _, key, size, group = pending
             group.records -= 1
             group.bytes -= size
-            found = by_key[key]
+            found = by_key.pop(key)
             if found is pending:
-                del by_key[key]
                 continue
             found.popleft()  # type: ignore[union-attr]
             if found:
+                by_key[key] = found
                 others.append(key)
-            else:
-                del by_key[key]
         return others
 
     def drop_key(self, key: str) -> None:

@@ -12,12 +12,15 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.core.producer.records import Limits, Outcome, Record, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+_shard = attrgetter("shard")
 
 Pending = tuple[Record, str, int, Any]
 """A record that is not acknowledged, its ordering key, its bytes as the limits count them, and its group."""
@@ -164,7 +167,7 @@ class ShardRateLimiter:
 
     def discover_shards(self, outcomes: Sequence[Outcome]) -> None:
         """Learn from a response which shards there are."""
-        self._shards.update({outcome.shard for outcome in outcomes})
+        self._shards.update(map(_shard, outcomes))
         self._shards.discard("")
 
     def record_outcomes(

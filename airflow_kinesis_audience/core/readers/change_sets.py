@@ -15,15 +15,22 @@ import pyarrow.compute as pc
 from sqlglot import exp
 
 from airflow_kinesis_audience.core.model.arrow_columns import ArrowColumn
+from airflow_kinesis_audience.core.model.arrow_values import integer, texts
 from airflow_kinesis_audience.core.model.audience import Action, Changes
 from airflow_kinesis_audience.core.model.instants import instant_text
-from airflow_kinesis_audience.core.readers.outline import count_chunks, read_outline, slice_of
+from airflow_kinesis_audience.core.readers.outline import (
+    ALL_DIGITS,
+    count_chunks,
+    is_within,
+    read_outline,
+    slice_of,
+)
 from airflow_kinesis_audience.core.sql.statements import column, read_value, render, table
 from airflow_kinesis_audience.core.sql.types import arrow_type
-from airflow_kinesis_audience.core.state.rows import AUDIENCE
+from airflow_kinesis_audience.core.state.rows import AUDIENCE, SLICE_ROWS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from airflow_kinesis_audience.core.model.audience import IdentityValue
@@ -41,13 +48,23 @@ class SliceReader:
     """Reads what is to be sent, and makes of it what a format renders.
 
     :param counts: changes by slice and first digit of the bucket.
-    :param read: reads a whole slice, by its number, as a table with a column ``bucket``.
+    :param read: reads the rows of some slices whose buckets begin with some digits, in their order, as a table
+        with columns ``bucket`` and ``slice``.
     :param make: makes of a slice, or of some of its rows, what a format renders.
+    :param span_rows: most changes that are read at once where they are of several chunks.
+    :param span_slices: most slices that are read at once, if their rows can be longer than the next slice's.
     """
 
     counts: Mapping[tuple[int, str], int]
-    read: Callable[[int], pa.Table]
+    read: Callable[[range, range], pa.Table]
     make: Callable[[pa.Table], Any]
+    span_rows: int = SLICE_ROWS
+    span_slices: int | None = None
+
+    def read_each(self) -> Iterator[pa.Table]:
+        """Read slice by slice, in their order."""
+        for number in sorted({number for number, _ in self.counts}):
+            yield self.read(range(number, number + 1), ALL_DIGITS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,9 +73,11 @@ class ChangeSet:
 
     :param rows: changes in it, numbered from 0.
     :param slice_rows: rows of a slice.
+    :param names: of the audiences, where they are known without a reading.
     :param names_from: an older state table that names audiences which have no row in this one.
     :param redelivered: for dead letters that are sent again: which redelivery it is, as text.
     :param epoch: tells its ids from those of a state that is lost.
+    :param erased: of these rows, how many are there no more: their users are forgotten.
     """
 
     sync_id: str
@@ -69,9 +88,11 @@ class ChangeSet:
     rows: int
     slice_rows: int
     layout: TableLayout
+    names: Mapping[str, str] | None = None
     names_from: str | None = None
     redelivered: str = ""
     epoch: str = ""
+    erased: int = 0
 
     @property
     def slices(self) -> int:
@@ -86,11 +107,25 @@ class ChangeSet:
 
     def reader(self, warehouse: Warehouse) -> SliceReader:
         """Make the reader of the slices."""
+        if self.names is not None and self.slices == 1:
+            return self._reader_of_one_slice(warehouse, self.names)
         counts, names = read_outline(warehouse, self)
         return SliceReader(
             counts=counts,
-            read=lambda number: _read_table(warehouse, self, number),
+            read=lambda slices, digits: _read_slices(warehouse, self, slices, digits),
             make=lambda rows: make_changes(self, rows, names),
+            span_rows=self.slice_rows,
+        )
+
+    def _reader_of_one_slice(self, warehouse: Warehouse, names: Mapping[str, str]) -> SliceReader:
+        """Make the reader of all rows at once: they show themselves how many there are of each digit."""
+        rows = _read_slices(warehouse, self, range(1), ALL_DIGITS)
+        digits = pc.value_counts(pc.utf8_slice_codeunits(rows["bucket"], 0, 1)).to_pylist()
+        return SliceReader(
+            counts={(0, found["values"]): found["counts"] for found in digits},
+            read=lambda _, __: rows,
+            make=lambda rows: make_changes(self, rows, names),
+            span_rows=self.slice_rows,
         )
 
     def update_reader(self, warehouse: Warehouse) -> SliceReader:
@@ -100,9 +135,9 @@ class ChangeSet:
             column("action").eq(Action.UPDATED.value),
         )
 
-        def read(number: int) -> pa.Table:
-            rows = _read_table(warehouse, self, number)
-            return rows.filter(pc.equal(rows["action"], Action.UPDATED.value)).combine_chunks()
+        def read(slices: range, digits: range) -> pa.Table:
+            rows = _read_slices(warehouse, self, slices, digits)
+            return rows.filter(pc.is_in(rows["action"], value_set=texts([Action.UPDATED.value]))).combine_chunks()
 
         return SliceReader(
             counts=count_chunks(warehouse, table(self.schema, self.table), number, is_update),
@@ -122,9 +157,12 @@ def change_set_of(ledger: Ledger, timeline: Timeline, recorded: RecordedChangeSe
         table=recorded.table,
         rows=recorded.rows,
         slice_rows=recorded.detail.slice_rows,
-        # What is inserted again, after a ledger was restored, may have other rows under the same instants.
-        epoch=recorded.epoch + (recorded.table if recorded.inserted else ""),
+        # What is inserted again, after a ledger was restored, may have other rows under the same instants, and
+        # so has what is sent once more without users who are forgotten.
+        epoch=recorded.epoch + (recorded.table if recorded.inserted or recorded.erased else ""),
+        erased=recorded.erased,
         layout=recorded.layout,
+        names=recorded.detail.names,
         names_from=timeline.audiences_table(before) if before else None,
     )
 
@@ -142,7 +180,8 @@ def read_slice(
     :param number: from 0.
     :param sent: the query that gives the rows which were sent, where they are not in the change set's table.
     """
-    return make_changes(change_set, _read_table(warehouse, change_set, number, sent), audience_names)
+    query = _select(change_set, range(number, number + 1), ALL_DIGITS, sent)
+    return make_changes(change_set, _read_table(warehouse, change_set, query), audience_names)
 
 
 def make_changes(change_set: ChangeSet, rows: pa.Table, audience_names: Mapping[str, str]) -> Changes:
@@ -159,12 +198,15 @@ def make_changes(change_set: ChangeSet, rows: pa.Table, audience_names: Mapping[
     )
 
 
-def _read_table(
-    warehouse: Warehouse, change_set: ChangeSet, number: int, sent: exp.Query | None = None
-) -> pa.Table:
+def _read_slices(warehouse: Warehouse, change_set: ChangeSet, slices: range, digits: range) -> pa.Table:
+    rows = _read_table(warehouse, change_set, _select(change_set, slices, digits))
+    return rows.append_column("slice", pc.divide(rows["position"], integer(change_set.slice_rows)))
+
+
+def _read_table(warehouse: Warehouse, change_set: ChangeSet, query: exp.Query) -> pa.Table:
     fields = [(n, pa.int64() if n == "position" else pa.string()) for n in _OWN]
     fields += value_fields(change_set.layout)
-    return read_table(warehouse, _select(change_set, number, sent), fields, rows=change_set.slice_rows)
+    return read_table(warehouse, query, fields, rows=change_set.slice_rows)
 
 
 def by_label(layout: TableLayout, read: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
@@ -215,7 +257,7 @@ def columns_of(rows: pa.Table) -> dict[str, ArrowColumn]:
     def whole(column: pa.ChunkedArray) -> pa.Array:
         if column.num_chunks == 1:
             return column.chunk(0)  # concat_arrays would copy it
-        return pa.concat_arrays([pa.array([], column.type), *column.chunks])
+        return pa.concat_arrays([pa.nulls(0, column.type), *column.chunks])
 
     return {n: ArrowColumn(whole(c)) for n, c in zip(rows.column_names, rows.columns, strict=True)}
 
@@ -230,8 +272,8 @@ def value_fields(layout: TableLayout) -> list[tuple[str, pa.DataType]]:
     return [(n, arrow_type(c.kind)) for c in layout.columns for n in (c.new, c.old)]
 
 
-def _select(change_set: ChangeSet, number: int, sent: exp.Query | None) -> exp.Query:
-    start = number * change_set.slice_rows
+def _select(change_set: ChangeSet, slices: range, digits: range, sent: exp.Query | None = None) -> exp.Query:
+    each = change_set.slice_rows
     origin = table(change_set.schema, change_set.table) if sent is None else table(None, "sent")
     query = (
         exp.select(
@@ -241,8 +283,7 @@ def _select(change_set: ChangeSet, number: int, sent: exp.Query | None) -> exp.Q
         .from_(origin, copy=False)
         .where(
             column("action").neq(AUDIENCE),
-            exp.GTE(this=column("position"), expression=exp.Literal.number(start)),
-            exp.LT(this=column("position"), expression=exp.Literal.number(start + change_set.slice_rows)),
+            *is_within("position", range(slices.start * each, slices.stop * each), digits),
             copy=False,
         )
         .order_by(column("position"), copy=False)

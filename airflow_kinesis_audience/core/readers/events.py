@@ -6,7 +6,7 @@ events. The events of one user or device stand together in batches, and a slice 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -22,17 +22,15 @@ from airflow_kinesis_audience.core.readers.change_sets import (
     identities_by_label,
     read_table,
 )
-from airflow_kinesis_audience.core.readers.outline import count_chunks, slice_of
+from airflow_kinesis_audience.core.readers.outline import count_chunks, is_within, slice_of
 from airflow_kinesis_audience.core.source.arrival import arrived_in
 from airflow_kinesis_audience.core.source.columns import key_text, value_of
-from airflow_kinesis_audience.core.source.flags import find_numbers, flags_of, has_numbers
 from airflow_kinesis_audience.core.source.identities import is_filled, is_invalid
 from airflow_kinesis_audience.core.source.staging import SourceReading, stage_source_rows
 from airflow_kinesis_audience.core.sql.statements import (
     SOURCE_PLACEHOLDER,
     column,
     read_value,
-    render,
     table,
     text,
 )
@@ -40,8 +38,6 @@ from airflow_kinesis_audience.core.sql.types import LogicalType, arrow_type
 from airflow_kinesis_audience.core.state.rows import bucket_of, padded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from airflow_kinesis_audience.core.source.event_layout import EventLayout
     from airflow_kinesis_audience.core.source.layout import Column, TableLayout
     from airflow_kinesis_audience.core.sql.warehouse import Warehouse
@@ -97,7 +93,7 @@ class EventSet:
         is_event = column("problem").is_(exp.null())
         return SliceReader(
             counts=count_chunks(warehouse, table(self.schema, self.table), column("slice"), is_event),
-            read=lambda number: _read_table(warehouse, self, number),
+            read=lambda slices, digits: _read_table(warehouse, self, slices, digits),
             make=lambda rows: _make_events(self, rows),
         )
 
@@ -108,7 +104,7 @@ def read_events(
     """Build the reading of an interval's rows for a statement over the state."""
     columns, dialect = layout.columns, warehouse.origin.dialect
     checks = [(c, is_invalid(c, dialect)) for c in columns.checked]
-    named_by = {name: getattr(source, name) for name in _KEYS}
+    named_by = keys_of_events(source)
     nothing = exp.cast(exp.null(), "TEXT")
     keys = {n: nothing if c is None else key_text(c, columns, dialect) for n, c in named_by.items()}
     given = (
@@ -126,7 +122,12 @@ def read_events(
     kinds |= {c.new: c.kind for c in columns.columns}
     flags = [*(c.invalid for c in columns.checked), *(c.filled for c in columns.filtered)]
     kinds |= dict.fromkeys(flags, LogicalType.BOOLEAN)
-    return stage_source_rows(warehouse, given, query, kinds, columns)
+    return stage_source_rows(warehouse, given, query, kinds, columns, named_by)
+
+
+def keys_of_events(source: EventSource) -> dict[str, str | None]:
+    """Name the columns of an event's keys, and what they are in the source."""
+    return {name: getattr(source, name) for name in _KEYS}
 
 
 def select_events(read: exp.Select, layout: EventLayout, *, slice_rows: int) -> exp.Query:
@@ -217,58 +218,24 @@ def _cut(slice_rows: int) -> exp.Select:
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EventCounts:
-    """What a table of events has.
-
-    :param invalid: by reason, the rows that are no event.
-    :param placeholders: events that have in an identity a value that stands for none, by its label.
-    :param numbers: columns that are taken for booleans and have other numbers.
-    """
-
-    events: int = 0
-    slices: int = 0
-    invalid: Mapping[str, int]
-    numbers: Sequence[Column]
-    placeholders: Mapping[str, int] = field(default_factory=dict)
-
-
-def count_events(warehouse: Warehouse, schema: str, name: str, layout: EventLayout) -> EventCounts:
-    """Count a table of events."""
-    filtered = layout.columns.filtered
-    measures = [
-        *(exp.Sum(this=column(c.filled)) for c in filtered),
-        *map(has_numbers, flags_of(layout.columns)),
-    ]
-    query = (
-        exp.select(column("problem"), exp.Count(this=exp.Star()), exp.Max(this=column("slice")), *measures)
-        .from_(table(schema, name))
-        .group_by(column("problem"))
-    )
-    found = warehouse.read_rows(render(query, warehouse.dialect))
-    counted = EventCounts(
-        invalid={str(reason): int(rows) for reason, rows, *_ in found if reason is not None},
-        numbers=find_numbers(layout.columns, (measured[len(filtered) :] for _, _, _, *measured in found)),
-    )
-    for reason, rows, last, *measured in found:
-        if reason is None:
-            none = {c.label: int(n) for c, n in zip(filtered, measured, strict=False) if n}
-            counted = replace(counted, events=int(rows), slices=int(last) + 1, placeholders=none)
-    return counted
-
-
-def _read_table(warehouse: Warehouse, events: EventSet, number: int) -> pa.Table:
+def _read_table(warehouse: Warehouse, events: EventSet, slices: range, digits: range) -> pa.Table:
     layout = events.layout.columns
-    types = {"position": pa.int64(), "batch": pa.int64(), "occurred_at": arrow_type(events.layout.occurred)}
-    fields = [(n, types.get(n, pa.string())) for n in _OWN]
+    types = {
+        "slice": pa.int64(),
+        "position": pa.int64(),
+        "batch": pa.int64(),
+        "occurred_at": arrow_type(events.layout.occurred),
+    }
+    names = ("slice", *_OWN)
+    fields = [(n, types.get(n, pa.string())) for n in names]
     fields += [(c.new, arrow_type(c.kind)) for c in layout.columns]
     query = (
         exp.select(
-            *(column(n) for n in _OWN),
+            *(column(n) for n in names),
             *(read_value(c.new, c.kind) for c in layout.columns),
         )
         .from_(table(events.schema, events.table))
-        .where(column("problem").is_(exp.null()), column("slice").eq(number))
+        .where(column("problem").is_(exp.null()), *is_within("slice", slices, digits))
         .order_by(column("position"))
     )
     return read_table(warehouse, query, fields, rows=20_000)

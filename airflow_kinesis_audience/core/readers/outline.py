@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.core.readers.change_sets import ChangeSet
     from airflow_kinesis_audience.core.sql.warehouse import Warehouse
 
+ALL_DIGITS = range(16)
+"""The digits with which a bucket may begin."""
+
 
 def read_audience_names(warehouse: Warehouse, change_set: ChangeSet) -> dict[str, str]:
     """Read the names of all audiences in a change set, by id; an id without a name is its own."""
@@ -74,15 +77,40 @@ def _select_chunks(
     origin: exp.Table, number: exp.Expr, is_sent: exp.Expr, *more: exp.Expr, changes: exp.Expr | None = None
 ) -> exp.Select:
     """Build the counts of chunks: slice, digit, changes."""
-    digit = exp.func("SUBSTRING", column("bucket"), exp.Literal.number(1), exp.Literal.number(1))
     chunks = exp.select(
-        number.as_("slice"), digit.as_("digit"), (changes or exp.Literal.number(1)).as_("changes"), *more
+        number.as_("slice"),
+        digit_of_bucket().as_("digit"),
+        (changes or exp.Literal.number(1)).as_("changes"),
+        *more,
     )
     return (
         exp.select(column("slice"), column("digit"), exp.Sum(this=column("changes")))
         .from_(chunks.from_(origin).where(is_sent).subquery("chunks"))
         .group_by(column("slice"), column("digit"))
     )
+
+
+def is_within(place: str, wanted: range, digits: range) -> list[exp.Expr]:
+    """Build the conditions on rows of some slices whose buckets begin with some digits.
+
+    :param place: the column that says where a row is, and ``wanted`` its values.
+    """
+    conditions: list[exp.Expr] = [
+        exp.GTE(this=column(place), expression=exp.Literal.number(wanted.start)),
+        exp.LT(this=column(place), expression=exp.Literal.number(wanted.stop)),
+        digit_of_bucket().isin(*(f"{digit:x}" for digit in digits)),
+    ]
+    # Of the column itself an engine knows the least and the greatest value in a file or a block.
+    if digits.start > ALL_DIGITS.start:
+        conditions.append(exp.GTE(this=column("bucket"), expression=exp.Literal.string(f"{digits.start:x}")))
+    if digits.stop < ALL_DIGITS.stop:
+        conditions.append(exp.LT(this=column("bucket"), expression=exp.Literal.string(f"{digits.stop:x}")))
+    return conditions
+
+
+def digit_of_bucket() -> exp.Expr:
+    """Build the first digit of a row's bucket; tables are ordered, or have an index, by it where that helps."""
+    return exp.func("SUBSTRING", column("bucket"), exp.Literal.number(1), exp.Literal.number(1))
 
 
 def slice_of(ahead: exp.Expr, slice_rows: int) -> exp.Expr:

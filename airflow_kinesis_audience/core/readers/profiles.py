@@ -25,7 +25,7 @@ from airflow_kinesis_audience.core.readers.change_sets import (
     value_columns,
     value_fields,
 )
-from airflow_kinesis_audience.core.readers.outline import count_chunks, read_audience_names, slice_of
+from airflow_kinesis_audience.core.readers.outline import count_chunks, is_within, read_audience_names, slice_of
 from airflow_kinesis_audience.core.sql.collations import state_by_bytes
 from airflow_kinesis_audience.core.sql.statements import column, null_like, render, table, text
 from airflow_kinesis_audience.core.state.membership import Tables, select_known
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.core.sql.warehouse import Warehouse
 
 _OWN = ("position", "user_id", "bucket", "changes", "known", "memberships")
-_COUNTS = ("position", "changes", "known")
+_COUNTS = ("slice", "position", "changes", "known")
 _NO_INSTANT = " " * len("2026-01-31T00:00:00Z")
 
 
@@ -80,8 +80,10 @@ class ProfileSet:
         origin = table(self.change_set.schema, self.table)
         return SliceReader(
             counts=count_chunks(warehouse, origin, column("slice"), exp.true(), column("changes")),
-            read=lambda number: _read_table(warehouse, self, number),
-            make=lambda rows: _make_profiles(self, rows, names),
+            read=lambda slices, digits: _read_table(warehouse, self, slices, digits),
+            make=lambda rows: make_profiles(self, rows, names),
+            span_rows=self.change_set.slice_rows,
+            span_slices=1,
         )
 
 
@@ -246,19 +248,21 @@ def count_slices(warehouse: Warehouse, schema: str, name: str) -> int:
     return 0 if last is None else int(last) + 1
 
 
-def _read_table(warehouse: Warehouse, profiles: ProfileSet, number: int) -> pa.Table:
+def _read_table(warehouse: Warehouse, profiles: ProfileSet, slices: range, digits: range) -> pa.Table:
     change_set, layout = profiles.change_set, profiles.change_set.layout
-    fields = [(n, pa.int64() if n in _COUNTS else pa.string()) for n in _OWN]
+    names = ("slice", *_OWN)
+    fields = [(n, pa.int64() if n in _COUNTS else pa.string()) for n in names]
     query = (
-        exp.select(*(column(n) for n in _OWN), *value_columns(layout))
+        exp.select(*(column(n) for n in names), *value_columns(layout))
         .from_(table(change_set.schema, profiles.table))
-        .where(column("slice").eq(number))
+        .where(*is_within("slice", slices, digits))
         .order_by(column("position"))
     )
     return read_table(warehouse, query, fields + value_fields(layout), rows=change_set.slice_rows)
 
 
-def _make_profiles(profiles: ProfileSet, rows: pa.Table, names: dict[str, str]) -> Profiles:
+def make_profiles(profiles: ProfileSet, rows: pa.Table, names: dict[str, str]) -> Profiles:
+    """Make of a slice, or of some of its rows, what a format renders."""
     change_set = profiles.change_set
     read = columns_of(rows)
     own: dict[str, Any] = {n: read[n] for n in _OWN}

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 
 from airflow_kinesis_audience.core.source.identities import identity_value, is_filled, is_invalid
+from airflow_kinesis_audience.core.source.no_texts import keys_of
+from airflow_kinesis_audience.core.source.priority import RANK, mark_outranked, rank_of
+from airflow_kinesis_audience.core.source.splits import in_group
 from airflow_kinesis_audience.core.source.staging import SourceReading, stage_source_rows
 from airflow_kinesis_audience.core.source.texts import text_of, value_itself
 from airflow_kinesis_audience.core.sql.statements import SOURCE_PLACEHOLDER, column, table, text
@@ -19,20 +22,26 @@ from airflow_kinesis_audience.core.sql.types import FILLED, REAL, LogicalType
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.core.model.audience import Source
+    from airflow_kinesis_audience.core.source.exclusion import Exclusion
     from airflow_kinesis_audience.core.source.layout import Column, TableLayout
     from airflow_kinesis_audience.core.sql.dialects import Dialect
     from airflow_kinesis_audience.core.sql.warehouse import Warehouse
 
 
-def read_source(warehouse: Warehouse, source: Source, layout: TableLayout, query: str) -> SourceReading:
+def read_source(
+    warehouse: Warehouse, source: Source, layout: TableLayout, query: str, exclusion: Exclusion | None = None
+) -> SourceReading:
     """Give the reading of the source for a statement over the state."""
     columns = source_columns(source, layout, warehouse.origin.dialect)
     given = columns.from_(table(None, SOURCE_PLACEHOLDER).as_("given"))
     kinds = dict.fromkeys(("audience_id", "audience_name", "user_id"), LogicalType.TEXT)
     kinds |= {c.new: c.kind for c in layout.columns}
-    flags = [*(c.invalid for c in layout.checked), *(c.filled for c in layout.filtered)]
-    kinds |= dict.fromkeys(flags, LogicalType.BOOLEAN)
-    return stage_source_rows(warehouse, given, query, kinds, layout)
+    if exclusion is not None:
+        given = exclusion.mark(given, warehouse.origin.dialect)
+    if source.exclusive_by:
+        given = mark_outranked(given)
+    kinds |= {n: LogicalType.BOOLEAN for n in given.named_selects if n not in kinds}
+    return stage_source_rows(warehouse, given, query, kinds, layout, keys_of(layout))
 
 
 def source_columns(source: Source, layout: TableLayout, dialect: Dialect) -> exp.Select:
@@ -49,14 +58,20 @@ def source_columns(source: Source, layout: TableLayout, dialect: Dialect) -> exp
     else:
         audience = text(source.audience_id or "")
         name = text(source.audience_name or source.audience_id or "")
+    user_id = key_text(source.user_id, layout, dialect)
+    rank = [rank_of(source.exclusive_by, audience).as_(RANK)] if source.exclusive_by else []
+    if source.split is not None:
+        audience = in_group(source.split, user_id, audience, ".{}")
+        name = in_group(source.split, user_id, name, " ({})")
     checks = [(c, is_invalid(c, dialect)) for c in layout.checked]
     return exp.select(
         audience.as_("audience_id"),
         name.as_("audience_name"),
-        key_text(source.user_id, layout, dialect).as_("user_id"),
+        user_id.as_("user_id"),
         *(value_of(c, dialect).as_(c.new) for c in layout.columns),
         *(check.as_(c.invalid) for c, check in checks if check is not None),
         *(is_filled(c, dialect).as_(c.filled) for c in layout.filtered),
+        *rank,
     )
 
 

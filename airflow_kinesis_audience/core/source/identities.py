@@ -16,7 +16,7 @@ from airflow_kinesis_audience.core.model.identity_rules import AS_IT_IS, DIGEST_
 from airflow_kinesis_audience.core.source.letter_case import LETTERS
 from airflow_kinesis_audience.core.source.texts import element_text, text_of
 from airflow_kinesis_audience.core.sql.collations import by_bytes
-from airflow_kinesis_audience.core.sql.statements import column
+from airflow_kinesis_audience.core.sql.statements import column, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,9 +163,7 @@ def _kept(value: exp.Expr, rule: IdentityRule, dialect: Dialect) -> exp.Expr:
         return kept
     if rule.hash == "md5":
         return exp.MD5(this=kept)
-    if dialect.functions.sha256_takes_bytes:
-        kept = exp.func("CONVERT_TO", kept, exp.Literal.string("UTF8"))
-    return exp.SHA2(this=kept, length=exp.Literal.number(256))
+    return sha256(kept, dialect)
 
 
 def _normalized(value: exp.Expr, rule: IdentityRule, dialect: Dialect) -> exp.Expr:

@@ -91,7 +91,8 @@ class Column:
 class TableLayout:
     """How a sync's state tables are made; kept in the ledger, so that publishing needs no mapping again.
 
-    :param user_id: the source column of the user id, and the other two the audience or its column.
+    :param user_id: the source column of the user id, and the other two the audience or its column; neither where
+        one audience is split.
     :param columns: the compared columns, identities first, each role by its labels.
     :param key_types: what the values of the key's columns are, by column: 7 and 7.0 are two users as text.
     """
@@ -118,6 +119,11 @@ class TableLayout:
         return tuple(c for c in self.columns if c.retired)
 
     @property
+    def live(self) -> tuple[Column, ...]:
+        """The columns that are mapped."""
+        return tuple(c for c in self.columns if not c.retired)
+
+    @property
     def checked(self) -> tuple[Column, ...]:
         """The columns whose values may not be what their rule promises."""
         return tuple(c for c in self.identities if c.rule.can_be_violated and not c.retired)
@@ -126,6 +132,11 @@ class TableLayout:
     def filtered(self) -> tuple[Column, ...]:
         """The columns in which some values stand for no identity."""
         return tuple(c for c in self.identities if c.rule.has_no_values and not c.retired)
+
+    @property
+    def is_split(self) -> bool:
+        """Whether one audience is split."""
+        return self.audience_id is None and self.audience_id_column is None
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -144,7 +155,8 @@ class TableLayout:
             own = (c.source, c.state, c.retired)
             return any(c.is_like(o) and own == (o.source, o.state, o.retired) for o in other.columns)
 
-        return len(self.columns) == len(other.columns) and all(map(has, self.columns))
+        same = self.key == other.key and len(self.columns) == len(other.columns)
+        return same and all(map(has, self.columns))
 
     def named_as(self, published: TableLayout) -> TableLayout:
         """Keep what a published layout calls the same columns, so that its tables need not be written anew.
@@ -225,7 +237,7 @@ def layout_of(source: Source, types: Mapping[str, str], dialect: Dialect) -> Tab
     keys = [c for c in (source.user_id, source.audience_id_column) if c is not None]
     return TableLayout(
         user_id=source.user_id,
-        audience_id=source.audience_id,
+        audience_id=source.audience_id if source.split is None else None,
         audience_id_column=source.audience_id_column,
         columns=tuple(columns),
         key_types={c: text_kind(types[c], c, dialect, role="key") for c in keys},
@@ -234,7 +246,14 @@ def layout_of(source: Source, types: Mapping[str, str], dialect: Dialect) -> Tab
 
 def describe_key_differences(published: TableLayout, asked: TableLayout) -> list[str]:
     """Say what of the key is not as it was: a sentence per difference, none if it identifies users as before."""
-    differences = [
+    differences = []
+    if asked.is_split and not published.is_split:
+        # Whoever is in a group now exits from the audience and enters the group's.
+        published = replace(published, audience_id=None)
+    elif published.is_split and not asked.is_split:
+        differences.append("split was set and is not; to end it, set the share of every group to 0")
+        published = replace(published, audience_id=asked.audience_id)
+    differences += [
         f"{name} was {getattr(published, name)!r} and is {getattr(asked, name)!r}"
         for name in ("user_id", "audience_id", "audience_id_column")
         if getattr(published, name) != getattr(asked, name)

@@ -27,8 +27,15 @@ if TYPE_CHECKING:
 
 _Mapped = TypeVar("_Mapped", "Source", "EventSource")
 
-_NO_COLUMN = ("query", "audience_id", "audience_name", "arrived_at_timezone")
-_SEVERAL = "sql holds more than one statement; expected a single SELECT, without semicolons"
+_NO_COLUMN = (
+    "query",
+    "exclude_query",
+    "split",
+    "exclusive_by",
+    "audience_id",
+    "audience_name",
+    "arrived_at_timezone",
+)
 
 
 def match_column_case(source: _Mapped, types: Mapping[str, str], dialect: Dialect) -> _Mapped:
@@ -67,32 +74,42 @@ def describe_query(origin: Warehouse, source: _Mapped) -> tuple[_Mapped, str, di
     :raises WarehouseRefused: if the warehouse cannot run the query; a retry does not help.
     """
     query = check_query(source.query, origin.dialect)
-    try:
-        types = origin.read_types(query)
-    except WarehouseRefused as error:
-        raise WarehouseRefused(
-            f"{error}. This statement reads the source: correct the task's sql or table, correct the database and "
-            "schema of its connection, or let the connection's login read the table"
-        ) from None
+    types = read_types(origin, query, "the source", "sql or table")
     return match_column_case(source, types, origin.dialect), query, types
 
 
-def check_query(query: str, dialect: Dialect) -> str:
+def read_types(origin: Warehouse, query: str, what: str, argument: str) -> dict[str, str]:
+    """Have the warehouse describe a query of the author's: column name to type name.
+
+    :param what: it reads, and the task's ``argument`` that it is; for the error.
+    :raises WarehouseRefused: if the warehouse cannot run it; a retry does not help.
+    """
+    try:
+        return origin.read_types(query)
+    except WarehouseRefused as error:
+        raise WarehouseRefused(
+            f"{error}. This statement reads {what}: correct the task's {argument}, correct the database and "
+            "schema of its connection, or let the connection's login read the table"
+        ) from None
+
+
+def check_query(query: str, dialect: Dialect, argument: str = "sql") -> str:
     """Return the author's query as it was written, comments and all, without what follows a closing semicolon.
 
+    :param argument: the task's that it is, for the error.
     :raises ValueError: if it is empty or more than one statement; a retry does not help.
     """
-    tokens = _tokens(query, dialect)
+    tokens = _tokens(query, dialect, argument)
     closing: list[Token] = []
     while tokens and tokens[-1].token_type is TokenType.SEMICOLON:
         closing.append(tokens.pop())
     if not tokens:
         raise ValueError("sql is empty; expected a SELECT that returns one row per member")
     if tokens[0].token_type not in (TokenType.SELECT, TokenType.WITH, TokenType.FROM, TokenType.L_PAREN):
-        raise ValueError(f"sql begins with {tokens[0].text.upper()}; expected a SELECT or WITH ... SELECT")
+        raise ValueError(f"{argument} begins with {tokens[0].text.upper()}; expected a SELECT or WITH ... SELECT")
     if any(code_in_comments(closing, dialect)):
-        raise ValueError(_SEVERAL)
-    _check_part(tokens, dialect)
+        raise ValueError(_several(argument))
+    _check_part(tokens, dialect, argument)
     return query[: closing[-1].start if closing else None].rstrip()
 
 
@@ -103,23 +120,27 @@ def code_in_comments(tokens: Iterable[Token], dialect: Dialect) -> Iterator[str]
             yield comment.removeprefix(sign).lstrip("0123456789")
 
 
-def _check_part(tokens: Sequence[Token], dialect: Dialect) -> None:
+def _several(argument: str) -> str:
+    return f"{argument} holds more than one statement; expected a single SELECT, without semicolons"
+
+
+def _check_part(tokens: Sequence[Token], dialect: Dialect, argument: str) -> None:
     """Refuse what would end before the statement that it stands in does."""
     if any(token.token_type is TokenType.SEMICOLON for token in tokens):
-        raise ValueError(_SEVERAL)
+        raise ValueError(_several(argument))
     depth = 0
     for token in tokens:
         depth += (token.token_type is TokenType.L_PAREN) - (token.token_type is TokenType.R_PAREN)
         if depth < 0:
             break
     if depth:
-        raise ValueError("sql has a parenthesis that is not closed, or is closed too often")
+        raise ValueError(f"{argument} has a parenthesis that is not closed, or is closed too often")
     for code in code_in_comments(tokens, dialect):
-        _check_part(_tokens(code, dialect), dialect)
+        _check_part(_tokens(code, dialect, argument), dialect, argument)
 
 
-def _tokens(text: str, dialect: Dialect) -> list[Token]:
+def _tokens(text: str, dialect: Dialect, argument: str) -> list[Token]:
     try:
         return list(sqlglot.Dialect.get_or_raise(dialect.name).tokenize(text))
     except TokenError as error:
-        raise ValueError("sql cannot be read: a quote or a comment is not closed") from error
+        raise ValueError(f"{argument} cannot be read: a quote or a comment is not closed") from error

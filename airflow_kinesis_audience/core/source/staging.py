@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
 from sqlglot import exp
 
 from airflow_kinesis_audience.core.source.flags import find_numbers, flags_of, has_numbers
+from airflow_kinesis_audience.core.source.no_texts import check_texts, checked_texts, mark_no_text
 from airflow_kinesis_audience.core.source.texts import value_itself
 from airflow_kinesis_audience.core.sql.statements import column, read_value, render, table
 from airflow_kinesis_audience.core.sql.types import LogicalType, arrow_type
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.core.sql.warehouse import Warehouse
 
 _BATCH_ROWS = 50_000
+_NO_TEXT = "no_text_"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,17 +40,24 @@ class SourceReading:
 
 
 def stage_source_rows(
-    warehouse: Warehouse, select: exp.Select, query: str, kinds: Mapping[str, LogicalType], layout: TableLayout
+    warehouse: Warehouse,
+    select: exp.Select,
+    query: str,
+    kinds: Mapping[str, LogicalType],
+    layout: TableLayout,
+    keys: Mapping[str, str | None],
 ) -> SourceReading:
     """Give what reads the author's query in a statement over the state; its rows are brought there, if need be.
 
     :param select: of the author's query, built for the origin.
     :param kinds: of the columns that it gives, by name and in their order.
-    :param layout: of the mapped ones among them.
+    :param layout: of the mapped ones among them; ``keys`` are the others with texts of the source.
     """
     origin = warehouse.origin
     if origin is warehouse:
         return SourceReading(select=select, query=query)
+    import pyarrow as pa
+
     flags = flags_of(layout)
     # As numbers, since a boolean would no longer say which number it was.
     kinds = {**kinds, **dict.fromkeys((c.new for c in flags), LogicalType.INTEGER)}
@@ -61,13 +69,22 @@ def stage_source_rows(
     for named in select.expressions:
         if named.alias in exact:
             named.set("this", value_itself(named.this, origin.dialect))
+    texts = checked_texts(layout, keys, origin.dialect)
     read = exp.select(*(read_value(name, kind) for name, kind in kinds.items()))
+    for name in texts:
+        # Here they still are what they are in the source.
+        schema = schema.append(pa.field(f"{_NO_TEXT}{name}", pa.int64()))
+        mark = exp.cast(mark_no_text(name, origin.dialect), "BIGINT")
+        read = read.select(mark.as_(f"{_NO_TEXT}{name}"), copy=False)
     sql = render(read.from_(select.subquery("brought", copy=False)), origin.dialect, query=query)
     kept = warehouse.keep_rows(schema, origin.read_batches(sql, schema, rows=_BATCH_ROWS))
     numbers: Sequence[Column] = ()
-    if flags:
-        measured = exp.select(*map(has_numbers, flags)).from_(table(None, kept))
-        numbers = find_numbers(layout, warehouse.read_rows(render(measured, warehouse.dialect)))
+    if flags or texts:
+        marks = (exp.Max(this=column(f"{_NO_TEXT}{name}")) for name in texts)
+        measures = exp.select(*map(has_numbers, flags), *marks).from_(table(None, kept))
+        measured = warehouse.read_rows(render(measures, warehouse.dialect))
+        numbers = find_numbers(layout, measured)
+        check_texts(layout, texts, [group[len(flags) :] for group in measured], origin.dialect)
     booleans = {c.new for c in flags if c not in numbers}
     given = (exp.cast(column(n), "BOOLEAN").as_(n) if n in booleans else column(n) for n in kinds)
     return SourceReading(select=exp.select(*given).from_(table(None, kept)), query=None, numbers=numbers)

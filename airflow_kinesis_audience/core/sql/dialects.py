@@ -48,6 +48,9 @@ class Ddl:
 
     :param sqlglot_name: of the dialect of CREATE SCHEMA and DROP TABLE, where it is not the engine's own.
     :param table_clause: what follows the name of a new table.
+    :param sliced_clause: what follows it if the table is read by slices, with ``{column}``: rows whose buckets
+        begin with one digit stand together, in their order.
+    :param sliced_query: likewise the query of such a table, with ``{query}`` and ``{column}``.
     :param only_from_queries: whether every table is made of a query, because others would have to name a location.
     :param after_write: statements to run on a new table.
     :param index_slices: statements that make reading a slice of a new table cheap, with ``{column}``.
@@ -57,6 +60,8 @@ class Ddl:
 
     sqlglot_name: str = ""
     table_clause: str = ""
+    sliced_clause: str = ""
+    sliced_query: str = "{query}"
     only_from_queries: bool = False
     after_write: tuple[str, ...] = ()
     index_slices: tuple[str, ...] = ()
@@ -95,6 +100,10 @@ class Dialect:
     text_encoding: str = "utf-8"
     before_read: str = ""
 
+
+_ORDERED = 'SELECT * FROM (\n{query}\n) AS "sliced" ORDER BY SUBSTRING("bucket", 1, 1), "{column}"'
+_SPARK_ORDERED = _ORDERED.replace('"', "`")
+"""The order in which rows are written, so that few files or blocks have those of a slice."""
 
 _LISTS = ListFunctions(
     transform="TRANSFORM", keep="FILTER", distinct="ARRAY_DISTINCT", sort="ARRAY_SORT", length="CARDINALITY"
@@ -152,7 +161,7 @@ DIALECTS: Mapping[str, Dialect] = {
         enforces_keys=True,
         ddl=Ddl(
             after_write=("ANALYZE {table}",),
-            index_slices=('CREATE INDEX ON {table} ("{column}")',),
+            index_slices=('CREATE INDEX ON {table} (SUBSTRING("bucket" FROM 1 FOR 1), "{column}")',),
             index_audiences=("""CREATE INDEX ON {table} ("audience_id") WHERE "action" = 'audience'""",),
             index_ledger=(
                 """CREATE INDEX IF NOT EXISTS "ledger_closed" ON {table} ("as_of") WHERE "event" = 'closed'""",
@@ -181,7 +190,7 @@ DIALECTS: Mapping[str, Dialect] = {
         ),
         ddl=Ddl(
             table_clause="ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 ROW_FORMAT=DYNAMIC",
-            index_slices=("CREATE INDEX `by_{column}` ON {table} (`{column}`)",),
+            index_slices=("CREATE INDEX `by_{column}` ON {table} (`{column}`, `bucket`)",),
         ),
         functions=Functions(character_sets=False, regexp_like=False, sql_overrides=LOWER_ON_MYSQL),
     ),
@@ -189,6 +198,7 @@ DIALECTS: Mapping[str, Dialect] = {
         name="spark",
         file_per_insert=True,
         before_read="REFRESH TABLE {table}",
+        ddl=Ddl(sliced_query=_SPARK_ORDERED),
         types=_SPARK_TYPES,
         functions=_SPARK_FUNCTIONS,
     ),
@@ -197,7 +207,7 @@ DIALECTS: Mapping[str, Dialect] = {
         file_per_insert=True,
         types=_SPARK_TYPES,
         # Or no column's name could have a space, as those of version 0.1 may.
-        ddl=Ddl(table_clause="TBLPROPERTIES ('delta.columnMapping.mode' = 'name')"),
+        ddl=Ddl(table_clause="TBLPROPERTIES ('delta.columnMapping.mode' = 'name')", sliced_query=_SPARK_ORDERED),
         functions=_SPARK_FUNCTIONS,
     ),
     "snowflake": Dialect(
@@ -205,12 +215,14 @@ DIALECTS: Mapping[str, Dialect] = {
         folds_to_upper=True,
         folds_column_case=True,
         types=Types(as_instant="CONVERT_TIMEZONE('UTC', 'UTC', {column})::TIMESTAMP_TZ"),
+        ddl=Ddl(sliced_query=_ORDERED),
         functions=Functions(of_lists=replace(_LISTS, length="ARRAY_SIZE")),
     ),
     "redshift": Dialect(
         name="redshift",
         folds_column_case=True,
         types=Types(has_lists=False),
+        ddl=Ddl(sliced_clause='SORTKEY ("bucket", "{column}")'),
         functions=Functions(
             # IS DISTINCT FROM is not among the comparisons that it documents.
             sql_overrides={
@@ -221,6 +233,7 @@ DIALECTS: Mapping[str, Dialect] = {
     ),
     "gcpbigquery": Dialect(
         name="bigquery",
+        ddl=Ddl(sliced_clause="CLUSTER BY `bucket`, `{column}`"),
         types=Types(as_text="CAST({column} AS STRING)", as_instant="TIMESTAMP({column}, 'UTC')"),
         functions=Functions(sql_overrides={"SHA2": "TO_HEX(SHA256({this}))"}),
     ),
@@ -240,7 +253,12 @@ DIALECTS: Mapping[str, Dialect] = {
     "clickhouse": Dialect(
         name="clickhouse",
         types=Types(instants=("DATETIME", "DATETIME64"), as_text="toString({column})"),
-        ddl=Ddl(table_clause="ENGINE = MergeTree ORDER BY tuple()"),
+        ddl=Ddl(
+            table_clause="ENGINE = MergeTree ORDER BY tuple()",
+            # Rows of audiences have neither, and a slice reads whole granules.
+            sliced_clause='ENGINE = MergeTree ORDER BY (SUBSTRING("bucket", 1, 1), "{column}") '
+            "SETTINGS allow_nullable_key = 1, index_granularity = 1024",
+        ),
         functions=Functions(
             of_lists=ListFunctions(
                 transform="arrayMap",

@@ -8,12 +8,13 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
 from sqlglot import exp
 from sqlglot.errors import ParseError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import pyarrow as pa
 
     from airflow_kinesis_audience.core.sql.dialects import Dialect
 
@@ -96,8 +97,16 @@ def data_type(type_name: str, dialect: Dialect) -> exp.DataType:
     return exp.DataType.build(type_name, dialect=dialect.name, udt=True)
 
 
+def is_boolean(type_name: str, dialect: Dialect) -> bool:
+    """Whether an engine's type is one of conditions; MySQL gives a condition of a query as a whole number."""
+    kind = _KINDS.get(_name_of(type_name, dialect))
+    return kind is LogicalType.BOOLEAN or (dialect.name == "mysql" and kind is LogicalType.INTEGER)
+
+
 def arrow_type(kind: LogicalType) -> pa.DataType:
     """Return the Arrow type in which a kind of column is read."""
+    import pyarrow as pa
+
     types: dict[LogicalType, pa.DataType] = {
         LogicalType.BOOLEAN: pa.bool_(),
         LogicalType.INTEGER: pa.int64(),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     import pyarrow as pa
 
@@ -19,10 +20,14 @@ class Warehouse(Protocol):
     placeholder: str
     statements: int
     statement_seconds: float
+    bytes_scanned: int | None
 
     @property
     def origin(self) -> Warehouse:
         """Where an author's query is run: here, unless the state is kept apart from the warehouse."""
+
+    def beside_others(self) -> AbstractContextManager[None]:
+        """Let the calling thread read while others use the warehouse, too."""
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int | None:
         """Run a statement that gives no rows; gives how many it has written, where the driver says so."""
@@ -34,6 +39,11 @@ class Warehouse(Protocol):
         :param sliced_by: the column by which it will be read slice by slice, if so.
         :param has_audience_rows: whether it has a row per audience, and those will be looked for.
         """
+
+    def write_table_apart(
+        self, name: str, query: str, *, sliced_by: str = "", has_audience_rows: bool = False
+    ) -> None:
+        """Create it likewise, possibly by a statement that outlives the task, which then ends here."""
 
     def drop_table(self, name: str) -> None:
         """Drop a table if it is there."""

@@ -17,7 +17,7 @@ from airflow_kinesis_audience.core.sql.names import delivered_view_name, table_n
 from airflow_kinesis_audience.core.sql.statements import drop_table, drop_view, table
 from airflow_kinesis_audience.core.state.sync_details import (
     SYNC_LOG,
-    BaseWritten,
+    ChangeSetDetail,
     ChangeSetHeld,
     ChangeSetSealed,
     FirstBase,
@@ -57,10 +57,14 @@ class TableCommitter:
     """Announces, commits and drops the tables of a sync.
 
     :param ledger: of the sync; what it knows is what this goes on from.
+    :ivar leaves: whether this attempt may end here, so that its next part has to see what was announced.
+    :ivar left: a table that an earlier part of this attempt announced, and that is written by now or soon.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
+        self.left = ""
+        self.leaves = False
 
     @property
     def timeline(self) -> Timeline:
@@ -71,14 +75,21 @@ class TableCommitter:
         """Append a row to the sync's own log, if nobody has since its rows were read."""
         return self.ledger.append(SYNC_LOG, detail, as_of=as_of, lazy=lazy).timeline
 
-    def announce(self, what: str, as_of: datetime) -> str:
+    def announce(self, what: str, as_of: datetime, *, lazy: bool = True) -> str:
         """Write down the name of a table before it is made, so that a later run can clear it away.
 
+        One that was left is announced already. If another run has announced one since, it is not counted in the
+        end, as that of any run that is overtaken; to announce another one would overtake that run in turn.
+
+        :param lazy: other readers may see it later.
         :raises NothingBegun: if another run has written to the ledger since it was read.
         """
+        if self.left.startswith(table_name(what, self.ledger.sync_id, as_of, "")):
+            left, self.left = self.left, ""
+            return left
         name = table_name(what, self.ledger.sync_id, as_of, uuid.uuid4().hex[:6])
         try:
-            self.append(TableStarted(table=name), as_of, lazy=True)
+            self.append(TableStarted(table=name), as_of, lazy=lazy and not self.leaves)
         except LedgerConflict as conflict:
             raise NothingBegun(str(conflict)) from None
         return name
@@ -106,7 +117,7 @@ class TableCommitter:
             if not isinstance(detail, ChangeSetHeld) and self.timeline.is_committed(name):
                 return self.timeline  # by another approval, or by this one, whose answer was lost
             current = self.timeline.find(as_of)
-            sealed = not isinstance(detail, BaseWritten) and current is not None and current.sealed
+            sealed = isinstance(detail, ChangeSetDetail) and current is not None and current.sealed
             if self.timeline.writer != name or sealed:
                 raise self._fenced(name, as_of)
             try:

@@ -79,6 +79,7 @@ class DeliveryState:
     :param inserted: instants of inserted change sets that are delivered, before or after later ones.
     :param sending: the instant of a change set of which something may have been sent, if it is not delivered.
     :param checkpoint: how far that change set got.
+    :param rendered_as: the render config of the change set that was delivered last; empty of none.
     :param litter: tables that nobody relies on any more, or that go after a resend, and may still be there.
     :param part: where the log is that of a part: which, of how many, and of which delivery.
     :param stream: which stream was sent to, by ARN and creation; empty while nobody could see.
@@ -88,6 +89,7 @@ class DeliveryState:
     :param author: which task has forwarded events last, and ``signed_until`` where its interval was to end.
     :param digest: of the last of its rows that is no checkpoint.
     :param owner: the task that is at work since that row, for as many seconds as ``lease_seconds``; empty if none.
+    :param recorded_at: when the last row was written, by the clock of whoever wrote it.
     :param replayed: of a replay that is complete, the instant of its last change set.
     :param attachments: every time that the destination was attached, ascending.
     """
@@ -103,6 +105,7 @@ class DeliveryState:
     inserted: tuple[datetime, ...] = ()
     sending: datetime | None = None
     checkpoint: AttemptStarted | AttemptCheckpoint | None = None
+    rendered_as: str = ""
     part: PartOf | None = None
     stream: str = ""
     sequence: int = 0
@@ -114,6 +117,7 @@ class DeliveryState:
     digest: str = ""
     owner: str = ""
     lease_seconds: float = 0.0
+    recorded_at: str = ""
     replayed: datetime | None = None
     attachments: tuple[Attachment, ...] = ()
 
@@ -176,6 +180,7 @@ class DeliveryState:
             stream=detail.stream or found.stream,
             owner=detail.owner,
             lease_seconds=detail.lease_seconds,
+            recorded_at=entry.recorded_at,
         )
 
     def without_what_is_gone(self, timeline: Timeline) -> DeliveryState:
@@ -219,9 +224,8 @@ class DeliveryState:
                 litter = self._litter_after(self.snapshot, detail.snapshot)
                 begun = replace(self, attached=entry.as_of, destination=detail, cursor=cursor, snapshot=snapshot)
                 new = Attachment(log=self.log, sequence=entry.sequence, as_of=entry.as_of, detail=detail)
-                return replace(
-                    begun, sending=None, checkpoint=None, litter=litter, attachments=(*self.attachments, new)
-                )
+                begun = replace(begun, sending=None, checkpoint=None, rendered_as="")
+                return replace(begun, litter=litter, attachments=(*self.attachments, new))
             case DestinationDetached():
                 kept = DeliveryState(log=self.log, litter=(*self.litter, *self.tables))
                 replayed = entry.as_of if detail.replayed else None
@@ -240,7 +244,8 @@ class DeliveryState:
             case ChangeSetDelivered():
                 inserted = (*self.inserted, entry.as_of) if detail.inserted else self.inserted
                 cursor = max(entry.as_of, self.cursor or entry.as_of)
-                return replace(self, cursor=cursor, inserted=inserted, sending=None, checkpoint=None)
+                sent = replace(self, cursor=cursor, inserted=inserted, sending=None, checkpoint=None)
+                return replace(sent, rendered_as=detail.render_config or self.rendered_as)
         raise corrupt_row(entry)
 
     def _with_table(self, detail: SnapshotTable | ProfilesTable | DeadLettersTable) -> DeliveryState:

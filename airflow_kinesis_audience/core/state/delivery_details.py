@@ -169,7 +169,8 @@ class AttemptDetail(DeliveryDetail, frozen=True, kw_only=True):
     :param render_config: what decides bytes and ids, as text.
     :param table: of the change set.
     :param partition_groups: none in rows of a time when records were numbered in another way.
-    :param omitted: changes that the format cannot express; ``excluded``, profiles that it must not send.
+    :param omitted: changes that the format cannot express; ``excluded``, profiles that it must not send;
+        ``filtered``, changes that the author's function leaves out.
     :param too_large: changes that no record can hold; ``too_large_members``, which they are.
     :param delivered: changes that are acknowledged, and ``acknowledged`` the records that carried them.
     """
@@ -179,6 +180,7 @@ class AttemptDetail(DeliveryDetail, frozen=True, kw_only=True):
     partition_groups: int | None = field(name="feeds", default=None)
     omitted: int = 0
     excluded: int = 0
+    filtered: int = 0
     too_large: int = field(name="rejected", default=0)
     delivered: int = 0
     acknowledged: AcknowledgedRanges = field(name="settled")

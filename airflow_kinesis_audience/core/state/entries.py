@@ -40,8 +40,10 @@ from airflow_kinesis_audience.core.state.sync_details import (
     FirstBase,
     SyncClosed,
     TablesDropped,
+    TablesReplaced,
     TablesRetired,
     TableStarted,
+    UsersForgotten,
 )
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
 
 _EVENTS: tuple[type[Detail], ...] = (
     *(TableStarted, FirstBase, ChangeSetCommitted, ChangeSetHeld, BaseWritten, ChangeSetSealed),
-    *(TablesRetired, TablesDropped, SyncClosed, EpochBegun, ChangeSetInserted),
+    *(TablesRetired, TablesDropped, SyncClosed, EpochBegun, ChangeSetInserted, UsersForgotten, TablesReplaced),
     *(DestinationAttached, SnapshotTable, ProfilesTable, AttemptStarted, AttemptUnsent, AttemptCheckpoint),
     *(ChangeSetDelivered, DeadLettersTable, DestinationDetached, DestinationRenewed, RemovalsCounted),
 )

@@ -21,7 +21,7 @@ from airflow_kinesis_audience.core.state.sync_state import SyncState
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow_kinesis_audience.core.state.ledger_tables import Row
+    from airflow_kinesis_audience.core.state.ledger_rows import Row
 
 FOLD_BYTES = 50_000
 """So many bytes of rows since the last fold make the next one, or as many as that one has."""

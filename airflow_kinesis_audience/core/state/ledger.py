@@ -27,7 +27,7 @@ from airflow_kinesis_audience.core.model.instants import instant, instant_text
 from airflow_kinesis_audience.core.state.entries import Entry, decode_detail, encode_detail, event_of
 from airflow_kinesis_audience.core.state.fold import fold_state, is_due, unfold_state
 from airflow_kinesis_audience.core.state.ledger_compaction import open_ledger_table
-from airflow_kinesis_audience.core.state.ledger_tables import LedgerTable, Row
+from airflow_kinesis_audience.core.state.ledger_rows import Fold, Row
 from airflow_kinesis_audience.core.state.sync_details import SYNC_LOG, Event
 from airflow_kinesis_audience.core.state.sync_state import SyncState
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from airflow_kinesis_audience.core.sql.warehouse import Warehouse
+    from airflow_kinesis_audience.core.state.ledger_tables import LedgerTable
     from airflow_kinesis_audience.core.state.sync_details import Detail
 
 
@@ -75,7 +76,7 @@ class Ledger:
             # All that the state knows was read, and nothing of it is still to be written. The next run does what
             # this one cannot.
             with contextlib.suppress(AudienceError):
-                self.rows.write_fold(fold_state(self.state))
+                self.rows.write_fold(fold_state(self.state), self.state.last_rows)
         return self.state
 
     def read(self) -> SyncState:
@@ -87,11 +88,14 @@ class Ledger:
         :raises LedgerUnreadable: if it cannot be read, where a retry may help, or not be understood.
         """
         try:
-            state = self.state
+            state, fold = self.state, Fold(self._fold)
             if self._begins_anew:
-                self._fold = self.rows.read_fold()
-                state = unfold_state(self._fold) or SyncState()
-            rows = self.rows.read(last := state.last_rows)
+                fold = self.rows.read_fold()
+                state = unfold_state(fold.text) or SyncState()
+            self._fold, last = fold.text, state.last_rows
+            rows = fold.rows
+            if rows is None or any(number > last.get(log, 0) for log, number in fold.after.items()):
+                rows = self.rows.read(last)
         except LedgerConflict:
             self._begins_anew = True
             return self.read()

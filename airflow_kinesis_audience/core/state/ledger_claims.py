@@ -28,13 +28,23 @@ from airflow_kinesis_audience.core.sql.statements import (
     union_all,
     write_view,
 )
+from airflow_kinesis_audience.core.state.ledger_rows import (
+    FOLD_LOG,
+    FOLDS_READ,
+    Fold,
+    Row,
+    fold_rows,
+    newest_fold,
+)
 from airflow_kinesis_audience.core.state.ledger_tables import (
     KEY,
+    LAST_OF_CHECKPOINTS,
     TRIES,
     WAIT_SECONDS,
     PrimaryKeyLedgerTable,
-    Row,
     RowLeftBehind,
+    longest_of,
+    recency,
 )
 
 if TYPE_CHECKING:
@@ -44,6 +54,9 @@ if TYPE_CHECKING:
 
 _LAZY_SECONDS = 600.0
 """So long after a reading rows are inserted lazily, as a writer that is late meets the claims of others."""
+
+_MARKS = f"{FOLD_LOG}:"
+"""Before the name of a log: the log of its numbers at which a fold was made."""
 
 _CLAIMS_KEPT, _CLAIMS_KEPT_SECONDS = 32, 3600.0
 """So many claims of a log stay at least, each for so long, and are dropped together."""
@@ -61,10 +74,56 @@ class ClaimedLedgerTable(PrimaryKeyLedgerTable):
 
     def read(self, known: Mapping[str, int], *, since: datetime | None = None) -> list[Row]:
         """Read rows; see :class:`LedgerTable`."""
+        self._begin_reading()
+        return super().read(known, since=since)
+
+    def _begin_reading(self) -> None:
         self._insert_claimed()
         # The clock of the wall: a machine that sleeps is late when it wakes up.
         self._read_at = time.time()
-        return super().read(known, since=since)
+
+    def read_fold(self) -> Fold:
+        """Read the newest fold, and the rows after it in the same statement; see :class:`LedgerTable`."""
+        self._begin_reading()
+        rows = [Row(*found) for found in self._warehouse.read_rows(self._select_since_fold())]
+        pieces = [row for row in rows if row.log == FOLD_LOG]
+        marks = [row for row in rows if row.log.startswith(_MARKS)]
+        self._folds, text = newest_fold(pieces)
+        return Fold(
+            text,
+            rows=[row for row in rows if row.log != FOLD_LOG and not row.log.startswith(_MARKS)],
+            after={row.log.removeprefix(_MARKS): int(row.sequence) for row in marks},
+        )
+
+    def _select_since_fold(self) -> str:
+        """Build the reading of the last folds, of the last mark of each log, and of the rows after that."""
+        log, sequence, is_mark = column("log"), column("sequence"), column("log").like(f"{_MARKS}%")
+        marked = exp.func("SUBSTRING", log.copy(), exp.Literal.number(len(_MARKS) + 1))
+        own = exp.Case().when(is_mark.copy(), marked).else_(log.copy())
+        mark = exp.Max(this=exp.Case().when(is_mark.copy(), sequence.copy()))
+        rows = (
+            exp.select(
+                *map(column, Row._fields),
+                recency().as_("recency"),
+                exp.Window(this=exp.Max(this=sequence.copy()), partition_by=[log.copy()]).as_("last"),
+                exp.Window(this=mark, partition_by=[own]).as_("mark"),
+            )
+            .from_(self._table())
+            .where(column("sync_id").eq(self._sync_id))
+        )
+        is_fold = log.eq(FOLD_LOG)
+        fold = exp.and_(is_fold, sequence > column("last") - exp.Literal.number(FOLDS_READ))
+        last_mark = exp.and_(is_mark.copy(), column("recency").eq(1))
+        is_later = exp.or_(column("mark").is_(exp.null()), sequence > column("mark"))
+        later = exp.and_(exp.not_(is_fold.copy()), exp.not_(is_mark.copy()), is_later, LAST_OF_CHECKPOINTS)
+        query = exp.select(*map(column, Row._fields)).from_(rows.subquery("rows", copy=False))
+        return render(query.where(exp.or_(fold, last_mark, later)), self._warehouse.dialect)
+
+    def write_fold(self, text: str, known: Mapping[str, int]) -> None:
+        """Write a fold, and then how far it goes in each log; see :class:`LedgerTable`."""
+        super().write_fold(text, known)
+        [mark] = fold_rows(self._sync_id, " ", number=0)
+        self._insert_new([mark._replace(log=f"{_MARKS}{log}", sequence=known[log]) for log in longest_of(known)])
 
     def append(self, row: Row, *, lazy: bool = False) -> None:
         """Append a row; see :class:`LedgerTable`."""
@@ -103,7 +162,7 @@ class ClaimedLedgerTable(PrimaryKeyLedgerTable):
 
     def _select(self, conditions: Sequence[exp.Expr]) -> exp.Query:
         """Select rows in one reading of the table: no index has them, and some engines charge for each reading."""
-        return super()._select([exp.or_(*conditions)])
+        return super()._select([exp.and_(exp.or_(*conditions), exp.not_(column("log").like(f"{_MARKS}%")))])
 
     def _insert_claimed(self) -> None:
         """Insert all rows that this object has claimed, in one statement.

@@ -27,7 +27,8 @@ from airflow_kinesis_audience.core.sql.statements import (
     write_view,
 )
 from airflow_kinesis_audience.core.state.ledger_claims import ClaimedLedgerTable
-from airflow_kinesis_audience.core.state.ledger_tables import LEDGER_TABLE, LedgerTable, PrimaryKeyLedgerTable, Row
+from airflow_kinesis_audience.core.state.ledger_rows import Fold, Row
+from airflow_kinesis_audience.core.state.ledger_tables import LEDGER_TABLE, LedgerTable, PrimaryKeyLedgerTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,13 +70,22 @@ class CompactedLedgerTable(ClaimedLedgerTable):
     def read(self, known: Mapping[str, int], *, since: datetime | None = None) -> list[Row]:
         """Read rows, and compact them once if they have become many; see :class:`LedgerTable`."""
         rows = super().read(known, since=since)
+        self._compact_many()
+        return rows
+
+    def read_fold(self) -> Fold:
+        """Read the newest fold, and compact rows as :meth:`read` does; see :class:`LedgerTable`."""
+        fold = super().read_fold()
+        self._compact_many()
+        return fold
+
+    def _compact_many(self) -> None:
         if not self._looked and self._place is not None:
             self._looked = True
             # A compaction that fails is begun again by the next one that reads.
             with contextlib.suppress(AudienceError):
                 if self._count(self._place.name) - self._place.compacted > MOST_FILES:
                     self._compact(self._place)
-        return rows
 
     def _insert_new(self, rows: Sequence[Row], *, last_try: bool = True) -> int | None:
         """Insert rows; an answer is no proof: of two files that are written at once, one may be lost."""

@@ -6,21 +6,27 @@ Where the engine enforces a primary key, that decides. Where none does, see :mod
 from __future__ import annotations
 
 import contextlib
-import json
 import time
-import uuid
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sqlglot import exp
 
 from airflow_kinesis_audience.core.exceptions import AudienceError, LedgerConflict
 from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.sql.statements import column, render, table, union_all
+from airflow_kinesis_audience.core.state.ledger_rows import (
+    FOLD_LOG,
+    FOLDS_READ,
+    Fold,
+    Row,
+    fold_rows,
+    newest_fold,
+)
 from airflow_kinesis_audience.core.state.other_syncs import select_others
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+    from datetime import datetime
 
     from airflow_kinesis_audience.core.sql.warehouse import Warehouse
 
@@ -28,29 +34,12 @@ LEDGER_TABLE = "ledger"
 CHECKPOINT = "checkpoint"
 """Of these rows only the last one of a log is read: each says all that those before it said."""
 
-FOLD_LOG = "folded"
-"""The log of a sync's folds, which no delivery has."""
+LAST_OF_CHECKPOINTS = exp.or_(column("event").neq(CHECKPOINT), column("recency").eq(1))
 
 KEY = ("sync_id", "log", "sequence")
 TRIES, WAIT_SECONDS = 3, 0.05
 _LONG_LOGS = 100
 """So many logs, the longest, are read from where an earlier reading ended; of others all rows are read again."""
-
-_PIECE_CHARACTERS, _FOLD_ROWS = 48_000, 1_000
-"""A fold is kept in pieces, as an engine's texts may be bounded, under so many numbers of its own."""
-
-
-class Row(NamedTuple):
-    """A row of the ledger as it is kept: texts, but for its number."""
-
-    sync_id: str
-    log: str
-    sequence: int
-    event: str
-    as_of: str
-    detail: str
-    recorded_at: str
-    token: str
 
 
 class RowLeftBehind(LedgerConflict):
@@ -73,11 +62,14 @@ class LedgerTable(Protocol):
         :param since: rows that speak for an earlier instant may be left out.
         """
 
-    def read_fold(self) -> str:
-        """Read the newest fold, or an empty text if there is none that is complete."""
+    def read_fold(self) -> Fold:
+        """Read the newest fold that is complete."""
 
-    def write_fold(self, text: str) -> None:
-        """Write a fold; a failure leaves the one before."""
+    def write_fold(self, text: str, known: Mapping[str, int]) -> None:
+        """Write a fold; a failure leaves the one before.
+
+        :param known: log to the number of its last row that is in it.
+        """
 
     def append(self, row: Row, *, lazy: bool = False) -> None:
         """Append a row.
@@ -123,19 +115,14 @@ class PrimaryKeyLedgerTable:
 
     def read(self, known: Mapping[str, int], *, since: datetime | None = None) -> list[Row]:
         """Read rows; see :class:`LedgerTable`."""
-        newest = exp.Window(
-            this=exp.RowNumber(),
-            partition_by=[column("log")],
-            order=exp.Order(expressions=[exp.Ordered(this=column("sequence"), desc=True)]),
-        )
         found = self._select(_after(known)).subquery("found", copy=False)
-        rows = exp.select(*map(column, Row._fields), newest.as_("recency")).from_(found)
+        rows = exp.select(*map(column, Row._fields), recency().as_("recency")).from_(found)
         if since is not None:
             rows = rows.where(exp.GTE(this=column("as_of"), expression=exp.Literal.string(instant_text(since))))
         query = (
             exp.select(*map(column, Row._fields))
             .from_(rows.subquery("rows", copy=False))
-            .where(exp.or_(column("event").neq(CHECKPOINT), column("recency").eq(1)))
+            .where(LAST_OF_CHECKPOINTS)
             .order_by(column("log"), column("sequence"))
         )
         return self._read(query)
@@ -158,41 +145,20 @@ class PrimaryKeyLedgerTable:
                     raise LedgerConflict from None
             return
 
-    def read_fold(self) -> str:
-        """Read the newest fold; see :class:`LedgerTable`."""
+    def read_fold(self) -> Fold:
+        """Read the newest fold; see :class:`LedgerTable`. An index finds the rows after it, once it is known."""
         origin = self._table()
         own = exp.and_(column("sync_id").eq(self._sync_id), column("log").eq(FOLD_LOG))
         newest = exp.select(exp.Max(this=column("sequence"))).from_(origin).where(own)
-        # That one may be cut off; then the one before is complete.
-        before = exp.Sub(this=newest.subquery(copy=False), expression=exp.Literal.number(2 * _FOLD_ROWS))
+        before = exp.Sub(this=newest.subquery(copy=False), expression=exp.Literal.number(FOLDS_READ))
         later = exp.GT(this=column("sequence"), expression=before)
-        folds: dict[tuple[int, str], dict[int, str]] = {}
         query = exp.select(*map(column, Row._fields)).from_(origin.copy()).where(own.copy(), later)
-        for row in self._read(query):
-            number, piece = divmod(int(row.sequence), _FOLD_ROWS)
-            folds.setdefault((number, row.token), {})[piece] = row.detail
-        self._folds = max((number for number, _ in folds), default=0)
-        for _, pieces in sorted(folds.items(), reverse=True):
-            found = [json.loads(detail) for _, detail in sorted(pieces.items())]
-            if len(found) == found[0]["of"]:
-                return "".join(piece["text"] for piece in found)
-        return ""
+        self._folds, text = newest_fold(self._read(query))
+        return Fold(text)
 
-    def write_fold(self, text: str) -> None:
+    def write_fold(self, text: str, known: Mapping[str, int]) -> None:
         """Write a fold; see :class:`LedgerTable`."""
-        pieces = [text[at : at + _PIECE_CHARACTERS] for at in range(0, len(text), _PIECE_CHARACTERS)]
-        now, token = datetime.now(UTC), uuid.uuid4().hex
-        for piece, content in enumerate(pieces):
-            row = Row(
-                sync_id=self._sync_id,
-                log=FOLD_LOG,
-                sequence=(self._folds + 1) * _FOLD_ROWS + piece,
-                event=FOLD_LOG,
-                as_of=instant_text(now),
-                detail=json.dumps({"of": len(pieces), "text": content}),
-                recorded_at=now.isoformat(timespec="milliseconds"),
-                token=token,
-            )
+        for row in fold_rows(self._sync_id, text, number=self._folds + 1):
             self._insert(row)
 
     def read_all(self, event: str) -> list[Row]:
@@ -279,13 +245,24 @@ class PrimaryKeyLedgerTable:
         return f", PRIMARY KEY ({', '.join(self._names()[: len(KEY)])})"
 
 
+def recency() -> exp.Window:
+    """Build which row of its log a row is, from the last one on."""
+    newest_first = exp.Order(expressions=[exp.Ordered(this=column("sequence"), desc=True)])
+    return exp.Window(this=exp.RowNumber(), partition_by=[column("log")], order=newest_first)
+
+
+def longest_of(known: Mapping[str, int]) -> list[str]:
+    """List the logs that are worth to be read from where an earlier reading ended."""
+    return sorted(known, key=lambda log: known[log], reverse=True)[:_LONG_LOGS]
+
+
 def _after(known: Mapping[str, int]) -> list[exp.Expr]:
     """Build the conditions of rows after those that are known, but for folds; no row meets two.
 
     Logs that nobody knows lie between those that are known: an index finds them so, and NOT IN reads all. In
     whatever order the engine has texts, no log is in none of these ranges.
     """
-    longest = sorted(known, key=lambda log: known[log], reverse=True)[:_LONG_LOGS]
+    longest = longest_of(known)
     after = [
         exp.and_(column("log").eq(log), exp.GT(this=column("sequence"), expression=exp.Literal.number(known[log])))
         for log in longest

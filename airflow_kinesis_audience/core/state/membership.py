@@ -41,12 +41,15 @@ class Tables:
 
     :param base: name of the base's table.
     :param changes: name and instant of each change set's table after the base, ascending.
+    :param missed: the same of change sets before the base that were inserted after it was written: it has their
+        members as they are, and may not know of their exits.
     """
 
     schema: str
     layout: TableLayout
     base: str
     changes: Sequence[tuple[str, str]] = ()
+    missed: Sequence[tuple[str, str]] = ()
 
     @property
     def newest(self) -> str:
@@ -68,7 +71,7 @@ def select_membership(tables: Tables) -> tuple[list[tuple[str, exp.Query]], exp.
         .from_(table(None, "ranked"))
         .where(column("recency", "ranked").eq(1), column("action", "ranked").neq(Action.EXITED.value))
     )
-    ranked = _rank_changes(tables, kept_columns(tables.layout, names))
+    ranked = _rank_changes(tables, tables.changes, kept_columns(tables.layout, names))
     return [("ranked", ranked)], exp.union(_unchanged(members, tables), changed, distinct=False)
 
 
@@ -78,22 +81,40 @@ def select_known(tables: Tables) -> tuple[list[tuple[str, exp.Query]], exp.Query
     :returns: common table expressions that it needs, and the query of ``action`` (``member`` or ``left``),
         :func:`member_columns` and ``left_at``.
     """
-    layout = tables.layout
-    names = ("action", *member_columns(layout), "left_at")
+    names = ("action", *member_columns(tables.layout), "left_at")
     known = _base_rows(tables, names).where(column("action", "base").isin(MEMBER, LEFT))
+    needed: list[tuple[str, exp.Query]] = []
+    if tables.missed:
+        exits = _select_newest("missed", names).where(column("action", "missed").eq(Action.EXITED.value))
+        base = exp.select(exp.Literal.number(1)).from_(table(tables.schema, tables.base).as_("base"))
+        missing = exp.not_(exp.Exists(this=base.where(*_same_key(tables, "missed"))))
+        needed += [
+            ("missed", _rank_known(tables, tables.missed)),
+            ("remembered", exp.union(known, exits.where(missing), distinct=False)),
+        ]
+        known = exp.select(*(column(n, "base") for n in names)).from_(table(None, "remembered").as_("base"))
     if not tables.changes:
-        return [], known
+        return needed, known
+    needed.append(("ranked", _rank_known(tables, tables.changes)))
+    return needed, exp.union(_unchanged(known, tables), _select_newest("ranked", names), distinct=False)
+
+
+def _rank_known(tables: Tables, changes: Sequence[tuple[str, str]]) -> exp.Select:
+    """Build what change sets say of each member, the newest first; of who exited, what was sent before."""
+    layout = tables.layout
     gone = column("action").eq(Action.EXITED.value)
     given = kept_columns(layout, (*member_columns(layout), *(c.old for c in layout.columns)))
     given |= {c.new: exp.case().when(gone, given.pop(c.old)).else_(given[c.new]) for c in layout.columns}
-    gone = column("action", "ranked").eq(Action.EXITED.value)
-    found: dict[str, exp.Expr] = {n: column(n, "ranked") for n in member_columns(layout)}
+    return _rank_changes(tables, changes, given)
+
+
+def _select_newest(ranked: str, names: Sequence[str]) -> exp.Select:
+    """Build the rows of what is known, of the newest change of each member."""
+    gone = column("action", ranked).eq(Action.EXITED.value)
+    found: dict[str, exp.Expr] = {n: column(n, ranked) for n in names}
     found["action"] = exp.case().when(gone, text(LEFT)).else_(text(MEMBER))
-    found["left_at"] = exp.case().when(gone, column("changed_at", "ranked"))
-    changed = padded(found, names).from_(table(None, "ranked")).where(column("recency", "ranked").eq(1))
-    return [("ranked", _rank_changes(tables, given))], exp.union(
-        _unchanged(known, tables), changed, distinct=False
-    )
+    found["left_at"] = exp.case().when(gone.copy(), column("changed_at", ranked))
+    return padded(found, names).from_(table(None, ranked)).where(column("recency", ranked).eq(1))
 
 
 def select_audience_ids(tables: Tables) -> exp.Query:
@@ -112,13 +133,13 @@ def _base_rows(tables: Tables, names: Sequence[str]) -> exp.Select:
     )
 
 
-def _rank_changes(tables: Tables, given: Mapping[str, exp.Expr]) -> exp.Select:
-    """Build the changes of all change sets, the newest of each member first."""
+def _rank_changes(tables: Tables, changes: Sequence[tuple[str, str]], given: Mapping[str, exp.Expr]) -> exp.Select:
+    """Build the changes of change sets, the newest of each member first."""
     all_changes = union_all(
         exp.select(text(as_of).as_("changed_at"), column("action"), *(e.copy().as_(n) for n, e in given.items()))
         .from_(table(tables.schema, name))
         .where(column("action").neq(AUDIENCE))
-        for name, as_of in tables.changes
+        for name, as_of in changes
     )
     newest = exp.Window(
         this=exp.RowNumber(),
@@ -130,13 +151,14 @@ def _rank_changes(tables: Tables, given: Mapping[str, exp.Expr]) -> exp.Select:
 
 
 def _unchanged(rows: exp.Select, tables: Tables) -> exp.Select:
-    keys = tables.layout.key
-    later = (
-        exp.select(exp.Literal.number(1))
-        .from_(table(None, "ranked"))
-        .where(*(exp.EQ(this=column(k, "ranked"), expression=state_by_bytes(column(k, "base"))) for k in keys))
-    )
+    later = exp.select(exp.Literal.number(1)).from_(table(None, "ranked")).where(*_same_key(tables, "ranked"))
     return rows.where(exp.not_(exp.Exists(this=later)))
+
+
+def _same_key(tables: Tables, ranked: str) -> list[exp.Expr]:
+    """Build the conditions that a change and a row of the base are of one member."""
+    keys = tables.layout.key
+    return [exp.EQ(this=column(k, ranked), expression=state_by_bytes(column(k, "base"))) for k in keys]
 
 
 def select_base(

@@ -110,15 +110,17 @@ class Retention:
         timeline, oldest = state.timeline, self._find_oldest(state, as_of)
         base = None if oldest is None else timeline.find_base(oldest.as_of)
         kept = [b for b in timeline.bases if base is None or b == base or b.as_of > base.as_of]
+        until = as_of - self.keep_history * (1 + _SLACK)
         if oldest is not None and base is not None:
-            until = min(oldest.as_of, as_of - self.keep_history * (1 + _SLACK))
+            until = min(oldest.as_of, until)
             passed = [c.counts for c in timeline.change_sets if base.as_of < c.as_of <= until]
             if any(counts.exited or counts.updated for counts in passed):
                 yield oldest.as_of, oldest.layout
                 kept.remove(base)
         for found in kept:
             since = found.left_since
-            if since is not None and self.keep_exits is not None and since <= as_of - self.keep_exits:
+            is_late = since is not None and self.keep_exits is not None and since <= as_of - self.keep_exits
+            if is_late or any(at <= until for _, at in found.missed):
                 yield found.as_of, found.layout
 
     def _find_tables(
@@ -131,8 +133,9 @@ class Retention:
         tables = timeline.tables(schema, newest.as_of, layout)
         names = {name for name, _ in tables.changes}
         changed = sum(e.rows for e in timeline.change_sets if e.table in names)
-        few = changed <= newest.counts.members * self.compaction_share and len(names) < MOST_CHANGE_SETS
-        return None if few or not names else tables
+        read = len(names) + len(tables.missed)
+        few = changed <= newest.counts.members * self.compaction_share and read < MOST_CHANGE_SETS
+        return None if few or not read else tables
 
     def expire(self, committer: TableCommitter, as_of: datetime, write_views: WriteViews | None = None) -> None:
         """Drop what no membership within the retention and no delivery needs any more.
@@ -174,5 +177,6 @@ class Retention:
             # A later one of the same membership has come in its place.
             if any((b.as_of, b.layout) == (later.as_of, later.layout) for later in timeline.bases[number + 1 :]):
                 names.add(b.table)
+        names -= {name for b in timeline.bases if b.table not in names for name, _ in b.missed}
         # What another run is writing at this moment looks like an orphan, and counts as soon as it is committed.
         return names, set(timeline.orphans - {timeline.writer})

@@ -76,7 +76,7 @@ def padded(given: Mapping[str, exp.Expr], names: Sequence[str]) -> exp.Select:
     return exp.select(*(given.get(n, typed.get(n, exp.null())).as_(n) for n in names))
 
 
-def audience_rows(origin: exp.Table, names: Sequence[str]) -> exp.Select:
+def audience_rows(origin: exp.Table | exp.Subquery, names: Sequence[str]) -> exp.Select:
     """Build the rows that tell of audiences, from a table or an expression that has them."""
     given: dict[str, exp.Expr] = {n: column(n) for n in AUDIENCE_COLUMNS}
     given |= {n: state_by_bytes(column(n)) for n in ("audience_id", "audience_name")}
@@ -122,19 +122,23 @@ def select_found(schema: str, name: str, *more: exp.Expr, before_in: str | None 
 
     Columns: audience_id, action, rows, distinct users; where the action is ``audience`` also audience_name,
     source_rows, invalid_rows, wrong_identities; and the measures. Of the audiences before come rows of the
-    action ``before``: audience_id, action, source_rows, invalid_rows.
+    action ``before``: audience_id, action, source_rows, invalid_rows, audience_name.
     """
     of_audiences = (exp.Max(this=column(n)) for n in AUDIENCE_COLUMNS)
     query: exp.Query = select_counts(schema, name).select(*of_audiences, *more)
     query.set("where", None)
     if before_in is None:
         return query
-    nothing: list[exp.Expr] = [exp.cast(exp.null(), _TYPES[n]) for n in AUDIENCE_COLUMNS]
+    nothing: list[exp.Expr] = [exp.cast(exp.null(), _TYPES[n]) for n in AUDIENCE_COLUMNS[1:]]
     nothing += [
         exp.cast(exp.null(), "DOUBLE") if isinstance(m, exp.Avg) else exp.cast(exp.null(), "INT") for m in more
     ]
-    names = (column("audience_id"), text(BEFORE), column("source_rows"), column("invalid_rows"))
-    before = exp.select(*names, *nothing).from_(table(schema, before_in)).where(column("action").eq(AUDIENCE))
+    names = ("source_rows", "invalid_rows", "audience_name")
+    before = (
+        exp.select(column("audience_id"), text(BEFORE), *map(column, names), *nothing)
+        .from_(table(schema, before_in))
+        .where(column("action").eq(AUDIENCE))
+    )
     return exp.union(query, before, distinct=False)
 
 

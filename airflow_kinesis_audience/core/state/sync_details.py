@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -20,7 +20,7 @@ SYNC_LOG = ""
 
 
 class Event(StrEnum):
-    """What a row is about. The first eleven are written to a sync's own log, the others to a delivery's."""
+    """What a row is about. The first thirteen are written to a sync's own log, the others to a delivery's."""
 
     STARTED = "started"
     FIRST = "first"
@@ -33,6 +33,8 @@ class Event(StrEnum):
     CLOSED = "closed"
     EPOCH = "epoch"
     INSERTED = "inserted"
+    FORGOTTEN = "forgotten"
+    REPLACED = "replaced"
 
     ATTACHED = "attached"
     RENEWED = "renewed"
@@ -62,13 +64,20 @@ COUNTED = ("entered", "exited", "updated", "members")
 """What is counted of an audience."""
 
 
-class Counts(Struct, frozen=True, kw_only=True):
-    """What changed in one audience, and how many members it has then."""
+class Counts(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What changed in one audience, and how many members it has then.
+
+    :param source_rows: rows of the source, of those ``dropped`` ones that were left out, and ``nulls`` by role and
+        label of a mapped column how many have nothing in it; counted for guards that learn, otherwise 0 and empty.
+    """
 
     entered: int
     exited: int
     updated: int
     members: int
+    source_rows: int = 0
+    dropped: int = 0
+    nulls: Mapping[str, int] = {}
 
 
 class TotalCounts(Counts, frozen=True, kw_only=True):
@@ -100,15 +109,17 @@ class ChangeSetAuthor(Struct, frozen=True, kw_only=True, omit_defaults=True):
     query: str = ""
 
 
-class HeldAudiences(Struct, frozen=True, kw_only=True):
+class HeldAudiences(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Audiences that a guard stopped, without which a change set counts; a person may approve each.
 
     :param table: has what was found of them.
     :param breaches: by audience id what stopped it, a sentence each.
+    :param together: those of them that exclude each other, of which none is approved without the others.
     """
 
     table: str
     breaches: Mapping[str, tuple[str, ...]]
+    together: tuple[str, ...] = ()
 
 
 class ApprovedAudiences(Struct, frozen=True, kw_only=True):
@@ -133,14 +144,20 @@ class ChangeSetDetail(Detail, frozen=True, kw_only=True):
     :param rows: changes in it; of a first base, members.
     :param slice_rows: rows of a slice, fixed when the table was written.
     :param dropped_rows: rows of the source that were left out as invalid.
+    :param excluded: rows of the source whose users are in no audience, by the author's word.
+    :param excluded_by: how many rows each argument excludes; a row may be excluded by both. Empty where none is
+        set, or of a time when they were not counted apart.
+    :param outranked: rows of the source whose users are in an audience that comes first.
     :param placeholders: rows whose value of an identity stands for none, by the identity's label.
     :param audiences: counts per audience, where there are few.
     :param let_through: which guards it passed with a permission, a sentence each.
     :param bounds: of the guards; none in rows of a time when they were not kept.
     :param corrects: the instant whose membership was computed once more, after it was published.
     :param author: which task computed it; none where nobody said, or of a time when it was not kept.
+    :param names: of the audiences, by their ids, where there are few; otherwise they are read out of the tables.
     :param held_audiences: those without which it counts; their membership is what was published of them.
     :param approves: the audiences that alone are in it, held before.
+    :param forgets: the table of the tombstones whose users exit, and nobody else.
     """
 
     table: str
@@ -150,14 +167,24 @@ class ChangeSetDetail(Detail, frozen=True, kw_only=True):
     layout: TableLayout
     counts: TotalCounts
     dropped_rows: int = 0
+    excluded: int = 0
+    excluded_by: Mapping[str, int] = {}
+    outranked: int = 0
     placeholders: Mapping[str, int] = {}
     audiences: Mapping[str, Counts] | None = None
     let_through: tuple[str, ...] = ()
     bounds: GuardBounds | None = None
     corrects: datetime | None = None
     author: ChangeSetAuthor | None = None
+    names: Mapping[str, str] | None = None
     held_audiences: HeldAudiences | None = None
     approves: ApprovedAudiences | None = None
+    forgets: str = ""
+
+
+def carried_over(newest: ChangeSetDetail) -> dict[str, Any]:
+    """Give what a change set that reads no source takes from the one before, with which the next run compares."""
+    return {n: getattr(newest, n) for n in ("excluded", "excluded_by", "outranked")}
 
 
 class FirstBase(ChangeSetDetail, frozen=True, kw_only=True, tag=Event.FIRST.value):
@@ -223,6 +250,31 @@ class TablesDropped(Detail, frozen=True, kw_only=True, tag=Event.DROPPED.value):
     """These tables are gone."""
 
     tables: tuple[str, ...]
+
+
+class UsersForgotten(Detail, frozen=True, kw_only=True, tag=Event.FORGOTTEN.value):
+    """No run lets these users be members again, and their rows are to go.
+
+    :param table: of the digests of their ids, the tombstones; empty if there are none any more.
+    :param salt: what stands before an id that is digested.
+    :param users: how many they are.
+    :param erased: their rows are gone from all tables.
+    """
+
+    table: str
+    salt: str
+    users: int
+    erased: bool = False
+
+
+class TablesReplaced(Detail, frozen=True, kw_only=True, tag=Event.REPLACED.value):
+    """These tables have others in their places: the same rows without those of users who are forgotten.
+
+    :param tables: name of each to that of the other, and ``rows`` how many rows that one lacks.
+    """
+
+    tables: Mapping[str, str]
+    rows: Mapping[str, int]
 
 
 class EpochBegun(Detail, frozen=True, kw_only=True, tag=Event.EPOCH.value):

@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Any
 from airflow_kinesis_audience.core.exceptions import HistoryGone, RunSuperseded
 from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.state.membership import Tables
-from airflow_kinesis_audience.core.state.recorded import Base, RecordedChangeSet  # noqa: TC001 (read by a fold)
+from airflow_kinesis_audience.core.state.recorded import (
+    Base,
+    CountedRun,
+    RecordedChangeSet,
+    Tombstones,
+)
 from airflow_kinesis_audience.core.state.sync_details import SYNC_LOG, HeldAudiences, SyncClosed
 from airflow_kinesis_audience.core.state.timeline_builder import TimelineBuilder
 
@@ -28,12 +33,16 @@ if TYPE_CHECKING:
 GONE_SHOWN = 100
 """Of so many of the newest change sets the numbers are remembered although their rows are not kept."""
 
+GONE_COUNTED = 300
+"""Of so many change sets before those the counts are remembered, for guards that learn from them."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timeline:
     """The state of a sync.
 
     :param change_sets: ascending, the first one begins the timeline.
+    :param gone: counts of change sets of which nothing else is remembered, ascending.
     :param bases: ascending, only those that still stand.
     :param orphans: tables that were begun and never counted, or were replaced.
     :param unfinished: those of them that the server may still finish, and when each was begun, by the clock of
@@ -44,9 +53,11 @@ class Timeline:
     :param epochs: of the timeline since it began, the last one holds; of a time when there was none, an empty one.
     :param sequence: number of the last row of the sync's own log, and ``digest`` its digest.
     :param writer: the table that the run that began last is writing, or has written.
+    :param tombstones: users who are forgotten, if ever any were.
     """
 
     change_sets: tuple[RecordedChangeSet, ...] = ()
+    gone: tuple[CountedRun, ...] = ()
     bases: tuple[Base, ...] = ()
     orphans: frozenset[str] = frozenset()
     unfinished: Mapping[str, str] = field(default_factory=dict)
@@ -58,6 +69,7 @@ class Timeline:
     sequence: int = 0
     digest: str = ""
     writer: str = ""
+    tombstones: Tombstones | None = None
 
     @property
     def epoch(self) -> str:
@@ -80,12 +92,18 @@ class Timeline:
 
     def is_committed(self, name: str) -> bool:
         """Return whether a table is that of a change set or of a base."""
-        return name in {c.table for c in self.change_sets} | {b.table for b in self.bases}
+        tombstones = {self.tombstones.table} if self.tombstones is not None else set()
+        return name in {c.table for c in self.change_sets} | {b.table for b in self.bases} | tombstones
 
     @property
     def waiting(self) -> frozenset[str]:
         """The tables of what waits for a person."""
         return frozenset(found.table for found in (self.held, self.held_audiences) if found is not None)
+
+    def has_lost_rows(self, as_of: datetime) -> bool:
+        """Return whether the membership of an instant lacks users by now, who were forgotten since."""
+        until = self.tombstones.erased_until if self.tombstones is not None else None
+        return until is not None and as_of < until
 
     def held_of(self, change_set: RecordedChangeSet) -> dict[str, Any]:
         """Give for its summary which audiences of a change set are held still, and why each is."""
@@ -136,7 +154,8 @@ class Timeline:
         if base is None:
             raise HistoryGone(f"the membership at {instant_text(as_of)} is no longer kept")
         changes = [(e.table, instant_text(e.as_of)) for e in self.after(base.as_of, as_of)]
-        return Tables(schema=schema, layout=base.layout, base=base.table, changes=changes)
+        missed = [(name, instant_text(at)) for name, at in base.missed]
+        return Tables(schema=schema, layout=base.layout, base=base.table, changes=changes, missed=missed)
 
     def find_base(self, as_of: datetime, layout: TableLayout | None = None) -> Base | None:
         """Find the base of the membership at a change set's instant, in a layout; see :meth:`tables`."""
@@ -163,8 +182,15 @@ class Timeline:
         """Return the timeline without change sets that are dropped, but for the newest ones' numbers."""
         standing = {b.as_of for b in self.bases}
         old, new = self.change_sets[:-GONE_SHOWN], self.change_sets[-GONE_SHOWN:]
-        kept = itertools.dropwhile(lambda e: e.dropped and e.as_of not in standing, old)
-        return replace(self, change_sets=(*kept, *new))
+        kept = tuple(itertools.dropwhile(lambda e: e.dropped and e.as_of not in standing, old))
+        counted = filter(None, map(CountedRun.of, old[: len(old) - len(kept)]))
+        gone = (*self.gone, *counted)[-GONE_COUNTED:]
+        return replace(self, change_sets=(*kept, *new), gone=gone)
+
+    def counted_runs(self, before: datetime) -> list[CountedRun]:
+        """List what runs before an instant counted, ascending: of all that is kept, and of the newest others."""
+        counted = (*self.gone, *filter(None, map(CountedRun.of, self.change_sets)))
+        return [run for run in counted if run.as_of < before]
 
     @classmethod
     def from_entries(cls, entries: Iterable[Entry]) -> Timeline:
@@ -182,6 +208,7 @@ class Timeline:
         builder = TimelineBuilder(
             change_sets={e.as_of: e for e in self.change_sets},
             instants={e.table: e.as_of for e in self.change_sets},
+            gone=self.gone,
             bases=list(self.bases),
             orphans=set(self.orphans | self.waiting),
             unfinished=dict(self.unfinished),
@@ -193,6 +220,7 @@ class Timeline:
             sequence=self.sequence,
             digest=self.digest,
             writer=self.writer,
+            tombstones=self.tombstones,
         )
         for entry in entries:
             if entry.log == SYNC_LOG:

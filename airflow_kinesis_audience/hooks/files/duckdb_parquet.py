@@ -81,7 +81,10 @@ class DuckDbParquetWarehouse(DuckDbWarehouse):
         """Write a query's rows to a file."""
         path = self._path(name)
         self._files.make_directory(path)
-        groups = f", ROW_GROUP_SIZE {_SLICED_GROUP_ROWS}" if sliced_by else ""
+        groups = ""
+        if sliced_by:
+            groups = f", ROW_GROUP_SIZE {_SLICED_GROUP_ROWS}"
+            query = f'SELECT * FROM ({query}) ORDER BY SUBSTRING("bucket", 1, 1), "{sliced_by}"'  # noqa: S608
         self.execute(f"COPY ({query}) TO '{_literal(self._files.address(path))}' (FORMAT parquet{groups})")
         self._files.persist(path)
 
@@ -174,7 +177,7 @@ class DuckDbParquetWarehouse(DuckDbWarehouse):
 
 
 def _is_state(name: str) -> bool:
-    return name.startswith(("base_", "changes_", "snapshot_", "events_", "profiles_", "rejects_"))
+    return name.startswith(("base_", "changes_", "snapshot_", "events_", "profiles_", "rejects_", "erasures_"))
 
 
 def _literal(text: str) -> str:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from airflow_kinesis_audience.core.exceptions import LedgerConflict, LedgerUnreadable
 from airflow_kinesis_audience.core.sql.names import long_slug, slug
-from airflow_kinesis_audience.core.state.ledger_tables import CHECKPOINT, Row
+from airflow_kinesis_audience.core.state.ledger_rows import Fold, Row
+from airflow_kinesis_audience.core.state.ledger_tables import CHECKPOINT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -55,12 +56,12 @@ class FileLedgerTable:
             found += [row for row in rows if row.event != CHECKPOINT or row is rows[-1]]
         return found
 
-    def read_fold(self) -> str:
+    def read_fold(self) -> Fold:
         """Read the newest fold; see ``LedgerTable``."""
         self._find_logs()
-        return (self._files.read_if_there(self._fold_name()) or b"").decode()
+        return Fold((self._files.read_if_there(self._fold_name()) or b"").decode())
 
-    def write_fold(self, text: str) -> None:
+    def write_fold(self, text: str, known: Mapping[str, int]) -> None:
         """Write a fold; see ``LedgerTable``. A slow writer's may replace a newer one: more rows are read then."""
         self._files.make_directory(self._fold_name())
         self._files.replace(self._fold_name(), text.encode())
@@ -96,12 +97,12 @@ class FileLedgerTable:
     def read_others(self, log: str, events: Collection[str]) -> list[Row]:
         """Read rows of other syncs, the logs of each that has that log; see ``LedgerTable``."""
         newest: dict[tuple[str, str, str], Row] = {}
-        ledger = f"{self._schema}/ledger"
+        ledger, log = f"{self._schema}/ledger", log or _SYNC_LOG
         for directory in self._files.find(ledger):
             sync = f"{ledger}/{directory}"
             if directory in (_CLOSED, _FOLDED) or log not in self._files.find(sync):
                 continue
-            paths = [path for name in (_SYNC_LOG, log) for path in self._find_files(f"{sync}/{name}")]
+            paths = [path for name in {_SYNC_LOG, log} for path in self._find_files(f"{sync}/{name}")]
             rows = self._read_rows(paths, own=False)
             newest |= {(row.sync_id, row.log, row.event): row for row in rows if row.event in events}
         return [row for row in newest.values() if row.sync_id != self._sync_id]

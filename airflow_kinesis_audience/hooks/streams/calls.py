@@ -1,23 +1,24 @@
 """The calls that put records: what the SDK is handed, what goes out, and what comes back, as data.
 
-Nothing here puts. Of each service the call for many records is made by hand, because the SDK takes long for it.
+Nothing here puts. A request's body is made here for many records at once, because the SDK takes long for it.
 """
 
 from __future__ import annotations
 
-from binascii import b2a_base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-import orjson
+from msgspec import Struct
+from msgspec.json import Encoder
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.core.producer.records import Record
 
-_BEGIN, _NEXT = b'{"Data":"', b'},{"Data":"'
-_BETWEEN = b'"' + _NEXT
+_encode = Encoder().encode
+_data, _partition_key, _hash_key = map(attrgetter, ("data", "partition_key", "hash_key"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,8 +33,8 @@ class Call:
     :param entry: makes what the SDK takes for a record.
     :param parameters: makes what the SDK takes of entries, besides the address.
     :param stand_in: makes what the SDK is handed in the place of that: no record.
-    :param render: makes many records as JSON, without the list's brackets, in pieces to be joined: whole copies of
-        large ones would cost time. None where the SDK makes them.
+    :param render: makes a request's whole body of its records and the address, as the SDK would; raises TypeError
+        or ValueError where the SDK is to say what is wrong with the records.
     """
 
     method: str
@@ -43,7 +44,7 @@ class Call:
     entry: Callable[[Record], dict[str, Any]]
     parameters: Callable[[list[dict[str, Any]]], dict[str, Any]]
     stand_in: Callable[[], dict[str, Any]]
-    render: Callable[[Sequence[Record]], list[bytes] | None]
+    render: Callable[[Sequence[Record], Mapping[str, str]], bytes]
 
     @property
     def operation(self) -> str:
@@ -51,45 +52,63 @@ class Call:
         return self.method.title().replace("_", "")
 
 
+class _Keyed(Struct, gc=False):
+    """A record of a data stream as JSON has it."""
+
+    Data: bytes
+    PartitionKey: str
+    ExplicitHashKey: str
+
+
+class _Bare(Struct, gc=False):
+    """A record of a delivery stream as JSON has it."""
+
+    Data: bytes
+
+
+_as_text = lru_cache(maxsize=8_192, typed=True)(str)
+"""Thousands of records share a few hash keys."""
+
+
 def _keyed_entry(record: Record) -> dict[str, Any]:
     return {"Data": record.data, "PartitionKey": record.partition_key, "ExplicitHashKey": str(record.hash_key)}
-
-
-def _render_keyed(batch: Sequence[Record]) -> list[bytes]:
-    pieces = [_BEGIN]
-    add = pieces.append
-    for record in batch:
-        add(b2a_base64(record.data, newline=False))
-        add(_render_keys(record.partition_key, record.hash_key))
-    pieces[-1] = pieces[-1].removesuffix(_NEXT) + b"}"
-    return pieces
-
-
-@lru_cache(maxsize=8_192)
-def _render_keys(partition_key: str, hash_key: int) -> bytes:
-    # Thousands of records share a few keys. What the SDK does not take for a key raises here.
-    if not partition_key:
-        raise ValueError("the partition key is empty")
-    return (
-        b'","PartitionKey":%b,"ExplicitHashKey":"%d"' % (orjson.dumps(str.__str__(partition_key)), hash_key)
-        + _NEXT
-    )
-
-
-def _render_nothing(_: Sequence[Record]) -> None:
-    """Leave it to the SDK."""
 
 
 def _bare_entry(record: Record) -> dict[str, Any]:
     return {"Data": record.data}
 
 
-def _render_bare(batch: Sequence[Record]) -> list[bytes]:
-    pieces = [_BEGIN]
-    for record in batch:
-        pieces += (b2a_base64(record.data, newline=False), _BETWEEN)
-    pieces[-1] = b'"}'
-    return pieces
+def _keyed(batch: Sequence[Record]) -> Iterable[_Keyed]:
+    keys = list(map(_partition_key, batch))
+    if set(map(type, keys)) != {str} or "" in keys:
+        raise TypeError("a partition key is empty, or no text")
+    return map(_Keyed, _bytes_of(batch), keys, map(_as_text, map(_hash_key, batch)))
+
+
+def _bytes_of(batch: Sequence[Record]) -> list[bytes]:
+    # Anything else would be written as it is, not as Base64.
+    found = list(map(_data, batch))
+    if set(map(type, found)) != {bytes}:
+        raise TypeError("the data of a record are no bytes")
+    return found
+
+
+def _render_keyed(batch: Sequence[Record], address: Mapping[str, str]) -> bytes:
+    return _encode({"Records": list(_keyed(batch)), **address})
+
+
+def _render_bare(batch: Sequence[Record], address: Mapping[str, str]) -> bytes:
+    return _encode({"Records": list(map(_Bare, _bytes_of(batch))), **address})
+
+
+def _render_one_keyed(batch: Sequence[Record], address: Mapping[str, str]) -> bytes:
+    [entry] = _keyed(batch)
+    return _encode({name: getattr(entry, name) for name in entry.__struct_fields__} | dict(address))
+
+
+def _render_one_bare(batch: Sequence[Record], address: Mapping[str, str]) -> bytes:
+    [data] = _bytes_of(batch)
+    return _encode({"Record": _Bare(data), **address})
 
 
 def _none_listed() -> dict[str, Any]:
@@ -128,7 +147,7 @@ PUT_RECORD = Call(
     entry=_keyed_entry,
     parameters=lambda entries: entries[0],
     stand_in=dict,
-    render=_render_nothing,
+    render=_render_one_keyed,
 )
 PUT_RECORD_OF_FIREHOSE = Call(
     method="put_record",
@@ -138,6 +157,6 @@ PUT_RECORD_OF_FIREHOSE = Call(
     entry=_bare_entry,
     parameters=lambda entries: {"Record": entries[0]},
     stand_in=dict,
-    render=_render_nothing,
+    render=_render_one_bare,
 )
 """For a login that may not put many at once."""

@@ -1,18 +1,18 @@
-"""Short cuts inside one client of the SDK: a put's body is joined here, and its response is read here.
+"""Short cuts inside one client of the SDK: a put's body is made here, and most requests are sent from here.
 
-All else stays the SDK's: endpoint, credentials, signature, checksums, proxies, TLS, time-outs and errors. What
-goes out is made of the records alone, whatever the SDK is handed: a tracer that patches the SDK to write its
+The first request goes through the SDK's call; those after it are made like it (``signed_request.py``), as long as
+no package has patched the SDK's calls. A patch, as a tracer is one, is to see each put, so that there all go
+through the call. What goes out is made of the records alone, whatever the SDK is handed: a tracer that writes its
 context into records (ddtrace does) is handed none of them, a body that was changed before it is signed is put
 back, and one that was changed afterwards is not sent.
-Relied on (botocore 1.44; ``tests/contract/test_wire.py`` fails where it changes): ``client._serializer``, whose
+Relied on (botocore 1.43; ``tests/contract/test_wire.py`` fails where it changes): ``client._serializer``, whose
 ``serialize_to_request(parameters, operation_model)`` gives a dict with ``body`` and ``headers``, and the events
-``before-sign``, ``before-send`` (both with ``request``) and ``before-parse`` (with ``response_dict`` and
-``customized_response_dict``). Without the serializer a put is the plain one, and its body is compared.
+``before-sign`` and ``before-send`` (both with ``request``). Without the serializer a put is the plain one, and its
+body is compared.
 """
 
 from __future__ import annotations
 
-import inspect
 import logging
 import threading
 from binascii import b2a_base64
@@ -23,15 +23,17 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from airflow_kinesis_audience.core.producer.records import Record
+from airflow_kinesis_audience.hooks.streams.patches import find_patch
+from airflow_kinesis_audience.hooks.streams.signed_request import RequestTemplate, SignedRequests
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.hooks.streams.calls import Call
 
-_RESULTS = "ResultsReadFromTheWire"
-"""Under which key of the SDK's response the results stand; no service has such a one."""
 _HEADERS = {"X-Amz-Target", "Content-Type"}
 """What the SDK sets of a body before it is final; one more header might be made of the body that is replaced."""
-_SAMPLE, _SAMPLE_ENCODED = Record(0, b"a", "key", 1, 1), "YQ=="
+_SAMPLE = Record(0, b"a", "key", 1, 1)
+_UNMET = (AttributeError, KeyError, TypeError)
+"""What a version of the SDK raises that has not what is relied on."""
 _UNREADABLE = (AttributeError, KeyError, TypeError, ValueError)
 
 log = logging.getLogger(__name__)
@@ -42,88 +44,115 @@ class BodyChanged(Exception):
 
 
 class _Put:
-    """One put of one thread: what it puts where, and the body that has to go out.
+    """One put of one thread.
 
-    :param pieces: of the body; none where the SDK is to make them, or to say what is wrong with the records.
+    :param rendered: the body made here; none where the SDK is to make it, or to say what is wrong.
+    :ivar body: the body that has to go out, once the SDK has got so far.
+    :ivar template: of the request that went out.
     """
 
-    __slots__ = ("address", "body", "pieces", "records")
+    __slots__ = ("body", "records", "rendered", "template")
 
-    def __init__(self, records: Sequence[Record], address: Mapping[str, str], pieces: list[bytes] | None) -> None:
-        self.records, self.address, self.pieces = records, address, pieces
+    def __init__(self, records: Sequence[Record], rendered: bytes | None) -> None:
+        self.records, self.rendered = records, rendered
         self.body: bytes | None = None
+        self.template: RequestTemplate | None = None
 
 
 class PutRequest:
     """The short cuts of one client, for one call; safe to use from several threads.
 
     :param client: of the SDK; only this one is changed.
+    :param address: the arguments that say where to.
     """
 
-    def __init__(self, client: Any, call: Call) -> None:
-        self._call, self._put = call, getattr(client, call.method)
+    def __init__(self, client: Any, call: Call, address: Mapping[str, str]) -> None:
+        self._client, self._call, self._address = client, call, address
         self._threads = threading.local()
-        self._reads_responses = False
-        self._frames: dict[tuple[tuple[str, str], ...], dict[str, Any]] = {}
-        self._patch = find_patch(client)
+        self._own: SignedRequests | None = None
+        self._may_send = True
+        self._patch = find_patch(client, "_make_api_call")
         if self._patch:
             _say_once(self._patch)
         service = client.meta.service_model.service_id.hyphenize()
         self._operation = client.meta.method_to_api_mapping[call.method]
         events = client.meta.events
-        events.register(f"before-parse.{service}.{self._operation}", self._read_response)
         events.register_last(f"before-sign.{service}.{self._operation}", self._put_back)
         events.register_last(f"before-send.{service}.{self._operation}", self._check)
         if hasattr(client, "_serializer"):
             client._serializer = _Serializer(client._serializer, self._serialize)
 
-    def put(self, batch: Sequence[Record], address: Mapping[str, str]) -> Any:
+    def put(self, batch: Sequence[Record]) -> Any:
         """Put records in one request, and give the response's results as they came, whatever they are.
 
-        :param address: the arguments that say where to.
         :raises BodyChanged: if a patch of the SDK has changed the body after it was signed; nothing was sent.
         :raises Exception: what the SDK raises; nothing of a record is in it.
         """
         try:
-            pieces = self._call.render(batch)
+            rendered = self._call.render(batch, self._address)
         except _UNREADABLE:
-            pieces = None  # The SDK's error names what is wrong with such records.
-        put = self._threads.put = _Put(batch, address, pieces)
+            rendered = None  # The SDK's error names what is wrong with such records.
+        put = self._threads.put = _Put(batch, rendered)
         try:
-            return self._results_of(self._put(**address, **self._call.stand_in()))
+            own = self._own
+            if own and rendered is not None and (request := self._sign(own, rendered)) is not None:
+                put.body = rendered
+                return self._send(own, request)
+            results = self._results_of(self._call_sdk(put))
+            if self._own is None and put.template is not None:
+                self._begin_to_send(put.template)
+            return results
+        finally:
+            self._threads.put = None
+
+    def _begin_to_send(self, template: RequestTemplate) -> None:
+        try:
+            self._own = SignedRequests(self._client, self._operation, template)
+        except _UNMET:
+            self._may_send = False
+
+    def _sign(self, own: SignedRequests, body: bytes) -> Any:
+        """Make a request that is sent from here; none if it is to go through the SDK's call."""
+        if find_patch(self._client, "_make_api_call"):
+            return None
+        try:
+            return own.sign(body)
+        except _UNMET:
+            self._own, self._may_send = None, False
+            return None
+
+    def _send(self, own: SignedRequests, request: Any) -> Any:
+        response = own.send(request)
+        if response.status_code == 200 and (results := self._read_results(response.content)):
+            return results
+        # Whatever is not plainly a list of results is the SDK's to judge.
+        return self._results_of(own.parse(response))
+
+    def _read_results(self, body: bytes) -> list[dict[str, Any]] | None:
+        name = self._call.results
+        try:
+            results = orjson.loads(body)[name] if name else [orjson.loads(body)]
+        except _UNREADABLE:
+            return None
+        return results if type(results) is list and set(map(type, results)) == {dict} else None
+
+    def _call_sdk(self, put: _Put) -> Mapping[str, Any]:
+        method = getattr(self._client, self._call.method)
+        try:
+            found: Mapping[str, Any] = method(**self._address, **self._call.stand_in())
         except Exception:
             if put.body is not None:
                 raise
             # A patch that cannot do without records, or an SDK that was handed none: nothing was made, or sent.
-            return self._results_of(self._put(**self._parameters_of(put)))
-        finally:
-            self._threads.put = None
+            found = method(**self._parameters_of(put))
+        return found
 
     def _parameters_of(self, put: _Put) -> dict[str, Any]:
         """Make what the SDK takes for a put."""
-        return {**put.address, **self._call.parameters(list(map(self._call.entry, put.records)))}
+        return {**self._address, **self._call.parameters(list(map(self._call.entry, put.records)))}
 
     def _results_of(self, response: Mapping[str, Any]) -> Any:
-        if not self._call.results:
-            return [response]
-        if _RESULTS not in response:
-            return response.get(self._call.results)
-        # From here on the SDK need not read them as well: they have come through.
-        self._reads_responses = True
-        return response[_RESULTS]
-
-    def _read_response(self, **event: Any) -> None:
-        """Be the handler of a response; whatever is not plainly a list of results is the SDK's to judge."""
-        try:
-            response, customized = event["response_dict"], event["customized_response_dict"]
-            is_ok = response["status_code"] == 200
-            results = orjson.loads(response["body"])[self._call.results] if is_ok else None
-        except _UNREADABLE:
-            return
-        if type(results) is list and set(map(type, results)) == {dict}:
-            customized[_RESULTS] = results
-            if self._reads_responses:
-                response["body"] = b"{}"
+        return response.get(self._call.results) if self._call.results else [response]
 
     def _put_back(self, request: Any, **_: Any) -> None:
         """Be the handler of a request that is about to be signed."""
@@ -138,50 +167,41 @@ class PutRequest:
     def _check(self, request: Any, **_: Any) -> None:
         """Be the handler of a request that is about to be sent."""
         put = getattr(self._threads, "put", None)
-        if put is None or request.body is put.body:
+        if put is None:
             return
         if put.body is None:
             is_own = _read_json(request.body) == _as_json(self._parameters_of(put))
         else:
-            is_own = request.body == put.body
+            is_own = request.body is put.body or request.body == put.body
         if not is_own:
             raise BodyChanged(self._patch or "a handler of the SDK's events")
+        if self._may_send and self._own is None and put.body is put.rendered:
+            put.template = RequestTemplate.of(request)
 
     def _serialize(self, own: Any, parameters: Mapping[str, Any], operation_model: Any) -> Any:
         """Make a request of the thread's records, whatever the parameters have become on the way."""
         put = getattr(self._threads, "put", None)
         if put is None or operation_model.name != self._operation:
             return own.serialize_to_request(parameters, operation_model)
-        if put.pieces is None or (request := self._join(own, put, operation_model)) is None:
+        request = self._serialize_rendered(own, put, operation_model)
+        if request is None:
             request = own.serialize_to_request(self._parameters_of(put), operation_model)
         put.body = request["body"]
         return request
 
-    def _join(self, own: Any, put: _Put, operation_model: Any) -> dict[str, Any] | None:
-        """Join a request; none if the SDK's own for one record does not look as expected."""
-        address = tuple(put.address.items())
-        frame = self._frames.get(address)
-        if frame is None:
-            try:
-                frame = self._frames[address] = self._make_frame(own, address, operation_model)
-            except _UNREADABLE:
+    def _serialize_rendered(self, own: Any, put: _Put, operation_model: Any) -> Any:
+        """Make a request with the body made here; none if the SDK's own for one record is another."""
+        if put.rendered is None:
+            return None
+        sample = {**self._address, **self._call.parameters([self._call.entry(_SAMPLE)])}
+        try:
+            request = own.serialize_to_request(sample, operation_model)
+            rendered = self._call.render([_SAMPLE], self._address)
+            if orjson.loads(request["body"]) != orjson.loads(rendered) or set(request["headers"]) != _HEADERS:
                 return None
-        # The SDK goes on to write into a request, and into the parts of it.
-        request = {name: dict(part) if isinstance(part, dict) else part for name, part in frame.items()}
-        request["body"] = b"".join((b'{"Records":[', *(put.pieces or ()), frame["body"]))
-        return request
-
-    def _make_frame(self, own: Any, address: tuple[tuple[str, str], ...], operation_model: Any) -> dict[str, Any]:
-        """Make a request whose body is but what comes after the records, once for each address."""
-        sample = self._call.entry(_SAMPLE)
-        request = own.serialize_to_request({**dict(address), "Records": [sample]}, operation_model)
-        document = orjson.loads(request["body"])
-        if document != {**dict(address), "Records": [{**sample, "Data": _SAMPLE_ENCODED}]}:
-            raise ValueError("the SDK's body is another")
-        if set(request["headers"]) != _HEADERS:
-            raise ValueError("the SDK's headers are others")
-        del document["Records"]
-        return {**request, "body": b"]," + orjson.dumps(document)[1:]}
+        except _UNREADABLE:
+            return None
+        return {**request, "body": put.rendered}
 
 
 class _Serializer:
@@ -196,15 +216,6 @@ class _Serializer:
     def serialize_to_request(self, parameters: Mapping[str, Any], operation_model: Any) -> Any:
         """Make a request."""
         return self._serialize(self._own, parameters, operation_model)
-
-
-def find_patch(client: Any) -> str:
-    """Name the package that has patched the calls of the SDK, as tracers do; empty if none is seen."""
-    call = inspect.getattr_static(type(client), "_make_api_call", None)
-    wrapper = getattr(call, "_self_wrapper", call)  # of the package wrapt, by which most tracers patch
-    home = getattr(wrapper, "__globals__", {}).get("__name__") or getattr(wrapper, "__module__", "")
-    found = str(home or "").partition(".")[0]
-    return "" if found == "botocore" else found
 
 
 @lru_cache(maxsize=64)

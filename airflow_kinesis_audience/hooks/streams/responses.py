@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import repeat
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from botocore import exceptions as sdk
@@ -88,6 +90,13 @@ def outcomes_of(results: Any, call: Call, throttled: re.Pattern[str], count: int
     :param count: records of the request.
     """
     number, shard = call.acknowledgement, call.shard
+    try:
+        # Nearly always each has these and nothing more: no error code.
+        if {len(result) for result in results} == {1 + bool(shard)} and all(map(itemgetter(number), results)):
+            shards = map(itemgetter(shard), results) if shard else repeat("", len(results))
+            return list(map(_delivered, shards))
+    except (AttributeError, KeyError, TypeError):
+        pass
     try:
         return [
             _delivered(result.get(shard))

@@ -38,6 +38,8 @@ from airflow_kinesis_audience.hooks.streams.responses import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow_kinesis_audience.hooks.streams.calls import Call
 
 _CONNECT_SECONDS = 5
@@ -114,15 +116,20 @@ class StreamClient(AwsBaseHook):
                 f"({outcome.code}); if the next attempt fails, too, check its role and the network"
             ) from None
 
+    @property
+    def address(self) -> Mapping[str, str]:
+        """The arguments that name the stream to AWS."""
+        raise NotImplementedError
+
     @cached_property
     def put_request(self) -> PutRequest:
         """The call that puts many records."""
-        return PutRequest(self.conn, self.call)
+        return PutRequest(self.conn, self.call, self.address)
 
     @cached_property
     def single_request(self) -> PutRequest:
         """The call that puts one record."""
-        return PutRequest(self.conn, self.single_call)
+        return PutRequest(self.conn, self.single_call, self.address)
 
     def is_present(self, request: PutRequest) -> bool:
         """Whether credentials were not asked for anew since a request was made ready."""

@@ -151,11 +151,6 @@ class StreamHook(StreamClient):
         """Ask AWS about the stream."""
         raise NotImplementedError
 
-    @property
-    def address(self) -> Mapping[str, str]:
-        """The arguments that name the stream to AWS."""
-        raise NotImplementedError
-
     def put(self, batch: Sequence[Record]) -> list[Outcome]:
         """Put records in one request; safe to call from several threads.
 
@@ -176,7 +171,7 @@ class StreamHook(StreamClient):
 
     def _check_batch(self, batch: Sequence[Record]) -> None:
         most = self.limits.records_per_request
-        if 0 < len(batch) <= most and all(isinstance(record, Record) for record in batch):
+        if 0 < len(batch) <= most and all(issubclass(kind, Record) for kind in set(map(type, batch))):
             return
         kinds = ", ".join(sorted({type(record).__name__ for record in batch}))
         raise ValueError(
@@ -217,7 +212,7 @@ class StreamHook(StreamClient):
         with self._building:
             request = self.single_request if call is self.single_call else self.put_request
         try:
-            results = request.put(batch, self.address)
+            results = request.put(batch)
         except BodyChanged as patch:
             raise DestinationRefused(
                 f"the body of a request to {self.noun} {self.name} was changed by {patch} after it was signed; "

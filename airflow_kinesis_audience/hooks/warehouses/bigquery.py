@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.core.exceptions import AudienceError, WarehouseRefused, WarehouseUnavailable
@@ -25,6 +26,21 @@ _ABOUT_THE_STATEMENT = re.compile(
 )
 """Errors that a statement has without a row."""
 
+_OF_THE_MOMENT = frozenset(
+    (
+        *("backendError", "internalError", "jobBackendError", "jobInternalError", "jobRateLimitExceeded"),
+        *("quotaExceeded", "rateLimitExceeded", "resourceInUse", "stopped", "tableUnavailable"),
+    )
+)
+"""Reasons of failures after which a retry may help, whatever the status that comes with them.
+
+Source: https://docs.cloud.google.com/bigquery/docs/error-messages
+"""
+
+
+_RECENT_JOBS = 1000
+"""Of an account, among which is one that was begun a moment ago."""
+
 
 class BigQueryWarehouse(SqlWarehouse):
     """BigQuery through google-cloud-bigquery: its client, since its DB-API changes the text of a statement."""
@@ -40,17 +56,14 @@ class BigQueryWarehouse(SqlWarehouse):
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int | None:
         """Run a statement that gives no rows, to its end."""
         with self._translated(), self._job(sql, parameters) as job:
-            with self._counted():
-                job.result()
+            self._result(job)
             written: int | None = job.num_dml_affected_rows
             return written
 
     def read_rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Read a small result whole."""
         with self._translated(), self._job(sql, parameters) as job:
-            with self._counted():
-                rows = job.result()
-            return [tuple(row.values()) for row in rows]
+            return [tuple(row.values()) for row in self._result(job)]
 
     def read_types(self, query: str) -> dict[str, str]:
         """Read the query's column names and type names by a dry run."""
@@ -60,11 +73,86 @@ class BigQueryWarehouse(SqlWarehouse):
     def read_batches(self, sql: str, schema: pa.Schema, *, rows: int) -> Iterator[pa.RecordBatch]:
         """Read a large result page by page."""
         with self._translated(), self._job(sql, ()) as job:
-            with self._counted():
-                result = job.result(page_size=rows)
-            for page in result.pages:
+            for page in self._result(job, page_size=rows).pages:
                 if fetched := [row.values() for row in page]:
                     yield arrow_batch(fetched, schema)
+
+    def submit(self, sql: str) -> str:
+        """Start a statement as a job, which outlives its client; see :class:`LeavesStatements`.
+
+        If the answer to the request is lost, the client asks again, and the id exists. It is also looked for in
+        the list: the client itself would look in one location alone, and then begin a second job.
+
+        :returns: project, location and id of the job, as BigQuery's console writes them.
+        """
+        from google.api_core.exceptions import Conflict
+
+        labels = self._labels()
+        job_id = "-".join((PROGRAM, labels.get("job", ""), labels.get("try", ""), uuid.uuid4().hex))
+        with self._translated(), self._counted():
+            try:
+                job = self._query(sql, (), job_id=job_id, job_retry=None)
+            except Conflict:
+                job = self._find_job(job_id)
+        if job is None:
+            raise WarehouseUnavailable(
+                f"BigQuery began job {job_id} and does not list it; retry, which cancels it"
+            )
+        return f"{job.project}:{job.location}.{job.job_id}"
+
+    def _find_job(self, job_id: str) -> Any:
+        from google.api_core.exceptions import Forbidden, NotFound
+
+        with contextlib.suppress(NotFound):
+            return self._client().get_job(job_id)
+        with contextlib.suppress(Forbidden):  # roles/bigquery.jobUser may not list
+            recent = self._client().list_jobs(max_results=_RECENT_JOBS)
+            return next((job for job in recent if job.job_id == job_id), None)
+        return None
+
+    def has_ended(self, statement_id: str) -> bool:
+        """Look at a statement once; see :class:`LeavesStatements`."""
+        from google.api_core.exceptions import NotFound
+
+        with self._translated():
+            try:
+                job = self._client().get_job(**_reference(statement_id))
+            except NotFound:
+                raise WarehouseUnavailable(
+                    f"BigQuery has no job {statement_id}; the next attempt starts the statement again"
+                ) from None
+            if job.state != "DONE":
+                return False
+            if job.error_result is not None:
+                raise job.exception()
+            self._count_bytes(job.total_bytes_processed)
+            return True
+
+    def cancel_statement(self, statement_id: str) -> None:
+        """Cancel a statement; one that has ended stays as it is."""
+        with contextlib.suppress(Exception), contextlib.closing(self._connect()) as other:
+            other.cancel_job(**_reference(statement_id))
+
+    def end_earlier_attempts(self) -> int:
+        """Cancel what earlier attempts of the task left at work, in whichever location."""
+        own, found = self._labels(), []
+        with self._translated():
+            for state in ("pending", "running"):
+                found += [
+                    job
+                    for job in self._client().list_jobs(state_filter=state)
+                    if job.labels.get("job") == own["job"] and job.labels.get("try") != own["try"]
+                ]
+            for job in found:
+                job.cancel()
+        return len(found)
+
+    def _result(self, job: Any, **how: Any) -> Any:
+        """Wait for a job's end, and count it."""
+        with self._counted():
+            rows = job.result(**how)
+        self._count_bytes(job.total_bytes_processed)
+        return rows
 
     @contextlib.contextmanager
     def _job(self, sql: str, parameters: Sequence[Any]) -> Iterator[Any]:
@@ -75,23 +163,34 @@ class BigQueryWarehouse(SqlWarehouse):
     def _cancel(self, connection: Any, cursor: Any) -> None:
         cursor.cancel()
 
-    def _query(self, sql: str, parameters: Sequence[Any], *, dry_run: bool = False) -> Any:
+    def _client(self) -> Any:
+        if self._opened is None:
+            self._opened = self._take_lent() or self._connect()
+        return self._opened
+
+    def _labels(self) -> dict[str, str]:
+        return self.tag.labels() if self.tag is not None else {"program": PROGRAM}
+
+    def _query(self, sql: str, parameters: Sequence[Any], *, dry_run: bool = False, **request: Any) -> Any:
         from google.cloud.bigquery import ConnectionProperty, QueryJobConfig, ScalarQueryParameter
 
-        if self._opened is None:
-            self._opened = self._connect()
         given = [ScalarQueryParameter(None, "INT64" if isinstance(v, int) else "STRING", v) for v in parameters]
         config = QueryJobConfig(query_parameters=given, dry_run=dry_run, use_query_cache=False)
-        config.labels = self.tag.labels() if self.tag is not None else {"program": PROGRAM}
+        config.labels = self._labels()
         # Or a project's or dataset's own would decide what day an instant is on.
         config.connection_properties = [ConnectionProperty("time_zone", "UTC")]
-        return self._opened.query(sql, job_config=config)
+        self._log_sql(sql)
+        return self._client().query(sql, job_config=config, **request)
 
     def _translate(self, error: Exception, *, planned: bool) -> AudienceError:
-        code = getattr(error, "code", None)
+        code, reason = getattr(error, "code", None), _reason(error)
+        if reason in _OF_THE_MOMENT:
+            return WarehouseUnavailable(
+                f"BigQuery ended the statement ({reason}); see its job there, and the quotas of the project"
+            )
         if code == 403:
             return WarehouseRefused(
-                "BigQuery denies access. The account needs roles/bigquery.jobUser on the project, dataViewer on "
+                "BigQuery denies access. The account needs roles/bigquery.user on the project, dataViewer on "
                 "the source's dataset, and dataEditor on the state's (and bigquery.datasets.create for the first "
                 "run to make that one)"
             )
@@ -105,6 +204,18 @@ class BigQueryWarehouse(SqlWarehouse):
         return WarehouseUnavailable(
             f"BigQuery is not available ({type(error).__name__}); check project, location, account and quotas"
         )
+
+
+def _reference(statement_id: str) -> dict[str, str]:
+    """Split what ``submit`` returned; only a project may have dots and colons."""
+    where, _, job_id = statement_id.rpartition(".")
+    project, _, location = where.rpartition(":")
+    return {"job_id": job_id, "project": project, "location": location}
+
+
+def _reason(error: Exception) -> str:
+    first, *_ = getattr(error, "errors", None) or ({},)
+    return str(first.get("reason", "")) if isinstance(first, dict) else ""
 
 
 def _location(hook: Any) -> str | None:

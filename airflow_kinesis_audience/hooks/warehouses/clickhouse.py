@@ -11,14 +11,14 @@ import re
 import uuid
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from airflow_kinesis_audience.core.exceptions import AudienceError, WarehouseRefused, WarehouseUnavailable
 from airflow_kinesis_audience.hooks.statement_tags import PROGRAM
 from airflow_kinesis_audience.hooks.warehouses.dbapi import NOT_SHOWN, SqlWarehouse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import pyarrow as pa
 
     from airflow_kinesis_audience.core.sql.dialects import Dialect
 
@@ -80,23 +80,17 @@ class ClickHouseWarehouse(SqlWarehouse):
 
     def read_batches(self, sql: str, schema: pa.Schema, *, rows: int) -> Iterator[pa.RecordBatch]:
         """Read a large result as the server sends it, in Arrow."""
-        with self._cursor(), self._client.query_arrow_stream(sql, use_strings=True) as stream:
+        with self._cursor() as cursor, cursor.client.query_arrow_stream(sql, use_strings=True) as stream:
             for block in self._counted_until_first(iter(stream)):
                 for batch in _in_types(block, schema).to_batches(rows):
                     if batch.num_rows:
                         yield batch
 
-    def close(self) -> None:
-        """Close the client."""
-        if self._opened is not None:
-            super().close()
-            self._client.close()
-
     def _open(self) -> Any:
         with self._translated():
-            self._client = self._connect()
-            self._client.set_client_setting("log_comment", f"{self.tag or PROGRAM} {self._number}")
-        return _Connection(self._client)
+            client = self._connect()
+            client.set_client_setting("log_comment", f"{self.tag or PROGRAM} {self._number}")
+        return _Connection(client)
 
     def _cancel(self, connection: Any, cursor: Any) -> None:
         with contextlib.closing(self._connect()) as other:
@@ -143,6 +137,8 @@ class ClickHouseWarehouse(SqlWarehouse):
 
 def _in_types(block: pa.Table, schema: pa.Schema) -> pa.Table:
     """Give what was read in the asked types; Date comes as a number of days, and DateTime as one of seconds."""
+    import pyarrow as pa
+
     columns = []
     for column, field in zip(block.columns, schema, strict=True):
         if pa.types.is_uint16(column.type) and pa.types.is_date32(field.type):
@@ -168,7 +164,8 @@ class _Connection:
         return Cursor(self._client)
 
     def close(self) -> None:
-        """Leave the client to the warehouse, which closes it."""
+        """Close the client."""
+        self._client.close()
 
 
 def _kill(comment: str) -> str:

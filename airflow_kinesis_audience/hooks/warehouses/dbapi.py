@@ -9,19 +9,19 @@ Who breaks a statement off has it cancelled on the server, which would go on wit
 from __future__ import annotations
 
 import contextlib
-import threading
 from typing import TYPE_CHECKING, Any, ClassVar
-
-import pyarrow as pa
 
 from airflow_kinesis_audience.core.exceptions import AudienceError, TaskEnded
 from airflow_kinesis_audience.hooks.client_logs import keep_requests_out_of_logs
 from airflow_kinesis_audience.hooks.statement_tags import TaggedStatements
+from airflow_kinesis_audience.hooks.warehouses.connections import Connections
+from airflow_kinesis_audience.hooks.warehouses.left_statements import LeavesStatements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     import pandas as pd
+    import pyarrow as pa
 
     from airflow_kinesis_audience.core.sql.dialects import Ddl, Dialect
 
@@ -33,7 +33,7 @@ NOT_SHOWN = (
 """Ends what is said of a statement that has read rows."""
 
 
-class SqlWarehouse(TaggedStatements):
+class SqlWarehouse(TaggedStatements, LeavesStatements, Connections):
     """One connection to a warehouse, and those that large results are read from; use it as a context manager.
 
     :param connect: opens a new DB-API connection.
@@ -45,15 +45,12 @@ class SqlWarehouse(TaggedStatements):
     """Of the driver, where it prints statements, rows or the server's words at DEBUG."""
 
     def __init__(self, connect: Callable[[], Any], dialect: Dialect) -> None:
+        super().__init__()
         self._connect = connect
-        self._opened: Any = None
-        self._idle: list[Any] = []
         self._at_work: list[tuple[Any, Any]] = []
         # By the connection's own id, the number by which the server knows it, where it is asked for.
         self._numbers: dict[int, int] = {}
         self._is_ended = False
-        # Between two threads; who holds it may come upon a reader that is garbage, and want it once more.
-        self._lock = threading.RLock()
         self.dialect = dialect
         keep_requests_out_of_logs(*self.loggers)
 
@@ -98,8 +95,7 @@ class SqlWarehouse(TaggedStatements):
         if self._opened is not None:
             self._opened.close()
             self._opened = None
-        while self._idle:
-            self._idle.pop().close()
+        self._close_idle()
 
     @property
     def origin(self) -> SqlWarehouse:
@@ -192,16 +188,16 @@ class SqlWarehouse(TaggedStatements):
     def _connection(self) -> Any:
         """Give the connection; the first statement opens it."""
         if self._opened is None:
-            self._opened = self._open()
+            self._opened = self._take_lent() or self._open()
         return self._opened
 
     @contextlib.contextmanager
     def _reader_connection(self) -> Iterator[Any]:
         """Lend a connection that nothing else is read from meanwhile; who breaks off breaks it."""
-        connection = self._idle.pop() if self._idle else self._open_reader()
+        connection = self._take_idle() or self._open_reader()
         with self._working(connection):
             yield connection
-        self._idle.append(connection)
+        self._give_back(connection)
 
     @contextlib.contextmanager
     def _working(self, connection: Any, cursor: Any = None) -> Iterator[None]:
@@ -268,15 +264,20 @@ def table_statements(
     :param has_audience_rows: whether it has a row per audience, and those will be looked for.
     :param columns: definitions of those whose types the query does not decide, in parentheses.
     """
-    after = [*ddl.after_write]
-    after += ddl.index_slices if sliced_by else ()
-    after += ddl.index_audiences if has_audience_rows else ()
-    create = " ".join(filter(None, ("CREATE TABLE", name, columns, ddl.table_clause, "AS", query)))
-    return [create, *(template.format(table=name, column=sliced_by) for template in after)]
+    after = [*(ddl.index_slices if sliced_by else ()), *(ddl.index_audiences if has_audience_rows else ())]
+    clause = ddl.table_clause
+    if sliced_by:
+        clause = ddl.sliced_clause.format(column=sliced_by) or clause
+        query = ddl.sliced_query.format(query=query, column=sliced_by)
+    create = " ".join(filter(None, ("CREATE TABLE", name, columns, clause, "AS", query)))
+    # Last, since an index on what is computed has statistics, too.
+    return [create, *(t.format(table=name, column=sliced_by) for t in (*after, *ddl.after_write))]
 
 
 def arrow_batch(fetched: Sequence[Sequence[Any]], schema: pa.Schema) -> pa.RecordBatch:
     """Make a batch of rows that a driver gave, in the given types."""
+    import pyarrow as pa
+
     columns = zip(*fetched, strict=True)
     arrays = [pa.array(c, type=f.type) for c, f in zip(columns, schema, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)

@@ -61,6 +61,11 @@ class DuckDbWarehouse(SqlWarehouse):
         """Give what opens the file, within bounds."""
         return within_bounds(conn_id, hook)
 
+    @contextlib.contextmanager
+    def beside_others(self) -> Iterator[None]:
+        """Let this thread read while others use the warehouse, too: each statement has a cursor of its own."""
+        yield
+
     def read_types(self, query: str) -> dict[str, str]:
         """Read the query's column names and type names."""
         described = self._read_plan(f"DESCRIBE SELECT * FROM (\n{query}\n) AS given")  # noqa: S608

@@ -11,20 +11,19 @@ import contextlib
 import re
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from airflow_kinesis_audience.core.exceptions import (
     AudienceError,
     WarehouseRefused,
     WarehouseUnavailable,
     how_to_install,
 )
-from airflow_kinesis_audience.core.sql.types import ZEROFILL
 from airflow_kinesis_audience.hooks.warehouses.dbapi import NOT_SHOWN, SqlWarehouse, first_line, table_statements
+from airflow_kinesis_audience.hooks.warehouses.mysql_types import name_type, read_batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    import pyarrow as pa
 
 
 _OLDEST = {"MySQL": (8, 0), "MariaDB": (10, 6)}
@@ -95,15 +94,6 @@ _KEY_CHARACTERS = {"audience_id": 60, "user_id": 180}
 """Longest ids. Both together fit into the 1,000 bytes of MariaDB's index in memory; with one character more than
 fits, to look who has changed since a base takes minutes for 100,000 members, not half a second."""
 
-_UNSIGNED, _ZEROFILL = 32, 64
-_WIRE_TYPES = {
-    **{0: "DECIMAL", 1: "TINYINT", 2: "SMALLINT", 3: "INT", 4: "FLOAT", 5: "DOUBLE", 6: "NULL", 7: "TIMESTAMP"},
-    **{8: "BIGINT", 9: "MEDIUMINT", 10: "DATE", 11: "TIME", 12: "DATETIME", 13: "SMALLINT", 14: "DATE", 16: "BIT"},
-    **{245: "JSON", 246: "DECIMAL", 255: "GEOMETRY"},
-    **dict.fromkeys((15, 247, 248, 249, 250, 251, 252, 253, 254), "TEXT"),
-}
-"""Types of a result's columns, by the protocol's numbers; 13 is YEAR."""
-
 
 class MySqlWarehouse(SqlWarehouse):
     """MySQL or MariaDB through mysqlclient."""
@@ -146,7 +136,7 @@ class MySqlWarehouse(SqlWarehouse):
                 result = connection.store_result()
         columns = zip(result.describe(), result.field_flags(), result.converter, strict=True)
         return {
-            name: _type_name(wire, length, scale, flags, is_bytes=converter is bytes)
+            name: name_type(wire, length, scale, flags, is_bytes=converter is bytes)
             for (name, wire, _, length, _, scale, _), flags, converter in columns
         }
 
@@ -156,9 +146,7 @@ class MySqlWarehouse(SqlWarehouse):
             cursor = connection.cursor()
             self._run(cursor, sql, ())
             while fetched := cursor.fetchmany(rows):
-                columns = zip(*fetched, strict=True)
-                arrays = [_read_array(c, f.type) for c, f in zip(columns, schema, strict=True)]
-                yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+                yield read_batch(fetched, schema)
             cursor.close()
             if connection.warning_count() and _NO_CHARACTERS & {int(w[1]) for w in connection.show_warnings()}:
                 raise WarehouseRefused(_NOT_UTF8)
@@ -264,35 +252,6 @@ def _prepare(connection: Any) -> str:
             cursor.execute(statement)
     connection.autocommit(True)
     return _COLLATIONS[kind]
-
-
-def _type_name(wire: int, length: int, scale: int, flags: int, *, is_bytes: bool) -> str:
-    """Name a column's type as a table's definition would, from a result's description.
-
-    :param length: of a value when it is shown: TINYINT(1) is how the language writes BOOLEAN.
-    :param scale: decimals, which say of a DECIMAL whether two values of one column have the same digits.
-    """
-    name, filled = _WIRE_TYPES.get(wire, f"type {wire}"), ZEROFILL * bool(flags & _ZEROFILL)
-    if name == "TEXT" and is_bytes:
-        return "BLOB"
-    if name == "DECIMAL":
-        return f"DECIMAL(65, {scale}){filled}"
-    if name == "TINYINT" and length == 1:
-        return "BOOLEAN"
-    if name.endswith("INT") and flags & _UNSIGNED:
-        # All but the largest fit into a signed integer of 64 bits.
-        return ("BIGINT UNSIGNED" if name == "BIGINT" else "BIGINT") + filled
-    return name
-
-
-def _read_array(texts: Sequence[bytes | None], kind: pa.DataType) -> pa.Array:
-    """Make a column of the server's texts."""
-    read = pa.array(texts, pa.string())
-    if pa.types.is_boolean(kind):
-        return read.cast(pa.int64()).cast(kind)
-    if pa.types.is_timestamp(kind):
-        return pc.assume_timezone(read.cast(pa.timestamp(kind.unit)), "UTC")
-    return read.cast(kind)
 
 
 def _sentence(error: Exception) -> str:

@@ -7,6 +7,7 @@ not accept is refused, since a retry does not help; all else may be of this mome
 from __future__ import annotations
 
 import re
+import threading
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.core.exceptions import AudienceError, WarehouseRefused, WarehouseUnavailable
@@ -27,6 +28,9 @@ _OF_THE_LOGIN_BY_NUMBER = {1044, 1045, 1049, 1130, 1251, 1698, 390100, 390144}
 _ELSEWHERE = (ImportError, RuntimeError)
 """A driver that is not installed; each engine's class says what to install."""
 
+ASKING_AIRFLOW = threading.RLock()
+"""Held while a thread asks Airflow for a connection, or gives it a value: in Airflow 3.1 two must not."""
+
 _SECRET = re.compile(r"pass|secret|token|key|credential", re.IGNORECASE)
 
 
@@ -38,7 +42,8 @@ def opener(connect: Callable[[], Any], connection: Any) -> Callable[[], Any]:
 
     def open_connection() -> Any:
         try:
-            return connect()
+            with ASKING_AIRFLOW:
+                return connect()
         except (AudienceError, *_ELSEWHERE):
             raise
         except Exception as error:

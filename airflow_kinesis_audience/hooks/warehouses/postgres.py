@@ -8,20 +8,14 @@ database or server are set to changes no value: each statement brings its settin
 
 from __future__ import annotations
 
-import codecs
-import contextlib
 import json
-import selectors
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-
-import pyarrow as pa
-from pyarrow import csv
 
 from airflow_kinesis_audience.core.exceptions import AudienceError, WarehouseRefused, WarehouseUnavailable
 from airflow_kinesis_audience.hooks.warehouses.dbapi import NOT_SHOWN, SqlWarehouse, first_line, table_statements
 from airflow_kinesis_audience.hooks.warehouses.postgres_plan import is_cheap_and_stable
+from airflow_kinesis_audience.hooks.warehouses.postgres_rows import copy_batches, fetch_batches
 from airflow_kinesis_audience.hooks.warehouses.postgres_session import (
     SETTLED,
     bound,
@@ -31,8 +25,11 @@ from airflow_kinesis_audience.hooks.warehouses.postgres_session import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import pyarrow as pa
+
+    from airflow_kinesis_audience.core.sql.dialects import Dialect
 
 
 ENDED: Mapping[str, str] = {
@@ -48,9 +45,6 @@ ENDED: Mapping[str, str] = {
 _TEMPORARY = ("08", "40", "53", "55", "57", "58")
 _ABOUT_THE_STATEMENT = ("0A", "21", "25", "3D", "3F", "42")
 """Classes of errors that a statement has without a row; others are a function's own."""
-
-_TEXT_BYTES = 2**19
-"""Of what the server writes so much is parsed together, while it writes more."""
 
 _ELEMENTS: Mapping[str, tuple[int, int]] = {
     "boolean": (16, 1000),
@@ -108,6 +102,10 @@ _COMPARED_TYPES = {*BUILT_IN_TYPES.values(), "bpchar"}
 class PostgresWarehouse(SqlWarehouse):
     """PostgreSQL through psycopg."""
 
+    def __init__(self, connect: Callable[[], Any], dialect: Dialect) -> None:
+        super().__init__(connect, dialect)
+        self._plans: dict[str, Any] = {}
+
     def write_table(self, name: str, query: str, *, sliced_by: str = "", has_audience_rows: bool = False) -> None:
         """Create a table of a query's rows, with its indexes, in one round trip: it is there whole or not."""
         statements = table_statements(
@@ -116,13 +114,17 @@ class PostgresWarehouse(SqlWarehouse):
         self.execute("\n;\n".join(statements))
 
     def read_types(self, query: str) -> dict[str, str]:
-        """Read the query's column names and type names; LIMIT 0 plans it only.
+        """Read the query's column names and type names; LIMIT 0 plans it only, and its plan comes along.
 
         The server is asked only for the names of types that it does not bring with it, such as enums and domains.
         """
         with self._cursor(planned=True) as cursor:
-            self._run(cursor, f"SELECT * FROM (\n{query}\n) AS given LIMIT 0", ())  # noqa: S608
+            several = is_psycopg_3(cursor.connection)
+            planned = f";\n{_explain(query)}" if several else ""
+            self._run(cursor, f"SELECT * FROM (\n{query}\n) AS given LIMIT 0{planned}", ())  # noqa: S608
             found = [(d[0], int(d[1])) for d in cursor.description]
+            if several and cursor.nextset():
+                [(self._plans[query],)] = cursor.fetchall()
         names = dict(BUILT_IN_TYPES)
         if unknown := {oid for _, oid in found} - names.keys():
             oids = ", ".join(map(str, sorted(unknown)))
@@ -135,14 +137,16 @@ class PostgresWarehouse(SqlWarehouse):
 
         Both readings see the statement's one snapshot.
         """
-        [(plan,)] = self._read_plan(f"EXPLAIN (VERBOSE, FORMAT json) SELECT * FROM (\n{query}\n) AS given")  # noqa: S608
+        plan = self._plans.pop(query, None)
+        if plan is None:
+            [(plan,)] = self._read_plan(_explain(query))
         node = (json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]
         return is_cheap_and_stable(node, _COMPARED_TYPES)
 
     def read_batches(self, sql: str, schema: pa.Schema, *, rows: int) -> Iterator[pa.RecordBatch]:
         """Read a large result as it comes, ``rows`` rows at a time, on a connection of its own."""
         with self._translated(), self._reader_connection() as connection:
-            read = _copy_batches if is_psycopg_3(connection) else _fetch_batches
+            read = copy_batches if is_psycopg_3(connection) else fetch_batches
             yield from self._counted_until_first(read(connection, self._tagged(sql), schema, rows))
 
     def end_earlier_attempts(self) -> int:
@@ -168,8 +172,8 @@ class PostgresWarehouse(SqlWarehouse):
     @staticmethod
     def _execute(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
         cursor.execute(SETTLED + bound(sql, parameters, cursor))
-        # Through psycopg 2 the result is that of the last statement at once.
-        while is_psycopg_3(cursor.connection) and cursor.nextset():
+        # The first rows count, or the last statement; through psycopg 2 the last one's result is there at once.
+        while is_psycopg_3(cursor.connection) and cursor.description is None and cursor.nextset():
             pass
 
     def _translate(self, error: Exception, *, planned: bool) -> AudienceError:
@@ -208,92 +212,5 @@ class PostgresWarehouse(SqlWarehouse):
         )
 
 
-def _copy_batches(connection: Any, sql: str, schema: pa.Schema, rows: int) -> Iterator[pa.RecordBatch]:
-    """Read through psycopg 3: the server writes CSV, and Arrow reads it, without an object for each value."""
-    parse_as = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
-    convert = csv.ConvertOptions(
-        column_types=schema,
-        # NULL is nothing, and an empty text is two quotes.
-        null_values=[""],
-        strings_can_be_null=True,
-        quoted_strings_can_be_null=False,
-        true_values=["t"],
-        false_values=["f"],
-    )
-
-    def parse(text: bytearray) -> pa.Table:
-        read = csv.ReadOptions(column_names=schema.names, block_size=len(text) + 1, use_threads=False)
-        return csv.read_csv(pa.py_buffer(text), read, parse_as, convert)
-
-    statement = f"{SETTLED}COPY (\n{sql}\n) TO STDOUT (FORMAT csv, ENCODING 'UTF8')"
-    with ThreadPoolExecutor(1, thread_name_prefix="csv") as pool:
-        # One text is parsed while the next one is read.
-        parsed: Future[pa.Table] | None = None
-        for text in _copy(connection.pgconn, statement, rows):
-            before, parsed = parsed, pool.submit(parse, text)
-            if before is not None:
-                yield from before.result().to_batches()
-        if parsed is not None:
-            yield from parsed.result().to_batches()
-
-
-def _copy(server: Any, statement: str, rows: int) -> Iterator[bytearray]:
-    """Give what the server copies out in pieces of whole rows: so many at most, and fewer of long ones.
-
-    Each begins with a byte order mark, because Arrow leaves one out there: it is never the first value's own.
-    It asks libpq itself: psycopg's own iterator takes longer for a row than the server does.
-
-    :param server: psycopg's wrapper of libpq's connection.
-    """
-    from psycopg import OperationalError
-    from psycopg.errors import lookup
-    from psycopg.pq import DiagnosticField, ExecStatus
-
-    with selectors.DefaultSelector() as selector:
-        selector.register(server.socket, selectors.EVENT_READ)
-        server.send_query(statement.encode())
-        server.flush()
-        get, result = server.get_copy_data, None
-        # Each setting has a result, too; the last one is that of the rows.
-        while result is None or result.status == ExecStatus.COMMAND_OK:
-            while server.is_busy():
-                selector.select()
-                server.consume_input()
-            result = server.get_result()
-        text, count = bytearray(codecs.BOM_UTF8), 0
-        while result.status == ExecStatus.COPY_OUT:
-            length, line = get(1)  # one row, as the protocol has it
-            if length > 0:
-                text += line
-                count += 1
-                if count == rows or len(text) >= _TEXT_BYTES:
-                    yield text
-                    text, count = bytearray(codecs.BOM_UTF8), 0
-            elif length == 0:
-                selector.select()
-                server.consume_input()
-            else:
-                result = server.get_result()
-    if result.status != ExecStatus.COMMAND_OK:
-        fields = {field: (result.error_field(field) or b"").decode(errors="replace") for field in DiagnosticField}
-        state = fields[DiagnosticField.SQLSTATE]
-        raise (lookup(state) if state else OperationalError)(fields[DiagnosticField.MESSAGE_PRIMARY])
-    if count:
-        yield text
-    while server.get_result() is not None:
-        pass
-
-
-def _fetch_batches(connection: Any, sql: str, schema: pa.Schema, rows: int) -> Iterator[pa.RecordBatch]:
-    """Read through psycopg 2: a cursor on the server, which lives in a transaction."""
-    connection.autocommit = False
-    with contextlib.closing(connection.cursor()) as settling:
-        settling.execute(SETTLED)
-    with contextlib.closing(connection.cursor(name="airflow_kinesis_audience")) as cursor:
-        cursor.execute(sql)
-        while fetched := cursor.fetchmany(rows):
-            columns = zip(*fetched, strict=True)
-            arrays = [pa.array(c, type=f.type) for c, f in zip(columns, schema, strict=True)]
-            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
-    connection.commit()
-    connection.autocommit = True
+def _explain(query: str) -> str:
+    return f"EXPLAIN (VERBOSE, FORMAT json) SELECT * FROM (\n{query}\n) AS given"  # noqa: S608

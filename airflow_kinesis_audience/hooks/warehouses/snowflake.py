@@ -41,6 +41,8 @@ https://docs.snowflake.com/en/sql-reference/parameters
 """
 
 _TEMPORARY = ("08", "53", "57", "58", "60")
+_ENDED = (604, 630)
+"""Numbers of a statement that was cancelled, or took too long; the status of one has no SQLSTATE beside them."""
 _ABOUT_THE_STATEMENT = ("02", "42")
 """Classes of SQLSTATE that a statement has without a row; others, such as 22, are a function's own."""
 
@@ -67,6 +69,46 @@ class SnowflakeWarehouse(SqlWarehouse):
             # Who creates a schema works in it from then on; the author's tables are in the connection's own.
             self.close()
         return written
+
+    def submit(self, sql: str) -> str:
+        """Start a statement that outlives the session; see :class:`LeavesStatements`."""
+        with self._cursor() as cursor:
+            cursor.execute("ALTER SESSION SET ABORT_DETACHED_QUERY = FALSE")
+            self._log_sql(sql)
+            with self._counted():
+                cursor.execute_async(sql)
+            return str(cursor.sfqid)
+
+    def has_ended(self, statement_id: str) -> bool:
+        """Look at a statement once; see :class:`LeavesStatements`."""
+        with self._cursor():
+            connection = self._opened
+            if connection.is_still_running(connection.get_query_status(statement_id)):
+                return False
+            self._raise_end_of(statement_id)
+        return True
+
+    def _raise_end_of(self, statement_id: str) -> None:
+        """Raise what a statement ended with, if it failed. At times its status has no number."""
+        from snowflake.connector.errors import Error
+
+        try:
+            self._opened.get_query_status_throw_if_error(statement_id)
+        except Error as error:
+            if not (error.errno or 0) > 0:
+                raise WarehouseUnavailable(
+                    "Snowflake does not say how the statement ended; see its query history"
+                ) from None
+            raise
+
+    def cancel_statement(self, statement_id: str) -> None:
+        """Cancel a statement, on a session of its own: the task's may be broken off."""
+        with (
+            contextlib.suppress(Exception),
+            contextlib.closing(self._connect()) as other,
+            other.cursor() as cursor,
+        ):
+            cursor.execute("SELECT SYSTEM$CANCEL_QUERY(%s)", [statement_id])
 
     def _open(self) -> Any:
         with self._translated():
@@ -105,7 +147,7 @@ class SnowflakeWarehouse(SqlWarehouse):
                 f"Snowflake is not available ({type(error).__name__} {number}); check account, login, role and "
                 "the virtual warehouse"
             )
-        if state.startswith(_TEMPORARY):
+        if state.startswith(_TEMPORARY) or number in _ENDED:
             return WarehouseUnavailable(
                 f"Snowflake ended the statement ({number}, {state}); see its query history"
             )

@@ -10,7 +10,6 @@ import contextlib
 import re
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import sqlglot
 from sqlglot import TokenType
 
@@ -20,6 +19,8 @@ from airflow_kinesis_audience.hooks.warehouses.thrift import StatementFailed, Th
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    import pyarrow as pa
 
 
 SETTINGS = (
@@ -65,6 +66,8 @@ class SparkWarehouse(SqlWarehouse):
 
     def read_batches(self, sql: str, schema: pa.Schema, *, rows: int) -> Iterator[pa.RecordBatch]:
         """Read a large result as columns, ``rows`` rows at a time."""
+        import pyarrow as pa
+
         with self._cursor() as cursor:
             self._run(cursor, sql, ())
             for columns in cursor.fetch_columns(rows):
@@ -160,6 +163,8 @@ def literal(value: Any) -> str:
 
 def _as(column: pa.Array, wanted: pa.DataType) -> pa.Array:
     """Give a column in the type that is asked for; what the protocol has as text is read here."""
+    import pyarrow as pa
+
     if pa.types.is_timestamp(wanted) and not pa.types.is_timestamp(column.type):
         return column.cast(pa.timestamp(wanted.unit)).cast(wanted)
     return column.cast(wanted)

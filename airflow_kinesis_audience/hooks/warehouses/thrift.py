@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import pyarrow as pa
 
 
 _FIRST_PAUSE_SECONDS = 0.005
@@ -133,6 +133,8 @@ def _check(status: Any) -> None:
 
 def _column(sent: Any) -> pa.Array:
     """Make an array of a column as it is sent: values, and a bit for each that is NULL."""
+    import pyarrow as pa
+
     [found] = [c for c in vars(sent).values() if c is not None]
     length = len(found.values)
     # Trailing bytes of the mask are left out where none of their values is NULL.

@@ -101,6 +101,10 @@ class AthenaWarehouse(TrinoWarehouse):
         with self._translated():
             return self._connect()
 
+    def _run(self, cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
+        super()._run(cursor, sql, parameters)
+        self._count_bytes(cursor.data_scanned_in_bytes)
+
     def _tagged(self, sql: str) -> str:
         # Its statements that define tables, which go to another parser, may not begin with a comment in brackets.
         return sql if self.tag is None else f"-- {self.tag}\n{sql}"

@@ -8,6 +8,7 @@ so it reaches them through an alias of its own.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_audience.core.changes.counts import AudienceCounts
     from airflow_kinesis_audience.core.changes.guards import Guards
+    from airflow_kinesis_audience.core.model.audience import Source
     from airflow_kinesis_audience.core.state.sync_details import GuardBounds
 
 MOST_AUDIENCES = 1_000
@@ -31,15 +33,27 @@ MOST_AUDIENCES = 1_000
 MOST_PINS = 20
 """How many sentences on what is pinned an event has at most."""
 
+MOST_MAPPED = 100
+"""How many mapped columns an event lists at most."""
+
+SAMPLE_BYTES = 4_000
+"""How large a masked sample in an event may be, as JSON."""
+
+_OF_CHANGE_SET = (
+    *("let_through", "corrects", "inserted", "compensation", "held_audiences", "recorded", "confirmed"),
+    *("dropped_rows", "excluded", "outranked", "statements", "statement_seconds", "bytes_scanned"),
+)
+"""What an event has of a change set's summary where the summary has it."""
+
 _BOUNDS = ("max_exit_ratio", "max_exit_ratio_per_day", "max_exits", "max_change_ratio", "min_members")
 _OF_DELIVERY = (
     *("sync_id", "as_of", "destination", *COUNTS, "events", "change_sets", "messages", "records", "bytes"),
-    *("delivered", "rejected", "omitted", "excluded", "retried", "seconds"),
-    *("redelivered", "still_rejected"),
+    *("delivered", "rejected", "omitted", "excluded", "filtered", "retried", "seconds"),
+    *("redelivered", "still_rejected", "statements", "statement_seconds", "bytes_scanned"),
 )
 _OF_ATTEMPT = (
-    *("messages", "records", "bytes", "rejected", "omitted", "excluded", "retried", "seconds"),
-    *("redelivered", "still_rejected"),
+    *("messages", "records", "bytes", "rejected", "omitted", "excluded", "filtered", "retried", "seconds"),
+    *("redelivered", "still_rejected", "statements", "statement_seconds", "bytes_scanned"),
 )
 """Numbers of one task's attempt, which are not those of a delivery that several tasks share."""
 
@@ -64,6 +78,7 @@ def emit_change_set(
     counts: Sequence[AudienceCounts],
     names: Mapping[str, str],
     pinned: Sequence[str] = (),
+    source: Source | None = None,
 ) -> None:
     """Emit the event of a recorded change set.
 
@@ -71,6 +86,7 @@ def emit_change_set(
     :param counts: what the run found of each audience; nothing where it found its change set there already.
     :param names: audience id to name, as far as the author has given them.
     :param pinned: which delivery keeps what history, and since when, where that may stay so.
+    :param source: whose mapping the event lists, by names of columns.
     """
     extra: dict[str, Any] = {
         "kind": "change_set",
@@ -78,22 +94,50 @@ def emit_change_set(
         "guards": {**{n: getattr(guards, n) for n in _BOUNDS}, "ratio_from_members": RATIO_FROM_MEMBERS},
         **_audiences(counts, summary.get("audiences", {}), names),
     }
-    extra |= {n: summary[n] for n in ("let_through", "corrects", "inserted", "held_audiences") if n in summary}
+    extra |= {n: summary[n] for n in _OF_CHANGE_SET if n in summary}
     if pinned:
         extra["pinned"] = list(pinned[:MOST_PINS])
+    if source is not None:
+        extra["mapping"] = describe_mapping(source)[:MOST_MAPPED]
     _add(context, alias, sync_asset(summary["sync_id"]), extra)
 
 
-def emit_delivery(context: Context, alias: AssetAlias, summary: Mapping[str, Any], message_format: str) -> None:
+def describe_mapping(source: Source) -> list[dict[str, str]]:
+    """List the mapped columns: ``column``, ``role``, ``as`` which name it is sent, and an identity's ``rule``."""
+    key = [(source.user_id, "user id"), (source.audience_id_column, "audience id")]
+    key += [(source.audience_name_column, "audience name"), (source.consent_column, "consent")]
+    rules = source.identity_rules
+    return [
+        *({"column": column, "role": role, "as": "", "rule": ""} for column, role in key if column),
+        *(
+            {"column": column, "role": "identity", "as": label, "rule": str(rules.get(column, ""))}
+            for column, label in source.identities.items()
+        ),
+        *({"column": c, "role": "property", "as": name, "rule": ""} for c, name in source.properties.items()),
+    ]
+
+
+def emit_delivery(
+    context: Context,
+    alias: AssetAlias,
+    summary: Mapping[str, Any],
+    message_format: str,
+    sample: Mapping[str, Any] | None = None,
+) -> None:
     """Emit the event of a delivery, if anything was delivered.
 
     Where several tasks share a delivery, the one that finishes it emits the event, with all that was delivered.
+
+    :param sample: a message with masked values.
     """
     extra = {n: summary[n] for n in _OF_DELIVERY if n in summary}
     if "parts" in summary:
         extra = {n: extra[n] for n in extra if n not in _OF_ATTEMPT} | {"delivered": summary["concluded"]}
     if extra.get("messages", extra["delivered"]):
-        more = {"kind": "delivery", "message_format": message_format}
+        more: dict[str, Any] = {"kind": "delivery", "message_format": message_format}
+        # As text: Airflow masks what is under a key such as "token", and here the keys are what is to be seen.
+        if sample and len(text := json.dumps(sample, ensure_ascii=False).encode()) <= SAMPLE_BYTES:
+            more["sample"] = text.decode()
         _add(context, alias, Asset(summary["destination"]), {**extra, **more})
 
 

@@ -7,6 +7,7 @@ OpenLineage provider nothing here is called.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import BaseHook
@@ -14,7 +15,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_kinesis_audience.core.model.audience import CHANGE_COUNTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow.providers.openlineage.extractors import OperatorLineage
 
@@ -37,16 +38,17 @@ class _Database(NamedTuple):
         return self.name(known["state_schema"], known["sync_id"])
 
 
-def change_set_lineage(query: str, known: Mapping[str, Any]) -> OperatorLineage[Any, Any] | None:
+def change_set_lineage(queries: Sequence[str], known: Mapping[str, Any]) -> OperatorLineage[Any, Any] | None:
     """Report what a diff has read and written.
 
+    :param queries: what was read: the source, and who is excluded.
     :param known: the facts of the run: ``warehouse_conn_id``, ``state_schema``, ``sync_id``, and its counts.
     """
     if "entered" not in known or "held" in known:
         return None
     changes = sum(known[count] for count in CHANGE_COUNTS)
     return _lineage(
-        known, lambda at: _tables(at, query), lambda at: _output(at.namespace, at.sync(known), changes)
+        known, lambda at: _tables(at, *queries), lambda at: _output(at.namespace, at.sync(known), changes)
     )
 
 
@@ -98,21 +100,21 @@ def _database(conn_id: str) -> _Database:
     )
 
 
-def _tables(at: _Database, query: str) -> list[Any]:
-    """Find the tables that a query reads; none where it cannot be parsed."""
+def _tables(at: _Database, *queries: str) -> list[Any]:
+    """Find the tables that queries read; none of one that cannot be parsed."""
     from sqlglot import exp, parse_one
     from sqlglot.errors import SqlglotError
 
-    try:
-        parsed = parse_one(query, read=at.dialect)
-    except SqlglotError:
-        return []
-    named = {cte.alias_or_name for cte in parsed.find_all(exp.CTE)}
-    found = {
-        at.within(table.catalog).name(table.db or at.default_schema or "", table.name)
-        for table in parsed.find_all(exp.Table)
-        if table.name and (table.db or table.name not in named)
-    }
+    found: set[str] = set()
+    for query in queries:
+        with suppress(SqlglotError):
+            parsed = parse_one(query, read=at.dialect)
+            named = {cte.alias_or_name for cte in parsed.find_all(exp.CTE)}
+            found |= {
+                at.within(table.catalog).name(table.db or at.default_schema or "", table.name)
+                for table in parsed.find_all(exp.Table)
+                if table.name and (table.db or table.name not in named)
+            }
     return [_input(at, name) for name in sorted(found)]
 
 

@@ -7,6 +7,7 @@ import shlex
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from airflow_kinesis_audience.core.changes.source_guards import describe_unknown_exclusive
 from airflow_kinesis_audience.core.model.audience import CHANGE_COUNTS
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def log_change_set(summary: Mapping[str, Any], counts: Sequence[AudienceCounts] 
         "Found in %s as of %s: %s entered, %s exited, %s updated, %s members",
         *(summary[n] for n in ("sync_id", "as_of", *CHANGE_COUNTS, "members")),
     )
-    if summary["previous_as_of"] is None and not summary["members"]:
+    if summary["previous_as_of"] is None and not summary["members"] and "excluded" not in summary:
         _log.warning("The source has no rows, so the sync starts without members. Check that the table is loaded")
     if "recorded" in summary:
         _log.warning(
@@ -43,6 +44,23 @@ def log_change_set(summary: Mapping[str, Any], counts: Sequence[AudienceCounts] 
         _log.info("This change set corrects the membership as of %s", summary["corrects"])
     if "inserted" in summary:
         _log.info("This change set is inserted before later ones, which stay as they are; see docs/backfill.md")
+    _log_left_out(summary, counts)
+    for breach in summary.get("let_through", ()):
+        _log.warning("Let through: %s", breach)
+    for breach in summary.get("held", ()):
+        _log.warning("Held for approval, nothing is published: %s", breach)
+    for sentence in describe_held(summary["sync_id"], summary.get("held_audiences", {})):
+        _log.warning("%s", sentence)
+
+
+def _log_left_out(summary: Mapping[str, Any], counts: Sequence[AudienceCounts]) -> None:
+    if "excluded" in summary:
+        _log.info("Excluded %s rows of the source (exclude_sql, consent_column)", f"{summary['excluded']:,}")
+    if "outranked" in summary:
+        rows = f"{summary['outranked']:,}"
+        _log.info("Left out %s rows whose users are in an audience before it (exclusive_by)", rows)
+    if unknown := summary.get("unknown_exclusive"):
+        _log.warning("%s", describe_unknown_exclusive(unknown))
     if "dropped_rows" in summary:
         why = ", ".join(f"{rows:,} {reason}" for reason, rows in sorted(_invalid(counts).items()))
         dropped = f"{summary['dropped_rows']:,}"
@@ -50,12 +68,6 @@ def log_change_set(summary: Mapping[str, Any], counts: Sequence[AudienceCounts] 
             "Dropped %s invalid rows of the source (on_invalid_rows)%s", dropped, f": {why}" if why else ""
         )
     log_placeholders(summary)
-    for breach in summary.get("let_through", ()):
-        _log.warning("Let through: %s", breach)
-    for breach in summary.get("held", ()):
-        _log.warning("Held for approval, nothing is published: %s", breach)
-    for sentence in describe_held(summary["sync_id"], summary.get("held_audiences", {})):
-        _log.warning("%s", sentence)
 
 
 def describe_held(sync_id: str, held: Mapping[str, Sequence[str]]) -> list[str]:
@@ -109,6 +121,12 @@ def log_delivery(summary: Mapping[str, Any], message_format: str) -> None:
     if summary["omitted"]:
         _log.info(
             "Left out %s changes that %s cannot express, for %s", summary["omitted"], message_format, destination
+        )
+    if summary["filtered"]:
+        _log.warning(
+            "Left out %s changes of members that the transform does not let through, for %s",
+            summary["filtered"],
+            destination,
         )
     if summary["excluded"]:
         _log.info("Left out %s members without consent, for %s", summary["excluded"], destination)

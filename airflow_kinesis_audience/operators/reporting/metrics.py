@@ -32,7 +32,8 @@ def count_changes(summary: Mapping[str, Any]) -> None:
     for name in CHANGE_COUNTS:
         _emit(Stats.incr, name, summary[name], tags)
     if "inserted" not in summary:
-        _emit(Stats.gauge, "members", summary["members"], tags)
+        for name in ("members", "excluded"):
+            _emit(Stats.gauge, name, summary.get(name, 0), tags)
 
 
 def count_delivery(summary: Mapping[str, Any]) -> None:

@@ -17,8 +17,8 @@ from airflow_kinesis_audience.core.changes.guards import (
     Breach,
     Guards,
     Permission,
-    find_invalid_rows,
 )
+from airflow_kinesis_audience.core.changes.source_guards import find_invalid_rows
 
 users = st.sampled_from("abcdefgh")
 

@@ -7,7 +7,7 @@ import sys
 import types
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -16,10 +16,12 @@ import pandas as pd
 import pytest
 
 from airflow_kinesis_audience.core.model.messages import Envelope, Lifecycle, Notice
+from airflow_kinesis_audience.core.model.profiles import Profiles
 from airflow_kinesis_audience.core.outbox.delivery import Delivery
 from airflow_kinesis_audience.core.producer.records import KINESIS_LIMITS
 from airflow_kinesis_audience.formats import load_renderer
-from airflow_kinesis_audience.formats.transform import Transform, TransformedRenderer, load_transform, render_again
+from airflow_kinesis_audience.formats.transform import Transform, load_transform
+from airflow_kinesis_audience.formats.transformed import TransformedRenderer, render_again
 from tests.changes import AS_OF, Row, build_changes
 
 
@@ -30,6 +32,19 @@ def entered(user: str, **new: Any) -> Row:
 def enrich(frame: pd.DataFrame) -> pd.DataFrame:
     frame["size"] = frame["city"].str.len()
     return frame.rename(columns={"city": "town"}).drop(columns="Email")
+
+
+MIXED = [datetime(2026, 1, 1, 12), datetime(2026, 1, 1, 17, tzinfo=timezone(timedelta(hours=5))), None]
+"""Times with a zone and without: Arrow alone would take the first for UTC, too."""
+
+
+def one_profile() -> Profiles:
+    nothing: dict[str, Any] = {
+        f"{side}_{role}": {} for side in ("new", "old") for role in ("identities", "properties")
+    }
+    rows = {"position": [0], "user_id": ["a"], "bucket": ["000"], "changes": [1], "known": [False]}
+    known = {"sync_id": "s", "as_of": AS_OF, "previous_as_of": None, "audience_names": {}, "rules": {}}
+    return Profiles(**known, **rows, memberships=[""], **nothing)
 
 
 def of(call: Callable[[pd.DataFrame], Any]) -> Transform:
@@ -80,11 +95,19 @@ def test_values_keep_their_types_and_nothing_becomes_nan():
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda frame: frame.head(1), "returns 1 rows for 2; it must not add or remove"),
-        (lambda frame: pd.concat([frame, frame]), "returns 4 rows for 2"),
-        (lambda frame: frame.iloc[::-1], "changes audience_id|changes user_id"),
-        (lambda frame: frame.assign(user_id="x"), "changes user_id"),
-        (lambda frame: frame.drop(columns="audience_id"), "changes audience_id"),
+        (
+            lambda frame: frame.head(1),
+            "returns 1 rows for 2; if it is to leave members out, set transform",
+        ),
+        (lambda frame: pd.concat([frame, frame]), "returns 4 rows for 2; it must not return a member twice"),
+        (lambda frame: frame.assign(user_id="x"), "returns members that it did not get"),
+        (lambda frame: frame.assign(user_id=7), "returns members that it did not get"),
+        (
+            lambda frame: frame.drop(columns="audience_id"),
+            "removes audience_id; it must keep audience_id and",
+        ),
+        (lambda frame: frame.assign(at=datetime(2026, 1, 1)), "times without a time zone in 'at'; add the zone"),
+        (lambda frame: frame.assign(at=pd.Series(MIXED[: len(frame)], dtype=object)), "times without a time zone"),
         (lambda frame: frame.assign(city=[1, "a"]), "several types in 'city'"),
         (lambda frame: frame.assign(Email=7), "returns int64 for the identity 'Email'"),
         (lambda frame: frame.rename(columns={"city": 7}), "without a unique name"),
@@ -100,6 +123,53 @@ def test_what_cannot_be_sent_is_refused(call, said):
     changes = build_changes([entered("a", city="x"), entered("b", city="y"), gone])
     with pytest.raises(ValueError, match=said):
         of(call).apply(changes)
+
+
+def test_its_rows_may_be_in_any_order():
+    changes = build_changes([entered("a", city="x"), entered("b", city="y"), entered("c", city="z")])
+    for ascending in (True, False):
+        made = of(lambda frame, way=ascending: frame.sort_values("city", ascending=way)).apply(changes)
+        assert (made.user_id, made.new_properties) == (changes.user_id, changes.new_properties)
+
+
+def test_times_without_a_zone_are_utc_if_the_author_says_so():
+    changes = build_changes([entered("a"), entered("b"), entered("c")])
+    made = replace(of(lambda frame: frame.assign(at=MIXED, then=MIXED[0])), naive_times="utc").apply(changes)
+    utc = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    assert {n: list(c) for n, c in made.new_properties.items()} == {"at": [utc, utc, None], "then": [utc] * 3}
+
+
+def test_whom_it_leaves_out_was_never_there():
+    """One row per way in which a member can be let through now, and before."""
+    rows = [
+        entered("enters", city="yes"),
+        entered("hidden", city="no"),
+        Row("x", "exited", "exits", old={"city": "yes"}),
+        Row("x", "exited", "unseen", old={"city": "no"}),
+        Row("x", "updated", "appears", old={"city": "no"}, new={"city": "yes"}, updated="properties"),
+        Row("x", "updated", "stays", old={"city": "yes"}, new={"city": "yes!"}, updated="properties"),
+        Row("x", "updated", "vanishes", old={"city": "yes"}, new={"city": "no"}, updated="properties"),
+        Row("x", "updated", "never", old={"city": "no"}, new={"city": None}, updated="properties"),
+    ]
+    filtering = replace(of(lambda frame: frame[frame["city"].fillna("no") != "no"]), filters=True)
+    given, made = build_changes(rows), filtering.apply(build_changes(rows))
+    cities = made.old_properties["city"], made.new_properties["city"]
+    assert sorted(zip(made.user_id, made.action, made.updated, *cities, strict=True)) == [
+        ("appears", "entered", None, None, "yes"),
+        ("enters", "entered", None, None, "yes"),
+        ("exits", "exited", None, "yes", None),
+        ("stays", "updated", "properties", "yes", "yes!"),
+        ("vanishes", "exited", None, "yes", None),
+    ]
+    assert list(made.position) == [n for n, user in enumerate(given.user_id) if user in made.user_id]
+    renderer = TransformedRenderer(load_renderer("mparticle_audience", {}), filtering)
+    assert renderer.traits.removes_by_update
+    assert renderer.count_removed(build_changes([row for row in rows if row.action == "updated"])) == {"x": 1}
+
+
+def test_profiles_are_not_left_out():
+    with pytest.raises(ValueError, match="leaves members out; a format of profiles needs them all"):
+        replace(of(lambda frame: frame.head(0)), filters=True).apply(one_profile())
 
 
 def test_a_failure_shows_no_value():
@@ -159,6 +229,11 @@ def test_what_else_a_format_has_it_keeps():
     )
     envelope = Envelope(batch_id=UUID(int=1), partitions=1, message_bytes=1_000)
     assert over.render_notice(notice, envelope) == plain.render_notice(notice, envelope)
+
+
+def test_naive_times_has_two_values():
+    with pytest.raises(ValueError, match="naive_times is 'local'; expected fail or utc"):
+        load_transform("json.dumps", naive_times="local")
 
 
 @pytest.mark.parametrize("path", ["", "enrich", "no.such.module", "json.nothing", "json.decoder", ".json.dumps"])

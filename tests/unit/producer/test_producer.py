@@ -5,6 +5,9 @@ The clock and the sleep are made of numbers, so that hours of waiting cost nothi
 
 from __future__ import annotations
 
+import gc
+import itertools
+import os
 import random
 import signal
 import threading
@@ -12,17 +15,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_kinesis_audience.core.exceptions import DeliveryIncomplete, DestinationRefused
+from airflow_kinesis_audience.core.exceptions import DeliveryIncomplete, DestinationRefused, DestinationThrottled
 from airflow_kinesis_audience.core.producer.acknowledged import AcknowledgedOrdinals
 from airflow_kinesis_audience.core.producer.backoff import RetryPolicy
+from airflow_kinesis_audience.core.producer.clock import Clock
 from airflow_kinesis_audience.core.producer.in_flight import Bounds
-from airflow_kinesis_audience.core.producer.producer import Clock, produce
+from airflow_kinesis_audience.core.producer.producer import produce
 from airflow_kinesis_audience.core.producer.records import Destination, Limits, Outcome, Record, Status
 
 if TYPE_CHECKING:
@@ -245,7 +249,11 @@ def test_records_are_pulled_only_while_the_window_has_room() -> None:
             most = max(most, pulled - len(acknowledged))
             yield r
 
-    run(source(), destination.put, acknowledged=acknowledged, records=12)
+    def put_far_away(batch: Sequence[Record]) -> list[Outcome]:
+        time.sleep(0.02)
+        return destination.put(batch)
+
+    run(source(), put_far_away, acknowledged=acknowledged, records=12)
     assert most == 12
 
 
@@ -278,23 +286,50 @@ def test_batches_are_as_full_as_the_keys_allow() -> None:
     assert [len(batch) for batch in destination.puts] == [5] * 10
 
 
-@pytest.mark.parametrize(("cpu", "at_once"), [(lambda: 0.0, 5), (time.perf_counter, 2)], ids=["idle", "busy"])
-def test_more_requests_are_in_flight_while_this_process_has_little_to_do(
-    monkeypatch: pytest.MonkeyPatch, cpu: Callable[[], float], at_once: int
-) -> None:
-    monkeypatch.setattr(time, "process_time", cpu)
-    in_flight, most = set(), 0
+def in_flight_far_away(count: int, max_in_flight: int, *, seconds: float) -> list[int]:
+    """Deliver to an endpoint that answers after a while; give how many requests were in flight at each put."""
+    in_flight: set[int] = set()
+    seen: list[int] = []
 
     def put(batch: Sequence[Record]) -> list[Outcome]:
-        nonlocal most
         in_flight.add(batch[0].ordinal)
-        most = max(most, len(in_flight))
-        time.sleep(0.01)
+        seen.append(len(in_flight))
+        time.sleep(seconds)
         in_flight.remove(batch[0].ordinal)
         return [TAKEN] * len(batch)
 
-    assert run(spread(300, 300), put, max_in_flight=5).delivered == 300
-    assert most == at_once
+    assert run(spread(count, count), put, max_in_flight=max_in_flight).delivered == count
+    return seen
+
+
+def test_an_endpoint_far_away_is_put_as_much_as_keeps_the_process_busy() -> None:
+    seen = in_flight_far_away(60, 8, seconds=0.2)
+    assert seen[:2] == [1, 1]
+    assert max(seen) == 8
+
+
+def test_an_endpoint_that_answers_at_once_is_put_by_the_thread_that_decides() -> None:
+    threads: set[str] = set()
+
+    def put(batch: Sequence[Record]) -> list[Outcome]:
+        threads.add(threading.current_thread().name)
+        return [TAKEN] * len(batch)
+
+    assert run(spread(2_000, 2_000), put, max_in_flight=5).delivered == 2_000
+    assert threads == {"put"}
+
+
+def test_garbage_is_collected_as_before_once_a_delivery_has_ended() -> None:
+    gc.unfreeze()
+    during: list[int] = []
+
+    def put(batch: Sequence[Record]) -> list[Outcome]:
+        during.append(gc.get_freeze_count())
+        return [TAKEN] * len(batch)
+
+    run(spread(10, 10), put)
+    assert min(during) > 0
+    assert gc.get_freeze_count() == 0
 
 
 def test_a_throttled_key_waits_longer_each_time_and_never_beyond_the_bound() -> None:
@@ -415,6 +450,60 @@ def test_it_gives_up_when_nothing_was_acknowledged_for_so_long() -> None:
     assert (result.delivered, result.failed, result.changes_failed) == (0, 3, 6)
 
 
+@pytest.mark.parametrize(
+    ("last", "kind"),
+    [(SLOW, DestinationThrottled), (LOST, DeliveryIncomplete), (REFUSED, DeliveryIncomplete)],
+    ids=["throttled", "unknown", "rejected"],
+)
+def test_a_failure_is_throttling_if_nothing_else_is_wrong(last: Outcome, kind: type[Exception]) -> None:
+    def rule(r: Record, before: int) -> Outcome:
+        if r.ordinal == 0 and before >= 5:
+            return last
+        return LOST if before == 2 else SLOW
+
+    result = run(spread(6, 6), FakeDestination(rule).put)
+    assert type(result.failure) is kind
+    assert result.delivered == 0
+
+
+def accepting(clock: FakeClock, share: float) -> Callable[[Record, int], Outcome]:
+    """Accept this share of what is put, which takes a second each."""
+    puts = itertools.count(1)
+
+    def rule(_record: Record, _before: int) -> Outcome:
+        clock.now += 1
+        number = next(puts)
+        return TAKEN if int(number * share) > int((number - 1) * share) else SLOW
+
+    return rule
+
+
+@pytest.mark.parametrize(("share", "is_slow"), [(0.05, True), (0.2, False)])
+def test_a_destination_that_accepts_next_to_nothing_ends_an_attempt_if_it_is_to(
+    share: float, is_slow: bool
+) -> None:
+    clock = FakeClock(jitter=random.Random(7).random)
+    destination, acknowledged = FakeDestination(accepting(clock, share)), AcknowledgedOrdinals()
+    policy = RetryPolicy(slow_seconds=60)
+    how = {"policy": policy, "clock": clock, "max_in_flight": 1, "acknowledged": acknowledged}
+    result = run(spread(100, 20), destination.put, **how)
+    assert isinstance(result.failure, DestinationThrottled) is is_slow
+    assert sorted(acknowledged) == sorted(r.ordinal for r in destination.taken)
+    if is_slow:
+        assert "next to nothing was acknowledged for 60 s" in str(result.failure)
+        assert 60 <= clock.now - 1_000 < 120
+        assert 0 < result.delivered < 10
+    else:
+        assert result.failure is None
+
+
+def test_a_destination_that_accepts_next_to_nothing_is_waited_for_by_default() -> None:
+    clock = FakeClock(jitter=random.Random(7).random)
+    destination = FakeDestination(accepting(clock, 0.05))
+    policy = RetryPolicy(attempts=1_000)
+    assert run(spread(40, 20), destination.put, clock=clock, max_in_flight=1, policy=policy).failure is None
+
+
 def test_a_slow_query_for_the_next_records_is_no_stall() -> None:
     clock = FakeClock()
 
@@ -453,8 +542,11 @@ def test_an_error_of_put_stops_and_keeps_what_was_on_its_way(error: Exception) -
     results: list[ProduceResult] = []
 
     def put(batch: Sequence[Record]) -> list[Outcome]:
+        time.sleep(0.05)  # so slow that several are in flight
+        if batch[0].ordinal < 20:
+            return destination.put(batch)
         both_are_out.wait(timeout=20)
-        if batch[0].ordinal == 0:
+        if batch[0].ordinal == 20:
             raise error
         time.sleep(0.1)
         return destination.put(batch)
@@ -471,8 +563,8 @@ def test_an_error_of_put_stops_and_keeps_what_was_on_its_way(error: Exception) -
     else:
         with pytest.raises(Broken):
             attempt()
-    assert len(destination.puts) == 1
-    assert reported[-1] == len(acknowledged) == 5
+    assert len(destination.puts) == 5
+    assert reported[-1] == len(acknowledged) == 25
     assert results[-1].failed == 5
 
 
@@ -553,6 +645,70 @@ def test_a_signal_in_the_middle_of_a_put_waits_for_its_answer() -> None:
     assert answered == [True]
     assert reported == [5]
     assert len(acknowledged) == 5
+
+
+@pytest.mark.parametrize("put_seconds", [0.0, 0.004], ids=["answers at once", "slow answers"])
+def test_a_signal_at_any_moment_leaves_no_acknowledged_record_uncounted(put_seconds: float) -> None:
+    """Also one that comes while outcomes are recorded."""
+
+    def terminate(_number: int, _frame: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    chance = random.Random(7)
+    try:
+        for _ in range(40):
+            acknowledged, taken, reported = AcknowledgedOrdinals(), [], [0]
+            seconds, is_out = chance.uniform(0.0, 0.02), threading.Event()
+
+            def put(batch: Sequence[Record], taken: list[int] = taken, is_out: Any = is_out) -> list[Outcome]:
+                is_out.set()
+                time.sleep(put_seconds)
+                taken.append(len(batch))
+                return [TAKEN] * len(batch)
+
+            def end(seconds: float = seconds, is_out: Any = is_out) -> None:
+                is_out.wait()
+                time.sleep(seconds)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+            ending = threading.Thread(target=end)
+            ending.start()
+            with pytest.raises(Terminated):
+                run(
+                    (record(n, f"k{n}") for n in itertools.count()),
+                    put,
+                    acknowledged=acknowledged,
+                    on_progress=lambda result, reported=reported: reported.append(result.delivered),
+                    limits=replace(LIMITS, records_per_request=100),
+                )
+            ending.join()
+            assert sum(taken) == len(acknowledged) == reported[-1]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_signal_ends_a_wait_for_a_delayed_key() -> None:
+    def terminate(_number: int, _frame: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGUSR1, terminate)
+    main = threading.main_thread().ident or 0
+    ending = threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGUSR1))
+    policy = RetryPolicy(first_delay_seconds=60.0, longest_delay_seconds=60.0)
+    try:
+        ending.start()
+        with pytest.raises(Terminated):
+            produce(
+                [spread(1, 1)],
+                Destination(put=lambda batch: [SLOW] * len(batch), limits=LIMITS),
+                acknowledged=AcknowledgedOrdinals(),
+                on_progress=lambda _: None,
+                policy=policy,
+                clock=Clock(jitter=lambda: 1.0),
+            )
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_a_checkpoint_that_cannot_be_written_stops_the_delivery() -> None:

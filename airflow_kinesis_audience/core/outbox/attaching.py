@@ -1,0 +1,50 @@
+"""A destination begins at an instant while users may be forgotten: neither task overlooks the other.
+
+Who forgets users writes to the sync's log and then looks for destinations that need their exits. Who attaches a
+destination writes to its log and then looks for users who are being forgotten. So one at least sees the other.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_kinesis_audience.core.exceptions import ForgettingUnfinished
+from airflow_kinesis_audience.core.model.instants import instant_text
+from airflow_kinesis_audience.core.state.delivery_details import DestinationDetached
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from airflow_kinesis_audience.core.outbox.delivery_log import DeliveryLog
+
+
+def rely_on(log: DeliveryLog, as_of: datetime) -> None:
+    """Make the change set immutable that the destination was just attached to.
+
+    :raises ForgettingUnfinished: if users are being forgotten; the destination is not attached then.
+    """
+    found = log.timeline.find(as_of)
+    if found is not None and found.sealed:
+        log.ledger.read()  # otherwise a conflict is the signal
+    log.seal(as_of)
+    try:
+        refuse_while_forgetting(log, as_of)
+    except ForgettingUnfinished:
+        log.append(DestinationDetached(), as_of)
+        raise
+
+
+def refuse_while_forgetting(log: DeliveryLog, as_of: datetime) -> None:
+    """Check that no users are being forgotten who may be members at an instant and exit after it.
+
+    :raises ForgettingUnfinished: if there are some; a retry helps once their rows are erased.
+    """
+    tombstones = log.timeline.tombstones
+    if tombstones is None or tombstones.erased:
+        return
+    if tombstones.exits_at is None or tombstones.exits_at > as_of:
+        raise ForgettingUnfinished(
+            f"users of sync {log.ledger.sync_id!r} are being forgotten, so nothing as of {instant_text(as_of)} is "
+            "put to a destination that begins there. Nothing was put. Retry when the task that forgets them has "
+            "succeeded, or let the next run publish"
+        )
