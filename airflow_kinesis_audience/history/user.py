@@ -182,7 +182,8 @@ class _Log:
         if not isinstance(detail, AttemptDetail) or detail.resend:
             return False
         if detail.part is not None:
-            return detail.part.delivery == attachment.log and entry.as_of >= attachment.as_of
+            since = detail.part.attachment in (None, attachment.sequence) and entry.as_of >= attachment.as_of
+            return detail.part.delivery == attachment.log and since
         return entry.log == attachment.log and attachment.sequence < entry.sequence < until
 
     def _note(self, entry: Entry) -> None:

@@ -47,6 +47,11 @@ class State:
     state_path: str | None = None
     state_memory: str | None = None
 
+    @property
+    def location(self) -> str:
+        """Where the state is within its warehouse, or beside it."""
+        return f"{self.state_path or ''}/{self.state_schema}"
+
     @classmethod
     def from_summary(cls, summary: Mapping[str, Any]) -> State:
         """Read it from another task's summary."""
@@ -116,7 +121,7 @@ def open_ledger(
 def _name_task(warehouse: SqlWarehouse, tag: StatementTag | None, state: State) -> None:
     """Tag the statements of a warehouse, and end those of an earlier attempt that was killed."""
     if tag is not None:
-        tag = replace(tag, state=f"{state.state_path}/{state.state_schema}")
+        tag = replace(tag, state=state.location)
     warehouse.tag = tag
     warehouse.logs_sql = logs_sql()
     if tag is not None and tag.is_retry:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from airflow_kinesis_audience.hooks.signals import ending_with_task
+from airflow_kinesis_audience.hooks.state import State
 from airflow_kinesis_audience.hooks.statement_tags import StatementTag
 from airflow_kinesis_audience.operators.killing import end_task, under_way
 from tests.engines import mysql
@@ -23,8 +24,13 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.hooks.warehouses.dbapi import SqlWarehouse
 
 SCHEMA = "state"
+STATE = State(warehouse_conn_id="killed", state_schema=SCHEMA)
 TAG = StatementTag(
-    sync_id="a sync */ -- %s ?", run_id="manual__2026-01-01T00:00:00+00:00", task="killed", attempt=1
+    sync_id="a sync */ -- %s ?",
+    run_id="manual__2026-01-01T00:00:00+00:00",
+    task="killed",
+    attempt=1,
+    state=STATE.location,
 )
 NUMBERS = pa.schema([("n", pa.int64())])
 _PAIRS = "SELECT COUNT(*) FROM {numbers} AS a, {numbers} AS b WHERE a.{n} + b.{n} < 0"

@@ -24,10 +24,10 @@ import pytest
 from airflow_kinesis_audience.core.exceptions import TaskEnded
 from airflow_kinesis_audience.core.sql.dialects import DIALECTS
 from airflow_kinesis_audience.hooks.signals import ending_with_task
-from airflow_kinesis_audience.hooks.state import State, open_ledger
+from airflow_kinesis_audience.hooks.state import open_ledger
 from airflow_kinesis_audience.hooks.warehouse import warehouse_class
 from airflow_kinesis_audience.operators.killing import end_task, under_way
-from tests.contract.ended_process import ENDLESS, NUMBERS, SCHEMA, TAG, open_engine, source_of
+from tests.contract.ended_process import ENDLESS, NUMBERS, SCHEMA, STATE, TAG, open_engine, source_of
 from tests.engines.mysql import DRIVER_HOME
 from tests.warehouses import People, open_duckdb
 
@@ -193,7 +193,6 @@ def test_the_next_attempt_ends_what_a_killed_one_left_at_work_and_no_other_state
         before = people.tables()
         warehouse.execute("CREATE TABLE noted (n INT)")
     connect_airflow(monkeypatch, place)
-    state = State(warehouse_conn_id="killed", state_schema=SCHEMA)
     process = place.start(what)
     try:
         wait_until(place.count, WAIT_SECONDS, process)
@@ -202,12 +201,14 @@ def test_the_next_attempt_ends_what_a_killed_one_left_at_work_and_no_other_state
         process.wait()
     time.sleep(1)
     assert place.count() == 1, "the server works on, or this shows nothing"
-    for other in (replace(TAG, attempt=1), replace(TAG, task="other", attempt=2)):
+    retry = replace(TAG, attempt=2)
+    elsewhere = replace(STATE, state_schema="another_deployment")
+    for state, other in ((STATE, TAG), (STATE, replace(retry, task="other")), (elsewhere, retry)):
         with open_ledger(state, "dag.diff", tag=other) as ledger:
             ledger.warehouse.read_rows("SELECT 1")
         time.sleep(1)
-        assert place.count() == 1, "of another task, or by a first attempt"
-    with open_ledger(state, "dag.diff", tag=replace(TAG, attempt=2)) as ledger:
+        assert place.count() == 1, "of another task or deployment, or by a first attempt"
+    with open_ledger(STATE, "dag.diff", tag=retry) as ledger:
         ledger.warehouse.read_rows("SELECT 1")
         wait_for(lambda: place.count() == 0, seconds=5)
     with open_engine(place.engine, place.address) as warehouse:

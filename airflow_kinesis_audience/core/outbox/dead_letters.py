@@ -198,9 +198,7 @@ class DeadLetters:
 
     @property
     def _reached(self) -> datetime:
-        found = self.log.whole.cursor or self.log.whole.attached
-        assert found is not None  # noqa: S101
-        return found
+        return self.log.whole.cursor or self.log.attached
 
     def _reached_with(self, as_of: datetime) -> datetime:
         """Return how far the delivery is with a change set: one that was inserted moves no cursor."""

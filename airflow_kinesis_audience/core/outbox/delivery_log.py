@@ -55,6 +55,7 @@ class DeliveryLog:
         self.ledger = ledger
         self.delivery = delivery
         self.turns = Turns(ledger, delivery)
+        self._attachment: int | None = None
 
     @property
     def timeline(self) -> Timeline:
@@ -71,9 +72,22 @@ class DeliveryLog:
         """How far the part is that this task sends; the delivery itself where there are no parts."""
         return self.state_of_part(self.delivery.part_log)
 
+    @property
+    def attached(self) -> datetime:
+        """Since when the destination gets changes, for a task that found it attached.
+
+        :raises LedgerConflict: if it was detached since.
+        """
+        if (attached := self.whole.attached) is None:
+            raise LedgerConflict(
+                f"{self.delivery.destination} was detached from sync {self.ledger.sync_id!r} while this task was "
+                "publishing; retry: the next attempt attaches it anew"
+            )
+        return attached
+
     def state_of_part(self, log: str) -> DeliveryState:
         """Return how far a part is, by the name of its log."""
-        return self.ledger.state.delivery(log).of_stream(self.whole.stream)
+        return self.ledger.state.delivery(log).part_of(self.whole)
 
     def append(self, detail: DeliveryDetail, as_of: datetime, *, lazy: bool = False, last: bool = False) -> None:
         """Append the next row of the delivery's own log; after the ``last`` one this task stops."""
@@ -151,8 +165,13 @@ class DeliveryLog:
         """Append the next row of the log of this task's part; see :meth:`append`."""
         if self.delivery.part != WHOLE:
             part = self.delivery.part
-            detail = replace(detail, part=PartOf(number=part.number, of=part.of, delivery=self.delivery.log))
+            named = PartOf(number=part.number, of=part.of, delivery=self.delivery.log, attachment=self._attachment)
+            detail = replace(detail, part=named)
         self._append(self.delivery.part_log, detail, as_of, lazy=lazy, last=last)
+
+    def hold_attachment(self) -> None:
+        """Let what this task's part puts from here on count as long as the destination is not attached anew."""
+        self._attachment = self.whole.attachment
 
     def has(self, state: DeliveryState, as_of: datetime) -> bool:
         """Return whether this delivery, or a part of it, has delivered the change set of an instant.

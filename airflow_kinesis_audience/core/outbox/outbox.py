@@ -106,6 +106,7 @@ class Outbox(Sender):
             announced = self._renew(as_of, replaced)
         if self.log.whole.attached is None:
             announced = self._begin(as_of, on_first_run, on_other_sync)
+        self.log.hold_attachment()
         check_parts(self.log)
         already = self._has(as_of)
         with self.log.unless_fenced():
@@ -194,8 +195,7 @@ class Outbox(Sender):
 
     def _pending(self, as_of: datetime, announced: str) -> Iterator[ChangeSet]:
         """Give the change sets that this task has not sent."""
-        attached, sent = self.log.whole.attached, False
-        assert attached is not None  # noqa: S101
+        attached, sent = self.log.attached, False
         if self.log.whole.cursor is None and not self.log.own.has(attached):
             yield self._write_snapshot(attached, announced)
             sent = True
@@ -217,7 +217,7 @@ class Outbox(Sender):
         Of what was inserted the newest is first: the compensation of a change set is there before it.
         """
         whole, own = self.log.whole, self.log.own
-        cursor = max(found for found in (whole.attached, whole.cursor, own.cursor) if found)
+        cursor = max(found for found in (self.log.attached, whole.cursor, own.cursor) if found)
         inserted, timeline = self.log.find_inserted(), self.log.timeline
         waiting = [*reversed(inserted), *timeline.after(cursor, as_of)]
         if not waiting:
@@ -259,23 +259,22 @@ class Outbox(Sender):
             drop_snapshot(self.log)
 
     def _resend(self, as_of: datetime) -> None:
-        recorded, whole = self.log.timeline.find(as_of), self.log.whole
+        recorded, whole, attached = self.log.timeline.find(as_of), self.log.whole, self.log.attached
         assert recorded is not None  # noqa: S101
-        assert whole.attached is not None  # noqa: S101
-        if as_of < whole.attached:
+        if as_of < attached:
             # It has exits of users whose entry this destination never got.
             raise HistoryGone(
-                f"{self.delivery.destination} was attached as of {instant_text(whole.attached)} and never "
+                f"{self.delivery.destination} was attached as of {instant_text(attached)} and never "
                 f"received the change set as of {instant_text(as_of)}, so it cannot be sent again"
             )
-        newest = max(at for at in (whole.attached, whole.cursor, self.log.own.cursor) if at)
+        newest = max(at for at in (attached, whole.cursor, self.log.own.cursor) if at)
         if self.delivery.renderer.traits.ordered_by_stream and as_of < newest:
             raise HistoryGone(
                 f"{self.delivery.destination} has later change sets than the one as of {instant_text(as_of)}, and "
                 f"messages of {self.delivery.message_format} have no time: its old values would count as the "
                 "newest. Nothing was put. Use an AudienceResyncOperator instead"
             )
-        if as_of == whole.attached and whole.on_first_run == "enter_all":
+        if as_of == attached and whole.on_first_run == "enter_all":
             name = announce_litter(self.log, "snapshot", as_of)
             write_snapshot(self.log, as_of, name)
             self.send(snapshot_of(self.log, as_of, name), resend=True)

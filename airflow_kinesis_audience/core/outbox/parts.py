@@ -28,7 +28,7 @@ def check_parts(log: DeliveryLog) -> None:
     :raises DeliveryChanged: if something is.
     """
     whole = log.whole
-    states = [s.of_stream(whole.stream) for s in log.ledger.state.deliveries.values()]
+    states = [s.part_of(whole) for s in log.ledger.state.deliveries.values()]
     standing = {
         c.as_of for c in log.timeline.change_sets if c.inserted and whole.attached and c.as_of > whole.attached
     }
@@ -57,7 +57,7 @@ def conclude(log: DeliveryLog, as_of: datetime, before: Callable[[Sequence[Entry
             (e, e.detail)
             for e in log.ledger.entries(since=min(whole.cursor or as_of, as_of))
             if e.log in logs and isinstance(e.detail, ChangeSetDelivered) and not e.detail.resend
-            if not (e.detail.stream and whole.stream) or e.detail.stream == whole.stream
+            if whole.counts(e.detail.part, e.detail.stream)
         ]
         concluded = ChangeSetDelivered(render_config=log.delivery.render_config, parts=log.delivery.part.of)
         with contextlib.suppress(LedgerConflict):

@@ -117,12 +117,17 @@ class _Replay:
             )
         if self._log.whole.cursor is None and self._log.whole.sending is None:
             self._take_over()
+        until = self._until()
+        found = self._outbox.drain_in_turn(until)
+        self._hand_over(until)
+        return found
+
+    def _until(self) -> datetime:
+        """Return up to when the destination gets everything by the replay, which has begun."""
         attached = self._log.whole.destination
         assert attached is not None  # noqa: S101
         assert attached.until is not None  # noqa: S101
-        found = self._outbox.drain_in_turn(attached.until)
-        self._hand_over(attached.until)
-        return found
+        return attached.until
 
     def _begin(self) -> None:
         """Let the replay begin, which from then on keeps what it needs."""
@@ -143,11 +148,8 @@ class _Replay:
 
         Of two replays that begin at once one at least sees the other here, and gives way.
         """
-        state = self._log.whole
-        assert state.attached is not None  # noqa: S101
-        assert state.destination is not None  # noqa: S101
-        assert state.destination.until is not None  # noqa: S101
-        start, end = (self._log.timeline.find(at) for at in (state.attached, state.destination.until))
+        attached = self._log.attached
+        start, end = (self._log.timeline.find(at) for at in (attached, self._until()))
         assert start is not None  # noqa: S101
         assert end is not None  # noqa: S101
         try:
@@ -155,7 +157,7 @@ class _Replay:
             self._check_kept(start, end)
             self._check_reach(end.as_of)
         except (HistoryGone, ReplayUnfinished, ValueError):
-            self._log.append(DestinationDetached(), state.attached)
+            self._log.append(DestinationDetached(), attached)
             raise
         for other in self._published():
             # Who has not seen the replay cannot append any more; what is half sent is in the replay.

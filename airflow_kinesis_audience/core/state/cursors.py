@@ -208,9 +208,19 @@ class DeliveryState:
                     return replace(self, forwarded=(*self.forwarded, Interval(known.start, known.end)))
         return self
 
-    def of_stream(self, stream: str) -> DeliveryState:
-        """Return the state of a part, without what went to another stream than its delivery's."""
-        if not stream or self.stream in ("", stream):
+    @property
+    def attachment(self) -> int | None:
+        """The number of the row that attached the destination last."""
+        return self.attachments[-1].sequence if self.attachments else None
+
+    def counts(self, part: PartOf | None, stream: str) -> bool:
+        """Return whether rows of a part count: they are about this stream, since it was attached last."""
+        is_same = "" in (stream, self.stream) or stream == self.stream
+        return is_same and (part is None or part.attachment in (None, self.attachment))
+
+    def part_of(self, whole: DeliveryState) -> DeliveryState:
+        """Return the state of a part, without what does not count for its delivery."""
+        if whole.counts(self.part, self.stream):
             return self
         return DeliveryState(
             log=self.log, part=self.part, stream=self.stream, sequence=self.sequence, digest=self.digest

@@ -23,11 +23,15 @@ WRITING_SECONDS = 600.0
 
 
 class PartOf(Struct, frozen=True, kw_only=True):
-    """Which part of which delivery a log is about, where several tasks share one."""
+    """Which part of which delivery a log is about, where several tasks share one.
+
+    :param attachment: the number of the row that had attached the destination; none in rows of old versions.
+    """
 
     number: int
     of: int
     delivery: str
+    attachment: int | None = None
 
 
 class DeliveryDetail(Detail, frozen=True, kw_only=True):
