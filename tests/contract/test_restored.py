@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_kinesis_audience.core.exceptions import LedgerBehind, LedgerUnreadable
+from airflow_kinesis_audience.core.outbox.delivery_log import DeliveryLog
 from airflow_kinesis_audience.core.outbox.remembered import Remembered, find_news
 from airflow_kinesis_audience.core.outbox.resync import resync
 from airflow_kinesis_audience.core.state import delivery_details
@@ -48,7 +49,8 @@ class Airflow:
         delivery = small_delivery()
         outbox = open_outbox(self.people.ledger(warehouse), self.stream, replace(delivery, resync=name))
         resync(outbox, delivery, remembered=self.remembered)
-        self.remembered = find_news(open_outbox(self.people.ledger(), self.stream).log, self.remembered)
+        outbox.ledger.read()
+        self.remembered = find_news(DeliveryLog(outbox.ledger, delivery), self.remembered) or self.remembered
 
     def check(self) -> None:
         """Check that the consumer knows who is a member, in whichever order it reads, and of each id one text."""
@@ -85,7 +87,7 @@ class Backup:
             warehouse.execute(f'DROP TABLE {schema}."{name}"')
 
 
-def lose_a_day(airflow: Airflow) -> None:
+def lose_a_day(airflow: Airflow) -> Backup:
     """Let somebody enter on a day that a backup of the day before takes back, and leave before the next run."""
     airflow.people.put("stays", "leaves")
     airflow.run(0)
@@ -94,6 +96,7 @@ def lose_a_day(airflow: Airflow) -> None:
     airflow.run(1)
     backup.restore()
     airflow.people.take("in the gap")
+    return backup
 
 
 def test_who_entered_and_left_in_the_gap_is_no_member_after_a_resync(airflow: Airflow) -> None:
@@ -223,6 +226,40 @@ def test_a_first_run_that_is_computed_again_after_its_members_were_sent_is_notic
         airflow.publish(0)
     people.run(1)
     airflow.resync()
+    airflow.check()
+
+
+def test_a_backup_of_before_the_first_run_was_computed_again_is_noticed(airflow: Airflow) -> None:
+    people = airflow.people
+    people.put("stays", "in the gap")
+    people.run(0)
+    backup = Backup(people)
+    people.put("late")
+    people.run(0)
+    airflow.publish(0)
+    backup.restore()
+    people.take("in the gap")
+    people.run(0)
+    with pytest.raises(LedgerBehind):
+        airflow.publish(0)
+    people.run(1)
+    airflow.resync()
+    airflow.check()
+
+
+def test_a_backup_that_is_restored_once_more_after_a_resync_is_noticed(airflow: Airflow) -> None:
+    backup = lose_a_day(airflow)
+    for number in (2, 3):
+        airflow.people.run(number)
+        with pytest.raises(LedgerBehind):
+            airflow.publish(number)
+        airflow.resync(f"after {number}")
+        airflow.check()
+        if number == 2:
+            backup.restore()
+            airflow.people.put("after the resync")
+    airflow.people.take("leaves")
+    airflow.run(4)
     airflow.check()
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Remembered:
     """Up to which instant a delivery was complete.
 
-    :param epoch: of the sync, then: a state that never had it is another one.
+    :param epoch: the one that the sync began with: a backup has it however old it is, and another state never.
     """
 
     epoch: str
@@ -74,5 +74,5 @@ def find_news(log: DeliveryLog, remembered: Remembered | None) -> Remembered | N
     cursor = log.whole.cursor
     if cursor is None or find_lost(log, remembered) is not None:
         return None
-    now = Remembered(epoch=log.timeline.epoch, as_of=cursor)
+    now = Remembered(epoch=log.timeline.epochs[0], as_of=cursor)
     return None if now == remembered else now
