@@ -14,6 +14,7 @@ import pytest
 
 from airflow_kinesis_audience.core.exceptions import LedgerBehind, LedgerUnreadable
 from airflow_kinesis_audience.core.outbox.delivery_log import DeliveryLog
+from airflow_kinesis_audience.core.outbox.detachment import detach
 from airflow_kinesis_audience.core.outbox.remembered import Remembered, find_news
 from airflow_kinesis_audience.core.outbox.resync import resync
 from airflow_kinesis_audience.core.state import delivery_details
@@ -34,8 +35,8 @@ class Airflow:
     stream: Stream = field(default_factory=Stream)
     remembered: Remembered | None = None
 
-    def publish(self, number: int) -> None:
-        outbox = open_outbox(self.people.ledger(), self.stream)
+    def publish(self, number: int, warehouse: SqlWarehouse | None = None) -> None:
+        outbox = open_outbox(self.people.ledger(warehouse), self.stream)
         try:
             outbox.drain(day(number), remembered=self.remembered)
         finally:
@@ -260,6 +261,33 @@ def test_a_backup_that_is_restored_once_more_after_a_resync_is_noticed(airflow: 
             airflow.people.put("after the resync")
     airflow.people.take("leaves")
     airflow.run(4)
+    airflow.check()
+
+
+def test_a_backup_of_when_the_destination_was_attached_and_nothing_delivered_is_noticed(airflow: Airflow) -> None:
+    people = airflow.people
+    people.put("stays", "in the gap")
+    people.run(0)
+    late, backups = Watched(people.warehouse), []
+    late.before = lambda sql: backups.append(Backup(people)) if "snapshot_" in sql and not backups else None
+    airflow.publish(0, late)
+    backups[0].restore()
+    people.take("in the gap")
+    people.run(1)
+    with pytest.raises(LedgerBehind, match="ends at nothing"):
+        airflow.publish(1)
+    airflow.resync()
+    airflow.check()
+
+
+def test_a_destination_that_was_detached_is_not_behind(airflow: Airflow) -> None:
+    airflow.people.put("u")
+    airflow.run(0)
+    detach(airflow.people.ledger(), [small_delivery().log])
+    airflow.publish(0)
+    detach(airflow.people.ledger(), [small_delivery().log])
+    airflow.people.put("v")
+    airflow.run(1)
     airflow.check()
 
 

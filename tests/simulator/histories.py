@@ -17,6 +17,7 @@ from tests.simulator.scheduler import Fault
 MUST_BE_REACHED = (
     *(fault.name for fault in Fault),
     "a backup is restored",
+    "a backup is restored once more",
     "a change set is held",
     "a derived table is lost",
     "an audience is held alone",

@@ -22,6 +22,9 @@ UNFORESEEN = "an error that nobody foresaw: "
 CALM_DAYS = 3
 """So many runs without a fault have to be enough."""
 
+AGAIN = 0.5
+"""How often a backup that was restored is restored once more after the calm days."""
+
 
 @dataclass
 class Ended:
@@ -48,12 +51,17 @@ def live(seed: int, inner: Any) -> Ended:
         if plan.beside is not None:
             worlds.append(World(inner, scheduler, plan.beside, worlds[0]))
         try:
-            _days(worlds)
+            backup = _days(worlds)
             for world in worlds:
                 _begin_calm(world)
             for world in worlds:
-                _calm_days(world)
+                _calm_days(world, plan.days)
             _check(worlds)
+            if backup is not None and backup.is_noticed() and worlds[0].chance.random() < AGAIN:
+                backup.restore()
+                _calm_days(worlds[0], plan.days + CALM_DAYS)
+                _check(worlds)
+                worlds[0].reached["a backup is restored once more"] += 1
         except AssertionError as error:
             broken = str(error)
         except Exception as error:
@@ -69,7 +77,8 @@ def live(seed: int, inner: Any) -> Ended:
     return Ended(seed, plan, broken, reached, scheduler.trace, scheduler.steps)
 
 
-def _days(worlds: Sequence[World]) -> None:
+def _days(worlds: Sequence[World]) -> Backup | None:
+    """Live the days with whatever goes wrong; gives the backup that was restored, if one was."""
     [world, *_], scheduler = worlds, worlds[0].scheduler
     days = [_begin_days(w) for w in worlds]
     backup = Backup(world)
@@ -83,6 +92,8 @@ def _days(worlds: Sequence[World]) -> None:
         for number in world.chance.choice(((), (world.plan.days - 1,))):
             scheduler.spawn(f"day {number} again", lambda n=number: days[0](n))  # type: ignore[misc]
         scheduler.run()
+        return backup
+    return None
 
 
 def _begin_days(world: World) -> Callable[[int], None]:
@@ -114,19 +125,19 @@ def _begin_calm(world: World) -> None:
     world.outcomes["calm begins"] += 1
 
 
-def _calm_days(world: World) -> None:
+def _calm_days(world: World, first: int) -> None:
     scheduler = world.scheduler
     well: list[bool] = []
 
     def calm() -> None:
         for number in range(CALM_DAYS):
-            well.append(world.dag_run(world.plan.days + number, let_through=True))
+            well.append(world.dag_run(first + number, let_through=True))
             if well[-1] and number:
                 return
 
     def calm_end() -> None:
         for name in world.streams:
-            ended, _ = world.task(f"delete {name}", lambda n=name: world.delete(n, world.plan.days + CALM_DAYS))  # type: ignore[misc]
+            ended, _ = world.task(f"delete {name}", lambda n=name: world.delete(n, first + CALM_DAYS))  # type: ignore[misc]
             well.append(ended)
 
     for act in (calm, calm_end) if "delete" in world.plan.acts else (calm,):

@@ -33,8 +33,8 @@ def find_lost(log: DeliveryLog, remembered: Remembered | None) -> datetime | Non
     """Find up to which instant something was delivered that the ledger does not know any more; none if it does."""
     if remembered is None or remembered.epoch not in log.timeline.epochs:
         return None
-    reached = [at for at in (log.whole.attached, log.whole.cursor) if at is not None]
-    return remembered.as_of if not reached or max(reached) < remembered.as_of else None
+    reached = log.whole.reached
+    return remembered.as_of if reached is None or reached < remembered.as_of else None
 
 
 def check_nothing_lost(log: DeliveryLog, remembered: Remembered | None) -> None:
@@ -43,7 +43,7 @@ def check_nothing_lost(log: DeliveryLog, remembered: Remembered | None) -> None:
     :raises LedgerBehind: if it does not.
     """
     if (lost := find_lost(log, remembered)) is not None:
-        known = log.whole.cursor
+        known = log.whole.reached
         raise LedgerBehind(
             f"{log.delivery.destination} received the changes of sync {log.ledger.sync_id!r} up to "
             f"{instant_text(lost)}, and the ledger ends at {instant_text(known) if known else 'nothing'}: it was "
@@ -71,8 +71,8 @@ def check_later(log: DeliveryLog, as_of: datetime | None, lost: datetime) -> dat
 
 def find_news(log: DeliveryLog, remembered: Remembered | None) -> Remembered | None:
     """Find what is to be remembered of how far a delivery is; none if that is known, or more was delivered."""
-    cursor = log.whole.cursor
-    if cursor is None or find_lost(log, remembered) is not None:
+    reached = log.whole.reached
+    if reached is None or find_lost(log, remembered) is not None:
         return None
-    now = Remembered(epoch=log.timeline.epochs[0], as_of=cursor)
+    now = Remembered(epoch=log.timeline.epochs[0], as_of=reached)
     return None if now == remembered else now

@@ -76,6 +76,7 @@ class DeliveryState:
     :param dead_letters: the members whose message is too large for a record.
     :param removals: what was found out last of members who would be removed by updates.
     :param cursor: the instant up to which everything is delivered; none while nothing is.
+    :param reached: the last instant that the cursor ever had, also before it was detached or attached anew.
     :param inserted: instants of inserted change sets that are delivered, before or after later ones.
     :param sending: the instant of a change set of which something may have been sent, if it is not delivered.
     :param checkpoint: how far that change set got.
@@ -102,6 +103,7 @@ class DeliveryState:
     dead_letters: DeadLettersTable = _NO_DEAD_LETTERS
     removals: RemovalsCounted | None = None
     cursor: datetime | None = None
+    reached: datetime | None = None
     inserted: tuple[datetime, ...] = ()
     sending: datetime | None = None
     checkpoint: AttemptStarted | AttemptCheckpoint | None = None
@@ -174,6 +176,7 @@ class DeliveryState:
         found = self._note_author(detail)._note_intervals(detail)._advance(entry, detail)
         return replace(
             found,
+            reached=max((at for at in (self.reached, found.cursor) if at), default=None),
             sequence=entry.sequence,
             digest=follow(self.digest, entry),
             part=detail.part,
