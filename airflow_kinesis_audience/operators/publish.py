@@ -16,8 +16,9 @@ from airflow_kinesis_audience.operators.run_context import parse_bool, read_chan
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_kinesis_audience.core.outbox.beginning import OnFirstRun, OnOtherSync
     from airflow_kinesis_audience.core.outbox.delivery import Delivery
-    from airflow_kinesis_audience.core.outbox.outbox import OnFirstRun, OnOtherSync, OnRejected, Outbox
+    from airflow_kinesis_audience.core.outbox.outbox import OnRejected, Outbox
 
 PUBLISH_FIELDS = ("on_first_run", "on_other_sync", "resend", "on_rejected", "part")
 """Template fields of a task that delivers change sets, to whichever destination."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 
 from airflow_kinesis_audience.core.exceptions import AudienceDeleted, AudienceError, HistoryGone, LedgerConflict
 from airflow_kinesis_audience.core.model.instants import instant_text
+from airflow_kinesis_audience.core.outbox.beginning import make_attached
 from airflow_kinesis_audience.core.outbox.option_check import check_options
-from airflow_kinesis_audience.core.outbox.other_syncs import check_other_syncs
 from airflow_kinesis_audience.core.outbox.parts import check_parts
 from airflow_kinesis_audience.core.outbox.remembered import check_nothing_lost
 from airflow_kinesis_audience.core.outbox.removals import check_removals
@@ -25,7 +25,6 @@ from airflow_kinesis_audience.core.outbox.tables import (
     drop_profiles,
     drop_snapshot,
     find_or_write_snapshot,
-    name_table,
     snapshot_of,
     write_snapshot,
 )
@@ -38,13 +37,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    from airflow_kinesis_audience.core.outbox.beginning import OnFirstRun, OnOtherSync
     from airflow_kinesis_audience.core.outbox.remembered import Remembered
     from airflow_kinesis_audience.core.state.delivery_details import DeadLettersTable
     from airflow_kinesis_audience.core.state.recorded import RecordedChangeSet
 
-OnFirstRun = Literal["enter_all", "baseline", "fail"]
 OnRejected = Literal["fail", "skip"]
-OnOtherSync = Literal["fail", "ignore"]
 
 
 class Outbox(Sender):
@@ -101,11 +99,7 @@ class Outbox(Sender):
         self._check(as_of)
         check_options(self.ledger, self.delivery, self._to_be_sent(as_of, resend=resend))
         self.delivery.check_filter(self.log.whole.rendered_as or self.log.own.rendered_as)
-        announced = ""
-        if self.log.whole.attached is not None and (replaced := self.log.find_replaced()):
-            announced = self._renew(as_of, replaced)
-        if self.log.whole.attached is None:
-            announced = self._begin(as_of, on_first_run, on_other_sync)
+        announced = make_attached(self.log, as_of, on_first_run, on_other_sync)
         self.log.hold_attachment()
         check_parts(self.log)
         already = self._has(as_of)
@@ -129,38 +123,6 @@ class Outbox(Sender):
 
     def _has(self, as_of: datetime) -> bool:
         return any(self.log.has(state, as_of) for state in (self.log.whole, self.log.own))
-
-    def _begin(self, as_of: datetime, on_first_run: OnFirstRun, on_other_sync: OnOtherSync) -> str:
-        """Attach the destination; gives the snapshot that is announced."""
-        found, announced = self.log.timeline.find(as_of), ""
-        assert found is not None  # noqa: S101
-        if on_other_sync == "fail":
-            check_other_syncs(self.log, found)
-        if on_first_run == "enter_all" and self.delivery.part == WHOLE:
-            announced = name_table(self.log, "snapshot", as_of)
-        self.log.begin(as_of, on_first_run, snapshot=announced)
-        return announced
-
-    def _renew(self, as_of: datetime, replaced: str) -> str:
-        """Go on with a stream that was created anew as its author says; gives the snapshot that is announced."""
-        log, announced = self.log, ""
-        if self.delivery.on_new_stream == "fail":
-            log.refuse_replaced(replaced)
-        if self.delivery.on_new_stream == "continue":
-            log.accept_stream()
-            return ""
-        begins = max(as_of, log.whole.cursor or as_of)
-        log.seal(begins)
-        known = log.whole.snapshot
-        while log.find_replaced():
-            log.timeline.tables(self.ledger.schema, begins)
-            if self.delivery.part == WHOLE:
-                announced = name_table(log, "snapshot", begins)
-            with log.unless_another_part_was_faster():
-                log.attach(begins, "enter_all", snapshot=announced)
-        if known is not None:
-            drop_table(self.warehouse, table(self.ledger.schema, known.table))
-        return announced
 
     def _check(self, as_of: datetime) -> None:
         """Check that there is a change set for an instant, and that the destination may get it."""
