@@ -12,6 +12,7 @@ import json
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -262,3 +263,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Say nothing."""
+
+
+class Busy:
+    """A script that takes a third of the first request, and then nothing for some seconds."""
+
+    def __init__(self, busy_seconds: float) -> None:
+        self._busy_seconds = busy_seconds
+        self._free_at: float | None = None
+
+    def __call__(self, _request: int, records: Sequence[Arrived]) -> list[str]:
+        if self._free_at is None:
+            self._free_at = time.monotonic() + self._busy_seconds
+            return [TAKE if number % 3 == 0 else THROTTLE for number in range(len(records))]
+        return [TAKE if time.monotonic() > self._free_at else THROTTLE] * len(records)

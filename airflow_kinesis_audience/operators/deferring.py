@@ -40,15 +40,23 @@ class Waits:
     :param seconds: how long it has waited in all.
     :param in_vain: how many of its last pauses ended with a stream that accepted nothing.
     :param counts: of its summary, until now.
+    :param notices: which messages about whole audiences it has put, as ``NoticeLog`` keeps it.
     """
 
     seconds: float = 0.0
     in_vain: int = 0
     counts: Mapping[str, Any] = field(default_factory=dict)
+    notices: Mapping[str, str] = field(default_factory=dict)
 
     def add_to(self, counts: Mapping[str, Any]) -> dict[str, Any]:
         """Give counts together with those from before the pauses."""
-        return {n: self.counts[n] + v if n in _ADDED and n in self.counts else v for n, v in counts.items()}
+        return add_counts(self.counts, counts)
+
+
+def add_counts(before: Mapping[str, Any], counts: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the counts of a task to those from before a pause; what no count is, is as it was last."""
+    sums = {n: before[n] + v for n, v in counts.items() if n in _ADDED and n in before}
+    return {**before, **counts, **sums}
 
 
 class DeferringIfThrottled:
@@ -58,7 +66,6 @@ class DeferringIfThrottled:
         the task may wait in all.
     :param waits: those until now.
     :param may_wait: whether the task may be deferred.
-    :ivar counts: of this attempt, set by its end: what the next one does not count again.
     """
 
     def __init__(self, operator: Any, waits: Waits, *, may_wait: bool) -> None:
@@ -67,7 +74,25 @@ class DeferringIfThrottled:
         self.may_wait = may_wait
         self._operator = operator
         self._waits = waits
-        self.counts: Mapping[str, Any] = {}
+        self._counts: Mapping[str, Any] = {}
+        self._notices: Mapping[str, str] = {}
+
+    @property
+    def _seconds_left(self) -> float:
+        longest_wait: timedelta = self._operator.longest_wait
+        return longest_wait.total_seconds() - self._waits.seconds
+
+    def pauses(
+        self, error: BaseException | None, *, counts: Mapping[str, Any], notices: Mapping[str, str]
+    ) -> bool:
+        """Return whether the task pauses and then continues, and keep what it has done until then.
+
+        :param error: that ends this part of the attempt, if it fails.
+        :param counts: what the next part does not count again.
+        :param notices: which messages about whole audiences were put.
+        """
+        self._counts, self._notices = counts, notices
+        return self.may_wait and isinstance(error, DestinationThrottled) and self._seconds_left > 0
 
     def __enter__(self) -> DeferringIfThrottled:
         return self
@@ -77,19 +102,19 @@ class DeferringIfThrottled:
     ) -> None:
         if not isinstance(error, DestinationThrottled) or not self.may_wait:
             return
-        longest_wait: timedelta = self._operator.longest_wait
-        left = longest_wait.total_seconds() - self._waits.seconds
+        left = self._seconds_left
         if left <= 0:
-            _log.warning("The task has waited for longest_wait, %s, in all", longest_wait)
+            _log.warning("The task has waited for longest_wait, %s, in all", self._operator.longest_wait)
             return
-        in_vain = 0 if self.counts.get("delivered") else self._waits.in_vain
+        in_vain = 0 if self._counts.get("delivered") else self._waits.in_vain
         pause = min(FIRST_PAUSE_SECONDS * 2.0 ** min(in_vain, 9), LONGEST_PAUSE_SECONDS, left)
         _log.warning("%s. The task waits for %.0f s without a worker slot, and then continues", error, pause)
         waits = replace(
             self._waits,
             seconds=self._waits.seconds + pause,
             in_vain=in_vain + 1,
-            counts=self._waits.add_to(self.counts),
+            counts=self._waits.add_to(self._counts),
+            notices=self._notices,
         )
         from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 

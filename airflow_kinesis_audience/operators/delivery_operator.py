@@ -7,6 +7,7 @@ that a DAG file is parsed without it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
@@ -164,7 +165,7 @@ class DeliveryOperator(RendersTemplates):
             summary = self._begin(context)
             known |= summary
             stream = self.build_stream()
-            known |= {"destination": stream.destination, "console_url": stream.console_url}
+            known |= {"destination": stream.destination, "console_url": stream.console_url, **waits.counts}
             delivery = self.build_delivery(stream)
             stream.check()
             limits = stream.find_large_limits() if self._are_large(delivery) else delivery.limits
@@ -176,14 +177,15 @@ class DeliveryOperator(RendersTemplates):
                 own = self._deliver_as(delivery, context)
                 permission, watch = permission_of(context), watch_progress(context)
                 outbox = Outbox(ledger, own, stream.put, policy=policy, permission=permission, watch=watch)
+                outbox.notices.kept = waits.notices
                 try:
                     summary |= self._send(outbox, delivery, summary)
                 finally:
                     counts = {**asdict(outbox.report), **count_statements(ledger)}
-                    deferring.counts = {**counts, **outbox.lasting_counts()}
-                    summary |= {"destination": delivery.destination}
-                    count_delivery({**summary, **counts})
-                    summary |= waits.add_to(counts)
+                    lasting = {**counts, **outbox.lasting_counts()}
+                    pauses = deferring.pauses(sys.exception(), counts=lasting, notices=outbox.notices.kept)
+                    summary |= {"destination": delivery.destination, **waits.add_to(counts)}
+                    count_delivery(summary, lasting if pauses else counts, pauses=pauses)
                     summary |= self._describe_part(own, summary.pop("concluded"))
                     context["ti"].xcom_push(key=SUMMARY_KEY, value=summary)
                     known |= summary

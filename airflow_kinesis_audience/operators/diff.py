@@ -24,7 +24,6 @@ from airflow_kinesis_audience.operators.reporting.metrics import count_changes, 
 from airflow_kinesis_audience.operators.run_context import (
     author_of,
     choose_on_covered,
-    count_statements,
     fail_if_covered,
     fail_if_recorded,
     permission_of,
@@ -244,7 +243,7 @@ class AudienceDiffOperator(LeavesStatement, SourceArguments, GuardArguments):
                         correct=on_covered == "correct",
                     )
                 fail_if_recorded(context, summary, fails=on_covered == "fail")
-                summary |= count_statements(ledger)
+                summary |= self._count_sent()
         log_change_set(summary, sync.counts)
         names = {self.audience_id: self.audience_name} if self.audience_id and self.audience_name else {}
         if "held" in summary:

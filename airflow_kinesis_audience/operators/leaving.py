@@ -7,13 +7,15 @@ it begins from the start, as a retry does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.hooks.settings import is_deferrable_by_default
 from airflow_kinesis_audience.hooks.warehouses.left_statements import LeftStatement, StatementLeft
+from airflow_kinesis_audience.operators.deferring import add_counts
+from airflow_kinesis_audience.operators.run_context import count_statements
 from airflow_kinesis_audience.operators.state_arguments import StateArguments
 
 if TYPE_CHECKING:
@@ -37,25 +39,34 @@ class LeavesStatement(StateArguments):
         super().__init__(**kwargs)
         self.deferrable = is_deferrable_by_default() if deferrable is None else deferrable
         self._left: LeftStatement | None = None
+        self._sent_before: Mapping[str, Any] = {}
+        self._count_sent: Callable[[], dict[str, Any]] = dict
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Compute the change set of this run, check it against the guards, and record it."""
-        return self._compute_or_leave(context, None)
+        return self._compute_or_leave(context, None, {})
 
     def resume(
-        self, context: Context, event: Any = None, statement: Mapping[str, str] | None = None
+        self,
+        context: Context,
+        event: Any = None,
+        statement: Mapping[str, str] | None = None,
+        counts: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Continue after a statement; Airflow calls it.
 
         :param event: of the trigger; how the statement has ended is asked for here.
         :param statement: which one; the event has it, too, because ``dag.test()`` gives nothing else.
+        :param counts: of the statements until then.
         """
-        return self._compute_or_leave(context, LeftStatement(**(statement or event)))
+        return self._compute_or_leave(context, LeftStatement(**(statement or event)), counts or {})
 
-    def _compute_or_leave(self, context: Context, left: LeftStatement | None) -> dict[str, Any]:
+    def _compute_or_leave(
+        self, context: Context, left: LeftStatement | None, counts: Mapping[str, Any]
+    ) -> dict[str, Any]:
         from airflow_kinesis_audience.operators.statement_trigger import StatementTrigger
 
-        self._left = left
+        self._left, self._sent_before = left, counts
         try:
             return self._compute(context)
         except StatementLeft as found:
@@ -68,7 +79,7 @@ class LeavesStatement(StateArguments):
                 until=(datetime.now(UTC) + LONGEST_STATEMENT).isoformat(),
             ),
             method_name="resume",
-            kwargs={"statement": asdict(left)},
+            kwargs={"statement": asdict(left), "counts": self._count_sent()},
             # Without a triggerer nothing would end the wait.
             timeout=LONGEST_STATEMENT + timedelta(minutes=30),
         )
@@ -80,6 +91,7 @@ class LeavesStatement(StateArguments):
     def _continue(self, sync: Sync) -> None:
         """Have a sync leave its statement, and continue after the one that was left."""
         warehouse: Any = sync.warehouse
+        self._count_sent = lambda: add_counts(self._sent_before, count_statements(sync.ledger))
         # Who was deferred continues after its statement, whatever was set meanwhile.
         may_leave = self.deferrable or self._left is not None
         warehouse.may_leave = sync.committer.leaves = may_leave and warehouse.can_leave

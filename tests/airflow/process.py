@@ -6,6 +6,8 @@ became of it on the file descriptor that it was given. Standard output and error
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -15,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 _WHOSE = ("dag_id", "run_id", "task_id", "map_index")
 
@@ -43,16 +46,20 @@ def run(order: Mapping[str, Any]) -> dict[str, Any]:
     """Run the DAG of a file once."""
     from airflow.sdk.definitions import dag as definitions
 
+    from airflow_kinesis_audience.core.producer.backoff import RetryPolicy
+
     path = Path(order["file"])
     dates = {n: order[n] and datetime.fromisoformat(order[n]) for n in ("logical_date", "run_after")}
-    in_this_process = definitions._run_task
-    if order["supervised"]:
-        definitions._run_task = run_supervised
     started = time.monotonic()
-    try:
+    with contextlib.ExitStack() as changed:
+        if order["supervised"]:
+            changed.enter_context(patch.object(definitions, "_run_task", run_supervised))
+        if order["short_pauses"]:
+            changed.enter_context(patch.object(definitions, "_run_inline_trigger", lambda *_: None))
+            changed.enter_context(patch("airflow_kinesis_audience.operators.delivery_operator.SLOW_SECONDS", 1.0))
+            impatient = functools.partial(RetryPolicy, longest_delay_seconds=0.5)
+            changed.enter_context(patch("airflow_kinesis_audience.core.producer.backoff.RetryPolicy", impatient))
         finished = getattr(load(path), order["dag"]).test(**dates, run_conf=order["conf"])
-    finally:
-        definitions._run_task = in_this_process
     return {
         "state": str(finished.state),
         "tasks": {

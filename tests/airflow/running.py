@@ -172,6 +172,7 @@ class Airflow:
         run_after: datetime | None = None,
         conf: Mapping[str, Any] | None = None,
         supervised: bool = False,
+        short_pauses: bool = False,
         dag: str = "dag",
     ) -> Run:
         """Run the DAG of a file once, its tasks with their retries.
@@ -181,6 +182,8 @@ class Airflow:
         :param conf: the run's configuration.
         :param logical_date: none for a run without one, which speaks for ``run_after``.
         :param supervised: run each task as a worker does: in a process of its own, with a log file of its own.
+        :param short_pauses: a stream that accepts nothing for a second is waited for, and the pause is over at
+            once. The task gets back what it left, which ``dag.test`` does not give it.
         """
         assert self._process.stdin is not None
         order = {
@@ -190,6 +193,7 @@ class Airflow:
             "run_after": run_after and run_after.isoformat(),
             "conf": dict(conf or {}),
             "supervised": supervised,
+            "short_pauses": short_pauses,
             "dag": dag,
         }
         start = self._log.stat().st_size

@@ -40,6 +40,29 @@ def test_the_task_is_deferred_and_continues_after_the_same_statement(monkeypatch
     assert seen == [LEFT, LEFT], "dag.test() gives the event alone"
 
 
+def test_statements_from_before_a_pause_are_in_the_summary(monkeypatch: pytest.MonkeyPatch) -> None:
+    warehouse = SimpleNamespace(can_leave=True, statements=5, statement_seconds=1.5, bytes_scanned=None)
+    warehouse.origin = warehouse
+    ledger = SimpleNamespace(warehouse=warehouse)
+    sync = SimpleNamespace(warehouse=warehouse, committer=SimpleNamespace(), ledger=ledger)
+
+    def compute(operator: Any, _context: Any) -> dict[str, Any]:
+        operator._continue(sync)
+        if operator._left is None:
+            raise StatementLeft(LEFT)
+        return dict(operator._count_sent())
+
+    operator = AudienceDiffOperator(
+        task_id="diff", warehouse_conn_id="warehouse", table="members", audience_id="a", deferrable=True
+    )
+    monkeypatch.setattr(AudienceDiffOperator, "_compute", compute)
+    with pytest.raises(TaskDeferred) as found:
+        operator.execute({})
+    warehouse.statements, warehouse.statement_seconds, warehouse.bytes_scanned = 3, 0.25, 700
+    summary = operator.resume({}, event=None, **json.loads(json.dumps(found.value.kwargs)))
+    assert summary == {"statements": 8, "statement_seconds": 1.75, "bytes_scanned": 700}
+
+
 def test_a_task_that_was_deferred_continues_although_it_may_not_be_deferred_any_more() -> None:
     operator = AudienceDiffOperator(
         task_id="diff", warehouse_conn_id="warehouse", table="members", audience_id="a", deferrable=False

@@ -13,7 +13,7 @@ import pytest
 
 from airflow_kinesis_audience.operators.reporting import metrics
 from tests.airflow.running import DIFF, Airflow, aws, day, deployed
-from tests.scripted_kinesis import TAKE, ScriptedKinesis, Whole
+from tests.scripted_kinesis import TAKE, Busy, ScriptedKinesis, Whole
 
 if TYPE_CHECKING:
     from tests.airflow.conftest import DuckDb, Stream
@@ -68,6 +68,15 @@ class StatsD:
                     assert name not in found, packet
                     ours = {tag: tags[tag] for tag in ("sync", "destination") if tag in tags}
                     found[name.removeprefix("audience.")] = (float(match["value"]), match["kind"], ours)
+        return found
+
+    def take_sums(self) -> dict[str, list[float]]:
+        """Give the values of our metrics since the last time, by name."""
+        found: dict[str, list[float]] = {}
+        for packet in self.take():
+            match = _PACKET.fullmatch(packet.removeprefix("airflow."))
+            if match and match["name"].startswith("audience."):
+                found.setdefault(match["name"].removeprefix("audience."), []).append(float(match["value"]))
         return found
 
 
@@ -140,6 +149,28 @@ def test_what_a_guard_stopped_and_what_failed_is_counted(
     assert (failed["delivered"][0], failed["rejected"][0]) == (0, 1)
     assert "lag" not in failed
     assert statsd.take_ours() == {"held": (1, "c", {"sync": "lapsed"})}
+
+
+def test_what_is_counted_before_a_pause_and_after_it_adds_up_to_the_summary(
+    counting: Airflow, statsd: StatsD, duckdb_warehouse: DuckDb
+) -> None:
+    duckdb_warehouse.members([(f"u{number}", "", "") for number in range(40)])
+    publish = {"stream_name": "s", "format_options": {"max_users": 2}, "deferrable": True}
+    with (
+        ScriptedKinesis(Busy(3)) as kinesis,
+        deployed(counting, duckdb_warehouse.connection, aws(kinesis.endpoint_url), DIFF, publish) as dag,
+    ):
+        statsd.take()
+        run = dag.run(day(1), short_pauses=True)
+    assert run.state == "success", run.log
+    assert "without a worker slot, and then continues" in run.log
+    summary, packets = run["publish"].summary, statsd.take_sums()
+    counted = ("messages", "records", "bytes", "delivered", "rejected", "redelivered", "retried")
+    assert {name: sum(packets[name]) for name in counted} == {name: summary[name] for name in counted}
+    assert (summary["delivered"], summary["rejected"]) == (40, 0)
+    assert len(packets["delivered"]) > 1, "a part is counted when it ends"
+    assert (packets["seconds"], packets["still_rejected"]) == ([summary["seconds"]], [0])
+    assert "failed" not in packets
 
 
 def test_no_metric_names_a_user(

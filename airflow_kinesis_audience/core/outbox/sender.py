@@ -18,6 +18,7 @@ from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.outbox.attempt import DeliveryAttempt
 from airflow_kinesis_audience.core.outbox.dead_letters import DeadLetters
 from airflow_kinesis_audience.core.outbox.delivery_log import DeliveryLog
+from airflow_kinesis_audience.core.outbox.notice_log import NoticeLog
 from airflow_kinesis_audience.core.outbox.parts import check_parts, conclude
 from airflow_kinesis_audience.core.outbox.report import Progress, Report
 from airflow_kinesis_audience.core.outbox.tables import (
@@ -27,7 +28,6 @@ from airflow_kinesis_audience.core.outbox.tables import (
     write_profiles,
 )
 from airflow_kinesis_audience.core.outbox.too_large import TooLargeSummary
-from airflow_kinesis_audience.core.producer.acknowledged import AcknowledgedOrdinals
 from airflow_kinesis_audience.core.producer.backoff import RetryPolicy
 from airflow_kinesis_audience.core.producer.producer import produce
 from airflow_kinesis_audience.core.producer.records import Destination
@@ -92,6 +92,7 @@ class Sender:
         self._watch = watch
         self._half_sent = False
         self._counted_again: dict[str, int] = {}
+        self.notices = NoticeLog()
 
     def lasting_counts(self) -> dict[str, Any]:
         """Return what is reported, without what the next attempt will count again."""
@@ -131,13 +132,15 @@ class Sender:
 
     def put_notices(self, messages: Sequence[Message]) -> None:
         """Put messages that carry no change, and wait until all are acknowledged."""
-        result = produce(
-            [self.delivery.records(messages, 0)],
-            self._destination,
-            acknowledged=AcknowledgedOrdinals(),
-            on_progress=lambda _: None,
-            policy=self._policy,
-        )
+        records = list(self.delivery.records(messages, 0))
+        with self.notices.acknowledged(records) as acknowledged:
+            result = produce(
+                [records],
+                self._destination,
+                acknowledged=acknowledged,
+                on_progress=lambda _: None,
+                policy=self._policy,
+            )
         self.report.add(result)
         if result.failure is not None:
             raise result.failure

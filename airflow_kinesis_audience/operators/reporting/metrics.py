@@ -36,12 +36,17 @@ def count_changes(summary: Mapping[str, Any]) -> None:
             _emit(Stats.gauge, name, summary.get(name, 0), tags)
 
 
-def count_delivery(summary: Mapping[str, Any]) -> None:
-    """Count what one attempt at a delivery did, also one that failed."""
+def count_delivery(summary: Mapping[str, Any], counts: Mapping[str, Any], *, pauses: bool) -> None:
+    """Count what one attempt at a delivery did, also one that failed.
+
+    :param summary: of all parts of the attempt until now.
+    :param counts: of this part alone, and nothing that a later part counts again.
+    :param pauses: whether a part follows, which gauges what is known in the end.
+    """
     tags = _tags(summary)
     for name in _OF_DELIVERY:
-        _emit(Stats.incr, name, summary[name], tags)
-    for name in ("seconds", "still_rejected"):
+        _emit(Stats.incr, name, counts[name], tags)
+    for name in () if pauses else ("seconds", "still_rejected"):
         _emit(Stats.gauge, name, summary[name], tags)
 
 
