@@ -81,7 +81,7 @@ class DeliveryLog:
         if (attached := self.whole.attached) is None:
             raise LedgerConflict(
                 f"{self.delivery.destination} was detached from sync {self.ledger.sync_id!r} while this task was "
-                "publishing; retry: the next attempt attaches it anew"
+                "publishing; retry: the next attempt attaches it again"
             )
         return attached
 
