@@ -53,6 +53,8 @@ export interface MappedColumn {
 export interface Cost {
   statements: number;
   seconds: number;
+  /** what its statements read; null where the engine does not say */
+  bytesScanned: number | null;
 }
 
 export interface ChangeSet extends Counts {
@@ -190,7 +192,7 @@ function readMapping(value: unknown): MappedColumn[] {
 
 function readCost(from: Fields): Cost | null {
   const [statements, seconds] = [count(from.statements), count(from.statement_seconds)];
-  return statements === null || seconds === null ? null : { statements, seconds };
+  return statements === null || seconds === null ? null : { statements, seconds, bytesScanned: count(from.bytes_scanned) };
 }
 
 function readGuards(value: unknown): Guards {

@@ -1,9 +1,9 @@
 // The runs of one audience, a row each: counts, why a run stopped, who approved it, deliveries, cost, links to Airflow.
 
-import type { Cost, Delivery } from "./contract.ts";
+import type { Delivery } from "./contract.ts";
 import { type Run, runPath, taskPath } from "./history.ts";
 import { Leave } from "./parts.tsx";
-import { counted, numeral, utc } from "./words.ts";
+import { costOf, counted, numeral, utc } from "./words.ts";
 
 const COLUMNS = ["As of, UTC", "State", "Members", "Entered", "Exited", "Updated", "Delivered", "Warehouse", "Airflow"];
 
@@ -62,12 +62,4 @@ function DeliveryLine({ delivery: d }: { delivery: Delivery }) {
       {numeral(d.delivered)} to <Leave path={taskPath(d.source)}>{d.destination}</Leave> in {d.seconds} s{more.map((one) => `, ${one}`)}
     </span>
   );
-}
-
-/** Write what a run cost the warehouse, its deliveries included. */
-function costOf(costs: readonly (Cost | null)[]): string {
-  const known = costs.filter((cost) => cost !== null);
-  if (!known.length) return "–";
-  const sum = (of: keyof Cost) => known.reduce((all, cost) => all + cost[of], 0);
-  return `${counted(sum("statements"), "statement")}, ${sum("seconds").toFixed(1)} s`;
 }

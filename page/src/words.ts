@@ -1,5 +1,7 @@
 // How numbers, shares and instants are written. Pure; one place, so that the page and its charts agree.
 
+import type { Cost } from "./contract.ts";
+
 const LOCALE = "en";
 const whole = new Intl.NumberFormat(LOCALE, { maximumFractionDigits: 0 });
 const short = new Intl.NumberFormat(LOCALE, { notation: "compact", maximumFractionDigits: 1 });
@@ -40,3 +42,22 @@ export function fineSpan(milliseconds: number): string {
 
 /** Write a count of something: `1 change set`, `2 change sets`. */
 export const counted = (count: number, what: string): string => `${numeral(count)} ${what}${count === 1 ? "" : "s"}`;
+
+/** Write a number of bytes by its largest unit, of a thousand each: `640 B`, `1.2 GB`. */
+export function size(bytes: number): string {
+  const units = ["B", "kB", "MB", "GB", "TB", "PB"];
+  let [value, unit] = [bytes, 0];
+  // What would be rounded to a thousand is one of the next unit.
+  while (value >= 999.5 && unit < units.length - 1) [value, unit] = [value / 1_000, unit + 1];
+  return `${new Intl.NumberFormat(LOCALE, { maximumSignificantDigits: value < 1_000 ? 3 : 21 }).format(value)} ${units[unit]}`;
+}
+
+/** Write what a run cost the warehouse, its deliveries included: what was read as far as the engine says it. */
+export function costOf(costs: readonly (Cost | null)[]): string {
+  const known = costs.filter((cost) => cost !== null);
+  if (!known.length) return "–";
+  const sum = (values: readonly number[]) => values.reduce((all, value) => all + value, 0);
+  const read = known.map((cost) => cost.bytesScanned).filter((bytes) => bytes !== null);
+  const spent = `${counted(sum(known.map((cost) => cost.statements)), "statement")}, ${sum(known.map((cost) => cost.seconds)).toFixed(1)} s`;
+  return read.length ? `${spent}, ${size(sum(read))} read` : spent;
+}

@@ -99,15 +99,16 @@ test("what a change set says of itself is read, and anything else is left out", 
   const read = readChangeSet(event({ ...extra, ...more }, { asset_id: 9 }))!;
   assert.deepEqual([read.inserted, read.recorded, read.confirmed, read.droppedRows, read.assetId], [true, true, false, 4, 9]);
   assert.deepEqual(read.compensation, { asOf: Date.UTC(2026, 0, 3), ...changed, audiences: new Map([["a", changed]]) });
-  assert.deepEqual([read.cost, read.mapping], [{ statements: 7, seconds: 1.5 }, [{ column: "email", role: "identity", as: "Email", rule: "" }]]);
+  assert.deepEqual([read.cost, read.mapping], [{ statements: 7, seconds: 1.5, bytesScanned: null }, [{ column: "email", role: "identity", as: "Email", rule: "" }]]);
   const none = readChangeSet(event({ ...extra, inserted: "yes", compensation: { as_of: "x" }, statements: -1, mapping: "m" }))!;
   assert.deepEqual([none.inserted, none.compensation, none.cost, none.mapping], [false, null, null, []]);
 });
 
 test("a delivery has its dead letters, its cost and its masked sample", () => {
-  const given = { kind: "delivery", sync_id: "s", destination: "kinesis://a/b", as_of: "2026-01-02T00:00:00Z", still_rejected: 2, message_format: "f", sample: "{}", statements: 6, statement_seconds: 0 };
+  const given = { kind: "delivery", sync_id: "s", destination: "kinesis://a/b", as_of: "2026-01-02T00:00:00Z", still_rejected: 2, message_format: "f", sample: "{}", statements: 6, statement_seconds: 0, bytes_scanned: 20_971_520 };
   const read = readDelivery(event(given))!;
-  assert.deepEqual([read.deadLetters, read.messageFormat, read.sample, read.cost], [2, "f", "{}", { statements: 6, seconds: 0 }]);
+  assert.deepEqual([read.deadLetters, read.messageFormat, read.sample, read.cost], [2, "f", "{}", { statements: 6, seconds: 0, bytesScanned: 20_971_520 }]);
+  assert.equal(readDelivery(event({ ...given, bytes_scanned: "x" }))!.cost!.bytesScanned, null);
   assert.equal(readDelivery(event({ ...given, sample: { a: 1 } }))!.sample, null);
 });
 

@@ -59,7 +59,8 @@ def busy_shop(days: int = 20) -> Shop:
                 delivered=_dead(n, days),
                 pinned=PINNED,
             )
-        shop.run("nightly", at, [counted("night", "Night owls", 300 + n, 4, 3)], first=n == 0)
+        read = {"bytes_scanned": 1_705_000_000}
+        shop.run("nightly", at, [counted("night", "Night owls", 300 + n, 4, 3)], first=n == 0, more=read)
         shop.run("churn", at, [counted("churn", "Churn risk above 0.8", 800 - n, 9, 10)], first=n == 0)
     _hold(shop, "vip", NOW, members=193, approved=NOW - 11 * DAY)
     _skip(shop)

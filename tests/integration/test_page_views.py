@@ -128,6 +128,20 @@ def test_what_needs_a_person_is_on_top_once_for_each_sync_with_the_way_to_act(vi
         assert "2 dead letters" in states["vip.diff"]
 
 
+@pytest.mark.parametrize(
+    ("audience", "cost"),
+    [
+        ("?sync=nightly.diff&audience=night", "14 statements, 2.6 s, 3.41 GB read"),
+        ("?sync=churn.diff&audience=churn", "14 statements, 2.6 s"),
+    ],
+)
+def test_a_run_has_its_cost_with_what_was_read_where_the_engine_says_it(
+    view: Open, audience: str, cost: str
+) -> None:
+    with view(audience) as page:
+        expect(page.get_by_test_id("cost").filter(has_text="statements").first).to_have_text(cost)
+
+
 def test_a_row_has_the_way_of_its_last_runs_and_its_delta(view: Open) -> None:
     with view("?all") as page:
         row = page.locator("[data-testid=row][data-audience=night]")
