@@ -24,6 +24,7 @@ from airflow_kinesis_audience.core.exceptions import (
 )
 from airflow_kinesis_audience.core.outbox.forgetting import forget
 from airflow_kinesis_audience.hooks import warehouse as warehouse_module
+from airflow_kinesis_audience.hooks.statement_tags import StatementTag
 from airflow_kinesis_audience.hooks.warehouses import left_statements
 from airflow_kinesis_audience.hooks.warehouses.left_statements import LeftStatement, StatementLeft
 from airflow_kinesis_audience.hooks.warehouses.snowflake import SnowflakeWarehouse
@@ -227,3 +228,25 @@ def test_where_another_run_has_computed_the_instant_meanwhile_the_next_attempt_c
         sync.run(day(1))
     with task(port, people) as sync:
         assert sync.run(day(1))["members"] == 2
+
+
+def test_the_next_attempt_ends_what_a_killed_one_left_at_work_and_no_other_statement(
+    port: int, people: Any, hold: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = StatementTag(sync_id="dag.diff", run_id="r", task="dag/diff/-1/r", attempt=1, state="/state")
+    monkeypatch.setattr(SnowflakeWarehouse, "tag", first)
+    hold.touch()
+    left = leave(port, people, 0)
+
+    def ended_by(tag: StatementTag) -> int:
+        with open_fakesnow(port, people.database) as warehouse:
+            warehouse.tag = tag
+            return warehouse.end_earlier_attempts()
+
+    second = replace(first, attempt=2)
+    for other in (replace(second, task="dag/diff/1/r"), replace(second, state="/elsewhere"), first):
+        assert ended_by(other) == 0, "of another task or deployment, or of the same attempt before it paused"
+    assert ended_by(replace(first, attempt=11)) == 1
+    assert ended_by(second) == 0, "it has ended"
+    with open_fakesnow(port, people.database) as warehouse, pytest.raises(WarehouseUnavailable, match="604"):
+        warehouse.has_ended(left.statement_id)

@@ -32,10 +32,12 @@ _FUNCTIONS = (
     "AS $$ SELECT encode(sha256(convert_to($1, 'UTF8')), 'hex') $$",
     "CREATE FUNCTION getdate() RETURNS timestamp LANGUAGE sql AS $$ SELECT current_timestamp::timestamp $$",
     "CREATE FUNCTION collated(text, text) RETURNS text LANGUAGE sql AS $$ SELECT $1 $$",
+    "CREATE VIEW sys_query_history AS SELECT pid AS session_id, query AS query_text, "
+    "CASE state WHEN 'active' THEN 'running' ELSE 'success' END AS status FROM pg_stat_activity",
     "CREATE AGGREGATE listagg(text, text) "
     "(sfunc = string_agg_transfn, stype = internal, finalfunc = string_agg_finalfn)",
 )
-"""What Redshift has and PostgreSQL calls otherwise."""
+"""What Redshift has and PostgreSQL calls otherwise; the history has what a session runs, or ran last."""
 
 _KNOWN = (b"user", b"database", b"application_name")
 

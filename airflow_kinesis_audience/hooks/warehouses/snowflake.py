@@ -47,6 +47,7 @@ _ABOUT_THE_STATEMENT = ("02", "42")
 """Classes of SQLSTATE that a statement has without a row; others, such as 22, are a function's own."""
 
 _ANSWERED = ("ProgrammingError", "IntegrityError", "DataError", "NotSupportedError")
+_AT_WORK = "('RESUMING_WAREHOUSE', 'QUEUED', 'RUNNING', 'BLOCKED')"
 _DENIED = 3001
 _MISSING_OR_DENIED = 2003
 
@@ -109,6 +110,20 @@ class SnowflakeWarehouse(SqlWarehouse):
             other.cursor() as cursor,
         ):
             cursor.execute("SELECT SYSTEM$CANCEL_QUERY(%s)", [statement_id])
+
+    def end_earlier_attempts(self) -> int:
+        """Cancel what earlier attempts of the task left at work, of the same user."""
+        if self.tag is None:
+            return 0
+        found = self.read_rows(
+            "SELECT query_id FROM TABLE(INFORMATION_SCHEMA.QUERY_HISTORY_BY_USER(RESULT_LIMIT => 10000)) "  # noqa: S608
+            f"WHERE execution_status IN {_AT_WORK} AND query_tag LIKE '% {self.tag.job}' "
+            # What this attempt has left before it paused is its own.
+            f"AND query_tag NOT LIKE '% try={self.tag.attempt} {self.tag.job}'"
+        )
+        for row in found:
+            self.read_rows("SELECT SYSTEM$CANCEL_QUERY(%s)", row)
+        return len(found)
 
     def _open(self) -> Any:
         with self._translated():
