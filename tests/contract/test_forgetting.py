@@ -29,6 +29,7 @@ from airflow_kinesis_audience.core.outbox.erasure import list_tables
 from airflow_kinesis_audience.core.outbox.forgetting import forget
 from airflow_kinesis_audience.core.outbox.outbox import Outbox
 from airflow_kinesis_audience.core.outbox.resync import resync
+from airflow_kinesis_audience.core.readers.partitions import Part
 from airflow_kinesis_audience.core.sql.statements import render, table
 from airflow_kinesis_audience.history import find_user, read_members
 from tests.contract.test_state_model import Crowd, place, user
@@ -316,6 +317,69 @@ def test_a_destination_that_begins_while_users_are_forgotten_never_has_them(peop
     people.run(1)
     drain(people, stream)
     assert members_of(stream.consume()) == without_user(people)
+
+
+def test_a_part_that_is_about_to_put_is_waited_for_whatever_another_part_sees(warehouse):
+    """One has looked before somebody is forgotten, the other one after, and ends nothing of the first one's."""
+    put = [forget_between_parts(People(warehouse), number) for number in range(2)]
+    assert any(put), "or this shows nothing"
+
+
+def forget_between_parts(people: People, number: int) -> bool:
+    """Forget somebody while one part of two is about to put; gives whether they were put."""
+    people.put(GONE, *(f"u{number}" for number in range(9)))
+    people.run(0)
+    first, second = (small_delivery(part=Part(n, 2)) for n in (number, 1 - number))
+    stream = Stream()
+
+    class Late(Watched):
+        """Forgets just before the first part says that it begins to put, when it has looked."""
+
+        done = False
+
+        def execute(self, sql: str, parameters: Any = ()) -> Any:
+            if not self.done and "sending" in parameters:
+                self.done = True
+                dies = Watched(people.warehouse)
+                dies.before = lambda s: dies.kill() if "changes_" in s and s.startswith("CREATE TABLE") else None
+                with contextlib.suppress(Killed):
+                    forget(people.ledger(dies), [GONE])
+                with contextlib.suppress(ForgettingUnfinished, LedgerConflict):
+                    open_outbox(people.ledger(), stream, second).drain(day(0))
+            return super().execute(sql, parameters)
+
+    late = Late(people.warehouse)
+    with contextlib.suppress(ForgettingUnfinished, LedgerConflict):
+        open_outbox(people.ledger(late), stream, first).drain(day(0))
+    put = any(GONE.encode() in message for message in stream.messages)
+    forget(people.ledger(), [GONE])
+    people.run(1)
+    for delivery in (first, second):
+        open_outbox(people.ledger(), stream, delivery).drain(day(1))
+    assert members_of(stream.consume()) == without_user(people)
+    assert not forget(people.ledger(), [GONE]).waits_for
+    assert find_values(people, GONE) == {}
+    return put
+
+
+def test_a_table_that_goes_while_it_is_searched_is_left_out(people):
+    stream = Stream()
+    live(people, stream)
+    for at, destination in (("before", "one"), ("after", "two")):
+        dies = Watched(people.warehouse)
+        kill = lambda sql, dies=dies: dies.kill() if "snapshot_" in sql and sql.startswith("CREATE") else None  # noqa: E731
+        setattr(dies, at, kill)
+        with contextlib.suppress(Killed):
+            open_outbox(people.ledger(dies), stream, small_delivery(destination)).drain(day(1))
+    [name] = [n for n in people.tables() if n.startswith("snapshot_")]
+    late = Watched(people.warehouse)
+
+    def drop_elsewhere(sql: str) -> None:
+        if name in sql and "user_id" not in sql:
+            people.warehouse.execute(f'DROP TABLE IF EXISTS {people.schema}."{name}"')
+
+    late.after = drop_elsewhere
+    assert forget(people.ledger(late), [GONE]).waits_for
 
 
 def test_who_is_nowhere_is_kept_out_and_nobody_exits(people):

@@ -37,6 +37,7 @@ MUST_BE_REACHED = (
     "publish LedgerConflict",
     "release done",
     "resync done",
+    "somebody is forgotten",
 )
 """States that are rare, and that many histories have to reach: else they are about something else."""
 

@@ -55,7 +55,7 @@ def live(seed: int, inner: Any) -> Ended:
             for world in worlds:
                 _begin_calm(world)
             for world in worlds:
-                _calm_days(world, plan.days)
+                _calm_days(world, world.plan.days)
             _check(worlds)
             if backup is not None and backup.is_noticed() and worlds[0].chance.random() < AGAIN:
                 backup.restore()
@@ -126,35 +126,65 @@ def _begin_calm(world: World) -> None:
 
 
 def _calm_days(world: World, first: int) -> None:
-    scheduler = world.scheduler
-    well: list[bool] = []
+    """Let days pass without a fault, after which all has to be well.
 
-    def calm() -> None:
-        for number in range(CALM_DAYS):
-            well.append(world.dag_run(first + number, let_through=True))
-            if well[-1] and number:
-                return
+    :param first: the number of the first one.
+    """
+    _in_peace(world, lambda: _run_calmly(world, first))
+    if "delete" in world.plan.acts:
+        _in_peace(world, lambda: all(_delete_calmly(world, name, first + CALM_DAYS) for name in world.streams))
+    if world.forgotten:
+        _in_peace(world, lambda: _forget_calmly(world, first + CALM_DAYS))
 
-    def calm_end() -> None:
+
+def _in_peace(world: World, act: Callable[[], bool]) -> None:
+    actor = world.scheduler.spawn("calm", act)
+    world.scheduler.run()
+    if isinstance(actor.error, (Exception, Killed)):
+        raise actor.error
+    oracle.require(actor.result, f"still no success after {CALM_DAYS} calm days")
+
+
+def _run_calmly(world: World, first: int) -> bool:
+    well = False
+    for number in range(CALM_DAYS):
+        if world.forgotten:
+            world.task("forget", world.forget)
+        well = world.dag_run(first + number, let_through=True)
+        if well and number:
+            break
+    return well
+
+
+def _delete_calmly(world: World, name: str, number: int) -> bool:
+    well, _ = world.task(f"delete {name}", lambda: world.delete(name, number))
+    return well
+
+
+def _forget_calmly(world: World, first: int) -> bool:
+    for number in range(CALM_DAYS):
+        done, waits_for = world.task("forget", world.forget)
+        if done and not waits_for:
+            left = world.tables_with(world.forgotten)
+            oracle.require(not left, f"is forgotten and in {left}")
+            world.reached["somebody is forgotten"] += 1
+            return True
+        world.scheduler.trace.append(f"{world.scheduler.now:9.3f} forget: {waits_for}")
         for name in world.streams:
-            ended, _ = world.task(f"delete {name}", lambda n=name: world.delete(n, first + CALM_DAYS))  # type: ignore[misc]
-            well.append(ended)
-
-    for act in (calm, calm_end) if "delete" in world.plan.acts else (calm,):
-        actor = scheduler.spawn("calm", act)
-        scheduler.run()
-        if isinstance(actor.error, (Exception, Killed)):
-            raise actor.error
-        oracle.require(well[-1], f"still no success after {CALM_DAYS} calm days")
+            world.task(f"detach {name}", lambda n=name: world.detach(n, only_resyncs=True))  # type: ignore[misc]
+        world.dag_run(first + number, let_through=True)
+    return False
 
 
 def _judge(world: World) -> oracle.Ledger:
     """Hold what was sent since the last time against the truth, and the truth against the bounds."""
     ledger = oracle.Ledger.of(world.ledger_rows())
-    truth, nameless = oracle.Truth.of(ledger, world.written), ledger.nameless(world.nameless)
+    truth = oracle.Truth.of(ledger, world.written, world.forgotten)
+    nameless = ledger.nameless(world.nameless)
     bounds = oracle.Bounds(world.plan.max_exits, nameless, world.allowed)
     for name, stream in world.streams.items():
         wire, judged = world.wires[name], world.judged[name]
+        wire.forgotten, wire.forgets_after = world.forgotten, ledger.forgets_after
         wire.check((t.data for t in stream.taken[judged:]), truth.members)
         world.judged[name] = len(stream.taken)
         guarded = wire.times_of(t.data for t in stream.taken[judged : stream.calm_from])
@@ -172,15 +202,17 @@ def _check(worlds: Sequence[World]) -> None:
 
 def _check_one(world: World) -> oracle.Ledger:
     ledger = _judge(world)
-    truth = oracle.Truth.of(ledger, world.written).members
+    truth = oracle.Truth.of(ledger, world.written, world.forgotten).members
     newest, deleted = max(truth), "delete" in world.plan.acts
-    due = {} if deleted else world.people.members(world.label)
+    due = {} if deleted else oracle.without(world.people.members(world.label), world.forgotten)
     oracle.require(truth[newest] == due, "the newest change set leads to what the source is")
     for name, wire in world.wires.items():
         log = world.log_of(name)
         if not deleted:
             oracle.require(ledger.cursors[log] == newest, f"{name} has everything")
-            wire.check_known(truth, ledger.attached[log], newest, forgets=name in world.detached)
+            since = ledger.attached[log]
+            wire.check_known(truth, since, newest, forgets=name in world.detached)
+            wire.check_forgotten(since if name in world.detached else 0, newest)
     return ledger
 
 

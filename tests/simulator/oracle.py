@@ -68,6 +68,8 @@ class Ledger:
     :param parts: of a table that is a part of another one, which and of which audiences.
     :param snapshots: by log the instants of which a destination got all members.
     :param listed: tables that a row names and none says are gone.
+    :param forgets_after: the newest instant when somebody was forgotten; none if nobody was.
+    :param of_exits: tables in which nobody but them exits.
     """
 
     counted: dict[int, str] = field(default_factory=dict)
@@ -78,12 +80,15 @@ class Ledger:
     snapshots: dict[str, set[int]] = field(default_factory=dict)
     cursors: dict[str, int] = field(default_factory=dict)
     closed: int | None = None
+    forgets_after: int | None = None
+    of_exits: set[str] = field(default_factory=set)
 
     @classmethod
     def of(cls, rows: Sequence[LedgerRow]) -> Ledger:
         found = cls()
         for row in rows:
             found._add(row)
+        found.forgets_after = next((row.time for row in rows if row.event == "forgotten"), None)
         latest: dict[tuple[str, str], LedgerRow] = {}
         for row in rows:
             if row.event in ("snapshot", "profiles", "rejected", "attached"):
@@ -105,6 +110,8 @@ class Ledger:
 
     def _add_step(self, row: LedgerRow) -> None:
         compensated_at = None
+        if row.detail.get("forgets"):
+            self.of_exits.add(row.detail["table"])
         if row.event == "inserted":
             compensated_at = int(datetime.fromisoformat(row.detail["compensated_at"]).timestamp())
             self.listed.add(row.detail["compensation"]["table"])
@@ -141,6 +148,8 @@ class Ledger:
 class Truth:
     """What is true at each instant: what the source held, or of a compensation what it must come to.
 
+    Of somebody who is forgotten it says nothing: there is a promise of their own.
+
     A compensation leads exactly those that the inserted table changes to what they are at the next instant that a
     run has computed; all others stay what they were.
 
@@ -153,10 +162,14 @@ class Truth:
     _compensations: dict[int, tuple[set[Key], int]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, ledger: Ledger, written: Mapping[str, Members]) -> Truth:
+    def of(cls, ledger: Ledger, written: Mapping[str, Members], forgotten: str) -> Truth:
         found = cls()
         for time, table, compensated_at in ledger.steps:
-            found._add(time, found._held_by(ledger.parts.get(table), table, written), compensated_at)
+            if table in ledger.of_exits:
+                held = found._before(time) or {}
+            else:
+                held = found._held_by(ledger.parts.get(table), table, written)
+            found._add(time, without(held, forgotten), compensated_at)
         return found
 
     def _add(self, time: int, now: Members, compensated_at: int | None) -> None:
@@ -187,6 +200,11 @@ class Truth:
         return self.members[max(earlier)] if earlier else None
 
 
+def without(members: Members, user: str) -> Members:
+    """Leave out one user."""
+    return {key: values for key, values in members.items() if key[1] != user}
+
+
 def require(holds: object, promise: str) -> None:
     if not holds:
         raise Broken(promise)
@@ -198,11 +216,14 @@ class Wire:
 
     :param read: reads a message, and ``tell`` says what a consumer is to know of members.
     :ivar heard: all that was read.
+    :ivar forgotten: a user who does not enter after the instant ``forgets_after``; empty if there is none.
     """
 
     read: Reader
     tell: Callable[[Members], Members]
     heard: Heard = field(default_factory=Heard)
+    forgotten: str = ""
+    forgets_after: int | None = None
     _contents: dict[str, bytes] = field(default_factory=dict)
 
     def check(self, taken: Iterable[bytes], truth: Mapping[int, Members]) -> None:
@@ -218,7 +239,11 @@ class Wire:
                     require(
                         found.time in told, f"a message speaks for {found.time}, of which no change set counts"
                     )
-                    _check_said(found, told[found.time])
+                    if found.key[1] == self.forgotten:
+                        late = self.forgets_after is not None and found.time > self.forgets_after
+                        require(not (found.member and late), f"{found.key} enters and is forgotten")
+                    else:
+                        _check_said(found, told[found.time])
                     self.heard.said.append(found)
 
     def times_of(self, taken: Iterable[bytes]) -> set[int]:
@@ -231,12 +256,17 @@ class Wire:
         :param forgets: it forgets what it knew before.
         """
         for time in sorted(t for t in truth if since <= t <= until):
-            known = self.heard.known_at(time, since=since if forgets else 0)
+            known = without(self.heard.known_at(time, since=since if forgets else 0), self.forgotten)
             due = self.tell(truth[time])
             lost, invented = due.keys() - known.keys(), known.keys() - due.keys()
             require(not lost and not invented, f"as of {time} lost: {sorted(lost)}, invented: {sorted(invented)}")
             others = sorted(key for key in due if known[key] != due[key])
             require(not others, f"as of {time} other properties: {others}")
+
+    def check_forgotten(self, since: int, until: int) -> None:
+        """Check that whoever is forgotten is no member for a consumer any more."""
+        left = sorted(key for key in self.heard.known_at(until, since=since) if key[1] == self.forgotten)
+        require(not left, f"as of {until} members who are forgotten: {left}")
 
 
 def _check_said(s: Said, members: Members) -> None:

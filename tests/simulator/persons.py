@@ -9,6 +9,7 @@ from typing import Any
 from tests.simulator import oracle
 from tests.simulator.consumer import Void
 from tests.simulator.remembering import SOURCE
+from tests.simulator.source import USERS
 from tests.simulator.world import OTHER_LABEL, World
 
 
@@ -76,6 +77,14 @@ def _detach(world: World) -> None:
     world.task(f"detach {name}", lambda: world.detach(name))
 
 
+def _forget(world: World) -> None:
+    """Ask for a user to be forgotten, once there is a membership; calm days go on with it."""
+    if world.scheduler.wait(lambda: any(r.event == "first" for r in world.ledger_rows()), 20_000.0):
+        world.scheduler.sleep(world.chance.choice((0.0, 1.0, 30.0, 300.0, 6_000.0)))
+        world.forgotten = world.chance.choice(USERS[: world.plan.users])
+        world.task("forget", world.forget)
+
+
 PERSONS: Mapping[str, Callable[[World], None]] = {
     "resync": _resync,
     "mapping": _mapping,
@@ -85,6 +94,7 @@ PERSONS: Mapping[str, Callable[[World], None]] = {
     "insert": _insert,
     "lost table": _lose_table,
     "detach": _detach,
+    "forget": _forget,
 }
 
 

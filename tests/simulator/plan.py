@@ -20,10 +20,12 @@ LATER_ACTS = {"release": 0.8, "insert": 0.3}
 """Likewise, drawn by themselves, so that a seed's other acts stay what they were."""
 ENDS = {"delete": 0.1, "restore": 0.15, "detach": 0.12}
 """Of these at most one happens."""
+FORGETS = 0.12
+"""How often somebody is forgotten; neither with a backup, which would not know of it, nor with the end of all."""
 BESIDE = 0.1
 """How often there is another sync in the same ledger."""
-NOT_BESIDE = ("full", "revoke", "restore")
-"""Acts upon the whole warehouse: of them one sync's are enough, and a backup is judged by one sync alone."""
+NOT_BESIDE = ("full", "revoke", "restore", "forget")
+"""Acts upon the whole state: of them one sync's are enough, and what a backup or tombstones do is judged alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,7 @@ class Plan:
     def of(cls, seed: int) -> Plan:
         """Draw the plan of a seed."""
         plan = cls._draw(f"plan {seed}")
-        if "restore" in plan.acts or random.Random(f"beside {seed}").random() >= BESIDE:
+        if {"restore", "forget"} & {*plan.acts} or random.Random(f"beside {seed}").random() >= BESIDE:
             return plan
         other = cls._draw(f"plan beside {seed}")
         acts = tuple(act for act in other.acts if act not in NOT_BESIDE)
@@ -74,6 +76,8 @@ class Plan:
                 acts.append(act)
             end -= likely
         acts += [act for act, likely in LATER_ACTS.items() if later.random() < likely]
+        if not {"restore", "delete"} & {*acts} and random.Random(f"forget {seed}").random() < FORGETS:
+            acts.append("forget")
         profiles = chance.random() < 0.35
         consent = profiles and "mapping" not in acts and chance.random() < 0.6
         return cls(

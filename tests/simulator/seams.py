@@ -11,6 +11,7 @@ import datetime as datetime_module
 import functools
 import inspect
 import random
+import secrets
 import sys
 import time
 import uuid
@@ -115,6 +116,7 @@ def under(scheduler: Scheduler) -> Iterator[None]:
         patch(time, "sleep", scheduler.sleep)
         patch(uuid, "uuid4", lambda: uuid.UUID(int=ids.getrandbits(128)))
         patch(random, "random", ids.random)
+        patch(secrets, "token_hex", lambda count: ids.randbytes(count).hex())
         for module in _modules_that_ask_for_the_time():
             patch(module, "datetime", VirtualDatetime)
         patch(producer_module, "Clock", lambda: clock)

@@ -27,6 +27,7 @@ from airflow_kinesis_audience.core.model.instants import instant
 from airflow_kinesis_audience.core.outbox.deletion import announce_deletion, close
 from airflow_kinesis_audience.core.outbox.delivery_log import DeliveryLog
 from airflow_kinesis_audience.core.outbox.detachment import choose_pins, detach
+from airflow_kinesis_audience.core.outbox.forgetting import forget
 from airflow_kinesis_audience.core.outbox.outbox import Outbox
 from airflow_kinesis_audience.core.outbox.remembered import Remembered, find_news
 from airflow_kinesis_audience.core.outbox.removals import find_stopped, release
@@ -82,6 +83,8 @@ class World:
         tell = partial(tell_profiles, consent=LABEL if plan.consent else None)
         told = oracle.Wire(read_profile, tell) if plan.profiles else oracle.Wire(read_cohort, tell_members)
         self.wires = {"a": oracle.Wire(read_cohort, tell_members), "b": told}
+        self.forgotten = ""
+        """Whom somebody has asked to forget; empty while nobody has."""
         self.remembered: dict[str, Remembered] = {}
         self.detached: set[str] = set()
         self.judged = dict.fromkeys(self.streams, 0)
@@ -193,15 +196,20 @@ class World:
         resync(outbox, delivery, remembered=known)
         self._remember(name, log, known)
 
-    def detach(self, name: str) -> None:
+    def forget(self) -> tuple[str, ...]:
+        """Forget the user as far as it is possible; gives what is to be waited for."""
+        return forget(self.ledger(), [self.forgotten], let_through=True).waits_for
+
+    def detach(self, name: str, *, only_resyncs: bool = False) -> None:
         ledger = self.ledger()
         ledger.read()
         destination = self.delivery(name).destination
         if any(
             s.destination and s.destination.destination == destination for s in ledger.state.deliveries.values()
         ):
-            detach(ledger, [pin.log for pin in choose_pins(ledger, destination)])
-            self.detached.add(name)
+            pins = choose_pins(ledger, destination, only_resyncs=only_resyncs)
+            detach(ledger, [pin.log for pin in pins])
+            self.detached |= {name} if not only_resyncs else set()
 
     def delete(self, name: str, number: int) -> None:
         outbox = self.outbox(self.delivery(name))
@@ -333,6 +341,13 @@ class World:
             return self.inner.tables()
         query = f"SELECT table_name FROM information_schema.tables WHERE table_schema = '{SCHEMA}'"
         return {n for (n,) in self.inner.read_rows(query)} - (set() if with_ledger else {"ledger"})
+
+    def tables_with(self, user: str) -> list[str]:
+        """List the sync's tables in which a user is."""
+        found = {
+            t: f'SELECT * FROM "{SCHEMA}"."{t}"' for t in self.tables() if self.sync_id.replace(".", "_") in t
+        }
+        return sorted(t for t, query in found.items() if any(user in row for row in self.inner.read_rows(query)))
 
     def lose(self, table: str) -> None:
         """Drop a table behind the back of all who rely on it."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_audience.core.exceptions import ForgettingUnfinished
+from airflow_kinesis_audience.core.exceptions import ForgettingUnfinished, LedgerConflict
 from airflow_kinesis_audience.core.model.instants import instant_text
+from airflow_kinesis_audience.core.readers.partitions import WHOLE
 from airflow_kinesis_audience.core.state.delivery_details import DestinationDetached
+from airflow_kinesis_audience.core.state.sync_details import SYNC_LOG, ChangeSetSealed
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def rely_on(log: DeliveryLog, as_of: datetime) -> None:
-    """Make the change set immutable that the destination was just attached to.
+    """Make the change set immutable that the destination was attached to.
+
+    A part goes on where users are being forgotten, as others may be putting already: who forgets waits for it.
 
     :raises ForgettingUnfinished: if users are being forgotten; the destination is not attached then.
     """
@@ -30,8 +34,21 @@ def rely_on(log: DeliveryLog, as_of: datetime) -> None:
     try:
         refuse_while_forgetting(log, as_of)
     except ForgettingUnfinished:
+        if log.delivery.part != WHOLE:
+            _be_seen(log, as_of)
+            return
         log.append(DestinationDetached(), as_of)
         raise
+
+
+def _be_seen(log: DeliveryLog, as_of: datetime) -> None:
+    """Let whoever forgets users look again: its next row of the sync's log conflicts with this one."""
+    while (tombstones := log.timeline.tombstones) is not None and not tombstones.erased:
+        try:
+            log.ledger.append(SYNC_LOG, ChangeSetSealed(), as_of=as_of)
+            return
+        except LedgerConflict:
+            log.ledger.read()
 
 
 def refuse_while_forgetting(log: DeliveryLog, as_of: datetime) -> None:

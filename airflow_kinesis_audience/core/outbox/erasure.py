@@ -79,9 +79,13 @@ def _read_of_tables(
         try:
             found += read(some)
         except WarehouseRefused:
-            # One that is announced may not be there yet, or not any more.
-            there = [name for name in some if has_table(ledger.warehouse, table(ledger.schema, name))]
-            found += read(there) if there else []
+            for name in some:
+                try:
+                    found += read([name])
+                except WarehouseRefused:
+                    # One that is announced may not be there yet, or not any more.
+                    if has_table(ledger.warehouse, table(ledger.schema, name)):
+                        raise
     return found
 
 
