@@ -6,6 +6,8 @@ Nobody sees another error, and whoever is at work next finds all in order.
 from __future__ import annotations
 
 import contextlib
+import copy
+import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -71,7 +73,10 @@ TASKS: dict[str, tuple[Delivery, Task]] = {
 """By name, where it delivers to and what it does."""
 
 
-def make(path: Path) -> People:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[People, Path]:
+    """Three days, two of which the old destination has got, in a file that each step begins with."""
+    path = tmp_path_factory.mktemp("made") / "made.duckdb"
     people = People(open_duckdb(path))
     for number in range(3):
         people.put(f"u{number}", f"v{number}")
@@ -79,19 +84,21 @@ def make(path: Path) -> People:
         people.run(number, keep_history=timedelta(days=9))
         if number < 2:
             open_outbox(people.ledger(), Stream(), OLD).drain(day(number))
-    return people
+    people.warehouse.close()
+    return people, path
 
 
 @pytest.mark.parametrize("side", ["before", "after"])
 @pytest.mark.parametrize("name", TASKS)
 def test_whenever_a_destination_is_detached_its_task_goes_on_or_asks_for_a_retry(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, side: str
+    made: tuple[People, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, side: str
 ) -> None:
     monkeypatch.setattr(turns, "REPLAY_SECONDS", 0.0)
     monkeypatch.setattr(turns, "_FIRST_LOOK_SECONDS", 0.0)
     delivery, task = TASKS[name]
     for at in range(MOST):
-        people, stream, left = make(tmp_path / f"{at}.duckdb"), Stream(), [at]
+        people, stream, left = copy.copy(made[0]), Stream(), [at]
+        people.warehouse = open_duckdb(shutil.copy(made[1], tmp_path / f"{at}.duckdb"))
         watched = Watched(people.warehouse)
 
         def detach_elsewhere(_: str, people: People = people, left: list[int] = left) -> None:
