@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+import time
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
@@ -19,6 +20,7 @@ from airflow_kinesis_audience.core.changes.sync import Sync
 from airflow_kinesis_audience.core.exceptions import (
     AudienceError,
     LedgerConflict,
+    TaskEnded,
     WarehouseRefused,
     WarehouseUnavailable,
 )
@@ -430,3 +432,33 @@ def in_threads(run, many: int) -> None:
     for thread in threads:
         thread.join()
     assert not failed
+
+
+@pytest.mark.parametrize("begin", ["", "CREATE TABLE ended USING parquet AS "])
+def test_the_server_computes_no_more_when_what_is_at_work_is_cancelled(spark_server, begin: str) -> None:
+    numbers = "range(10000000)"
+    pairs = f"SELECT COUNT(*) AS n FROM {numbers} AS a CROSS JOIN {numbers} AS b (other) WHERE a.id + other < 0"
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            warehouse.execute(f"{begin}{pairs}")
+        except BaseException as error:
+            raised.append(error)
+
+    with spark_server.open() as warehouse:
+        warehouse.read_rows("SELECT 1")
+        began = spark_server.cpu_seconds()
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        while spark_server.cpu_seconds() < began + 4:
+            assert thread.is_alive(), raised
+            time.sleep(0.1)
+        warehouse.cancel()
+        thread.join(60)
+    assert [type(error) for error in raised] == [TaskEnded]
+    ended = spark_server.cpu_seconds()
+    time.sleep(2)
+    assert spark_server.cpu_seconds() < ended + 0.5, "the server works on"
+    with spark_server.open() as warehouse:
+        assert [name for _, name, *_ in warehouse.read_rows("SHOW TABLES") if name == "ended"] == []

@@ -51,9 +51,16 @@ class Server:
     """A running server.
 
     :param port: on 127.0.0.1.
+    :param pid: of its one process.
     """
 
     port: int
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """Read how long it has computed."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) / os.sysconf("SC_CLK_TCK")
 
     def connect(self) -> Any:
         """Open a connection as Airflow's hook does."""
@@ -158,7 +165,7 @@ def running_server(
     try:
         process, port = _start(java, home, directory, memory, settings)
         try:
-            yield Server(port=port)
+            yield Server(port=port, pid=process.pid)
         finally:
             _stop(process)
     finally:
