@@ -20,12 +20,14 @@ from airflow_kinesis_audience.core.outbox.forgetting import find_waits
 from airflow_kinesis_audience.core.outbox.removals import StoppedDelivery, find_stopped
 from airflow_kinesis_audience.core.state.ledger import Ledger
 from airflow_kinesis_audience.core.state.status import (
+    DeadLetterAge,
     DeliveryLag,
     Pin,
     count_dead_letters,
     find_former_values,
     find_lags,
     find_lasting_pins,
+    find_oldest_dead_letter,
     read_state,
     read_syncs,
 )
@@ -94,7 +96,7 @@ def read_status(ledger: Ledger, runs: int) -> dict[str, Any]:
     """
     state = read_state(ledger)
     timeline = state.timeline
-    newest, former = timeline.newest, find_former_values(state)
+    newest, former, letter = timeline.newest, find_former_values(state), find_oldest_dead_letter(state)
     return {
         "sync_id": ledger.sync_id,
         "members": newest.counts.members if newest else None,
@@ -108,9 +110,14 @@ def read_status(ledger: Ledger, runs: int) -> dict[str, Any]:
         "stopped": [_show_stopped(s) for s in find_stopped(state)],
         "pinned": [_show_pin(pin) for pin in find_lasting_pins(state)],
         "dead_letters": count_dead_letters(state),
+        "oldest_dead_letter": letter and _show_letter(letter),
         "forgotten": _show_forgotten(state),
         "oldest_former_value": former and {"since": instant_text(former.since), "sentence": former.sentence},
     }
+
+
+def _show_letter(letter: DeadLetterAge) -> dict[str, Any]:
+    return {"since": letter.since and instant_text(letter.since), "sentence": letter.sentence}
 
 
 def _show_forgotten(state: SyncState) -> dict[str, Any] | None:
@@ -201,7 +208,8 @@ def describe(sync: dict[str, Any], now: datetime | None = None) -> Sequence[str]
         lines.append(f"  {former['sentence']}")
     lines += _describe_forgotten(sync["forgotten"])
     if letters := sync["dead_letters"]:
-        lines.append(f"  dead letters, kept until they are delivered: {letters:,}; their values can be older")
+        oldest = sync["oldest_dead_letter"]
+        lines.append(f"  dead letters: {letters:,}; {oldest['sentence']}")
     return lines
 
 

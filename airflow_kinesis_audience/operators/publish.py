@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.core.model.instants import instant
@@ -37,6 +38,9 @@ class PublishOperator(DeliveryOperator):
     :param on_rejected: if a member is too large for a record. Everything else is delivered, such members are kept
         in a dead-letter table, and every later run retries them. ``fail`` the task while there are any, or
         ``skip`` them and count them in ``still_rejected``.
+    :param keep_dead_letters: limit of how long a dead letter is kept, counted from when it was recorded. It is
+        then tried once more, and given up: its former values are deleted, it is counted in ``given_up``, and the
+        task fails once, unless ``on_rejected`` is ``skip``. ``None`` keeps dead letters until they are delivered.
     :param parts: how many tasks share the delivery, a power of two up to 16 and up to ``partitions``; and
     :param part: the number of this task, from 0: ``.partial(parts=4, ...).expand(part=[0, 1, 2, 3])``. Each task
         sends the changes of its own users, with the bytes and ids that a single task would send.
@@ -52,6 +56,7 @@ class PublishOperator(DeliveryOperator):
         on_other_sync: OnOtherSync = "fail",
         resend: bool | str = False,
         on_rejected: OnRejected = "fail",
+        keep_dead_letters: timedelta | None = timedelta(days=400),
         parts: int = 1,
         part: int | str = 0,
         **kwargs: Any,
@@ -62,6 +67,7 @@ class PublishOperator(DeliveryOperator):
         self.on_other_sync = on_other_sync
         self.resend = resend
         self.on_rejected = on_rejected
+        self.keep_dead_letters = keep_dead_letters
         self.part = part
         self.parts = parts
 
@@ -76,6 +82,11 @@ class PublishOperator(DeliveryOperator):
             raise ValueError(f"on_other_sync is {self.on_other_sync!r}; expected fail or ignore")
         if self.on_rejected not in ("fail", "skip"):
             raise ValueError(f"on_rejected is {self.on_rejected!r}; expected fail or skip")
+        kept = self.keep_dead_letters
+        if kept is not None and not (isinstance(kept, timedelta) and kept >= timedelta()):
+            raise ValueError(
+                f"keep_dead_letters is {kept!r}; expected a timedelta of zero or more, or None to keep them"
+            )
         return read_change_set(self.change_set)
 
     def _deliver_as(self, delivery: Delivery, context: Context) -> Delivery:
@@ -98,6 +109,7 @@ class PublishOperator(DeliveryOperator):
                 on_other_sync=self.on_other_sync,
                 resend=parse_bool(self.resend, "resend"),
                 on_rejected=self.on_rejected,
+                keep_dead_letters=self.keep_dead_letters,
                 remembered=delivered.recall(),
             )
         finally:
@@ -112,8 +124,9 @@ class AudienceToKinesisOperator(PublishOperator):
     ``rejected`` (changes that failed or are too large), ``omitted`` (changes that the format cannot express),
     ``excluded`` (profiles that have not consented), ``filtered`` (changes that the transform leaves out),
     ``retried``, ``seconds``, ``destination``, ``change_sets``, ``redelivered`` (members that were rejected
-    earlier and are delivered now), ``still_rejected``, and
-    ``rejected_users`` (digests). XCom has the same under ``delivery``, also if the task fails. If the task
+    earlier and are delivered now), ``still_rejected`` and
+    ``rejected_users`` (digests), ``given_up`` and ``given_up_users`` (the same of dead letters that were kept for
+    ``keep_dead_letters``). XCom has the same under ``delivery``, also if the task fails. If the task
     succeeds, every change was acknowledged or skipped as configured.
 
     :param change_set: what an :class:`~airflow_kinesis_audience.operators.diff.AudienceDiffOperator` returned.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -218,6 +219,15 @@ def test_the_task_group_takes_values_too() -> None:
     task: Any = dag.get_task("audience.diff")
     assert task.build_guards().max_exits == 3
     assert task.build_source().identity_rules == diff(**FLAT).build_source().identity_rules
+
+
+@pytest.mark.parametrize("kept", [400, "400", timedelta(seconds=-1)])
+def test_how_long_dead_letters_are_kept_is_a_time(kept: Any) -> None:
+    with DAG("kept", schedule=None):
+        where = {"stream_name": "s", "message_format": "amplitude_cohort"}
+        publish = AudienceToKinesisOperator(task_id="publish", change_set={}, keep_dead_letters=kept, **where)
+    with pytest.raises(ValueError, match=r"keep_dead_letters is .*; expected a timedelta of zero or more"):
+        publish._begin({})
 
 
 def test_default_args_reach_the_arguments_that_operators_share() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +40,7 @@ CHANGE_SET_KEYS = {
 DELIVERY_KEYS = {
     *("messages", "records", "bytes", "delivered", "rejected", "omitted", "excluded", "filtered", "retried"),
     *("seconds", "destination", "change_sets", "redelivered", "still_rejected", "rejected_users"),
+    *("given_up", "given_up_users"),
 }
 
 
@@ -300,6 +301,30 @@ def test_a_member_who_is_too_large_is_left_out_and_delivered_when_small(
     assert user in first.log
     assert second["publish"].state == "success"
     assert second["publish"].summary["still_rejected"] == 0
+    assert heard([r.data for r in kinesis.taken]).members("gs72ns") == {"u1", "u2", "u3"}
+
+
+def test_a_member_who_is_given_up_fails_one_run_and_no_later_one(
+    airflow: Airflow, duckdb_warehouse: Warehouse
+) -> None:
+    publish = {"stream_name": "s", "format_options": {"user_properties": True}}
+    publish |= {"keep_dead_letters": timedelta(0)}
+    duckdb_warehouse.members([ANNA, BORA, ("u3", "cem@x.example", "x" * 1_100_000)])
+    with (
+        ScriptedKinesis() as kinesis,
+        deployed(airflow, duckdb_warehouse.connection, aws(kinesis.endpoint_url), DIFF, publish, retries=2) as dag,
+    ):
+        first, second = dag.run(day(1)), dag.run(day(2))
+        duckdb_warehouse.members([ANNA, BORA, CEM])
+        third = dag.run(day(3))
+    task, delivery = first["publish"], first["publish"].xcom["delivery"]
+    assert (task.state, task.tries) == ("failed", 1)
+    assert (delivery["given_up"], delivery["still_rejected"]) == (1, 0)
+    [user] = delivery["given_up_users"]
+    assert f"The SHA-256 of the user ids begins with {user}…" in first.log
+    assert second["publish"].state == "success"
+    assert second["publish"].summary["given_up"] == 0
+    assert third["publish"].summary["redelivered"] == 1
     assert heard([r.data for r in kinesis.taken]).members("gs72ns") == {"u1", "u2", "u3"}
 
 

@@ -79,6 +79,6 @@ def test_dead_letters_are_counted_as_values_that_can_be_older(people):
     open_outbox(people.ledger(), Stream(), small_delivery(options={"user_properties": True})).drain(
         day(0), on_rejected="skip"
     )
-    assert "dead letters, kept until they are delivered: 1;" in "\n".join(
+    assert "dead letters: 1; the oldest dead letter is kept since" in "\n".join(
         describe(read_status(people.ledger(), 1))
     )

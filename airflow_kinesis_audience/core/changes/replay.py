@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 
 from airflow_kinesis_audience.core.model.audience import Action, UpdatedPart
+from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.sql.statements import column, table, text
 from airflow_kinesis_audience.core.sql.types import LogicalType
 from airflow_kinesis_audience.core.state.membership import (
@@ -24,7 +25,9 @@ from airflow_kinesis_audience.core.state.rows import (
     AUDIENCE,
     AUDIENCE_COLUMNS,
     LEFT,
+    LOST,
     MEMBER,
+    RECORDED_AT,
     audience_rows,
     change_columns,
     kept_columns,
@@ -35,6 +38,7 @@ from airflow_kinesis_audience.core.state.rows import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from airflow_kinesis_audience.core.source.layout import TableLayout
 
@@ -46,12 +50,16 @@ class Undelivered:
     :param table: the change set's table, and ``layout`` how it is made.
     :param rows: the condition on its rows.
     :param maybe_delivered: an attempt may have delivered them, and nobody knows.
+    :param recorded_at: when they were recorded; none where the table itself says so.
+    :param given_up_until: whichever were recorded up to then are given up, if not none.
     """
 
     table: str
     layout: TableLayout
     rows: exp.Expr
     maybe_delivered: bool = False
+    recorded_at: datetime | None = None
+    given_up_until: datetime | None = None
 
 
 def select_entries(tables: Tables) -> exp.Query:
@@ -144,20 +152,26 @@ def select_undelivered(tables: Tables, undelivered: Sequence[Undelivered]) -> ex
     Whoever is a member enters, or is updated if the destination knows an earlier state. Whoever is none exits, and
     is left out if the destination never got them. What it knows are the old values of a member's first row.
 
+    Who is given up has no instant of recording any more, and no old values: a member enters, and whoever is none
+    is left out, unless the destination has something of them and their exit is too large.
+
     :param undelivered: oldest first.
     """
-    layout, names = tables.layout, change_columns(tables.layout)
+    layout, names = tables.layout, (*change_columns(tables.layout), RECORDED_AT, LOST)
     needed, members = select_membership(tables)
     keys = ("audience_id", "user_id")
     same = exp.and_(*(column(k, "undelivered").eq(column(k, "now")) for k in keys))
     is_missing = column("user_id", "now").is_(exp.null())
+    is_open = exp.not_(column("open_since", "undelivered").is_(exp.null()))
+    is_lost = exp.not_(column("any_lost", "undelivered").is_(exp.null()))
     unknown = column("action", "undelivered").eq(Action.ENTERED.value)
     maybe = column("maybe", "undelivered").eq(1)
-    known = exp.and_(exp.not_(is_missing.copy()), exp.not_(unknown.copy()))
+    enters = exp.and_(exp.not_(is_missing.copy()), exp.or_(unknown.copy(), is_lost))
+    exits = exp.and_(is_open, exp.not_(unknown.copy()))
     action = (
         exp.case()
         .when(is_missing, text(Action.EXITED.value))
-        .when(unknown, text(Action.ENTERED.value))
+        .when(enters, text(Action.ENTERED.value))
         .else_(text(Action.UPDATED.value))
     )
     given: dict[str, exp.Expr] = {n: column(n, "now") for n in member_columns(layout)}
@@ -165,16 +179,19 @@ def select_undelivered(tables: Tables, undelivered: Sequence[Undelivered]) -> ex
     given["member_since"] = exp.func(
         "COALESCE", column("member_since", "now"), column("member_since", "undelivered")
     )
-    given |= {"action": action, "updated": exp.case().when(known, text(UpdatedPart.BOTH.value))}
+    stays = exp.and_(exp.not_(is_missing.copy()), exp.not_(enters.copy()))
+    given |= {"action": action, "updated": exp.case().when(stays, text(UpdatedPart.BOTH.value))}
+    given |= {RECORDED_AT: column("open_since", "undelivered"), LOST: column("any_lost", "undelivered")}
     for c in layout.columns:
         left = exp.and_(is_missing.copy(), maybe.copy())
         either = exp.func("COALESCE", column(c.old, "undelivered"), column(c.new, "undelivered"))
-        given[c.old] = exp.case().when(left, either).else_(column(c.old, "undelivered"))
+        kept = exp.case().when(exp.not_(enters.copy()), column(c.old, "undelivered"))
+        given[c.old] = exp.case().when(left, either).else_(kept)
     redelivered = (
         exp.select(*(e.as_(n) for n, e in given.items()))
         .from_(table(None, "undelivered"))
         .join(table(None, "now"), on=same, join_type="left")
-        .where(exp.or_(exp.not_(is_missing.copy()), exp.not_(unknown.copy()), maybe.copy()))
+        .where(exp.or_(exp.not_(is_missing.copy()), exits, maybe.copy()))
     )
     audiences = audience_rows(table(tables.schema, tables.newest), names).where(column("action").eq(AUDIENCE))
     query = exp.union(numbered(names, table(None, "replayed")), audiences, distinct=False)
@@ -189,28 +206,50 @@ def select_undelivered(tables: Tables, undelivered: Sequence[Undelivered]) -> ex
 
 
 def _first_undelivered(tables: Tables, undelivered: Sequence[Undelivered]) -> exp.Select:
-    """Build the first row of each member: it has what the destination knows."""
+    """Build the first row of each member: it has what the destination knows.
+
+    An entry is the last one where the destination has values that are kept no more.
+    """
     names = ("audience_id", "user_id", "action", "member_since")
     values = [n for c in tables.layout.columns for n in (c.new, c.old)]
     rows: exp.Query | None = None
     for number, found in enumerate(undelivered):
-        given = kept_columns(tables.layout, names) | _values_of(found.layout, tables)
+        given = kept_columns(tables.layout, names) | _values_of(found.layout, tables) | _standing_of(found)
         given["number"] = exp.Literal.number(number)
         given["maybe"] = exp.Literal.number(int(found.maybe_delivered))
         each = (
-            padded(given, (*names, *values, "number", "maybe"))
+            padded(given, (*names, *values, *_standing_of(found), "number", "maybe"))
             .from_(table(tables.schema, found.table))
             .where(column("action").neq(AUDIENCE), found.rows)
         )
         rows = each if rows is None else exp.union(rows, each, distinct=False, copy=False)
     assert rows is not None  # noqa: S101
-    rank = exp.Window(
-        this=exp.RowNumber(),
-        partition_by=[column("audience_id"), column("user_id")],
-        order=exp.Order(expressions=[exp.Ordered(this=column("number"))]),
+    keys = [column("audience_id"), column("user_id")]
+    enters = exp.and_(exp.not_(column(LOST).is_(exp.null())), column("action").eq(Action.ENTERED.value))
+    is_last = exp.case().when(enters, exp.Literal.number(1)).else_(exp.Literal.number(0))
+    order = exp.Order(expressions=[exp.Ordered(this=is_last), exp.Ordered(this=column("number"))])
+    rank = exp.Window(this=exp.RowNumber(), partition_by=keys, order=order)
+    since = exp.Window(this=exp.Min(this=column(RECORDED_AT)), partition_by=keys)
+    lost = exp.Window(this=exp.Max(this=column(LOST)), partition_by=keys)
+    ranked = exp.select(exp.Star(), rank.as_("rank"), since.as_("open_since"), lost.as_("any_lost")).from_(
+        rows.subquery("rows", copy=False)
     )
-    ranked = exp.select(exp.Star(), rank.as_("rank")).from_(rows.subquery("rows", copy=False))
     return exp.select(exp.Star()).from_(ranked.subquery("ranked_rows")).where(column("rank").eq(1))
+
+
+def _standing_of(found: Undelivered) -> dict[str, exp.Expr]:
+    """Build since when each is open, and whether the destination has values that are kept no more."""
+    if found.recorded_at is not None:
+        return {RECORDED_AT: text(instant_text(found.recorded_at)), LOST: exp.cast(exp.null(), "TEXT")}
+    recorded_at, lost = column(RECORDED_AT), column(LOST)
+    if found.given_up_until is None:
+        return {RECORDED_AT: recorded_at, LOST: lost}
+    until = text(instant_text(found.given_up_until))
+    has_old = exp.and_(recorded_at <= until, column("action").neq(Action.ENTERED.value))
+    return {
+        RECORDED_AT: exp.case().when(recorded_at > until.copy(), recorded_at.copy()),
+        LOST: exp.case().when(has_old, text("yes")).else_(lost),
+    }
 
 
 def _values_of(before: TableLayout, tables: Tables) -> dict[str, exp.Expr]:

@@ -4,7 +4,7 @@ They stand in a table with the rows of a change set: what the destination must g
 instant. When the delivery has come to a later one, or has other options, a new table is made of the old one and
 the membership, and sent after everything else. So a dead letter never overtakes a newer change of its user, and
 what is delivered is never older than what was. A table counts once the ledger says that it is written, one at a
-time.
+time. Whichever is old enough is tried once more, and given up if it is too large still.
 """
 
 from __future__ import annotations
@@ -15,16 +15,24 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace as replace_detail
-from sqlglot import exp
 
 from airflow_kinesis_audience.core.changes.replay import Undelivered, select_undelivered
 from airflow_kinesis_audience.core.exceptions import AudienceError, LedgerConflict
 from airflow_kinesis_audience.core.outbox.delivery_log import leave_behind
-from airflow_kinesis_audience.core.outbox.tables import count_actions, name_table
+from airflow_kinesis_audience.core.outbox.giving_up import (
+    after_report,
+    count_letters,
+    find_end,
+    find_given_up,
+    join_reports,
+    name_open,
+    read_clock,
+)
+from airflow_kinesis_audience.core.outbox.tables import name_table
 from airflow_kinesis_audience.core.outbox.too_large import TooLargeMembers, join_names
-from airflow_kinesis_audience.core.readers.change_sets import ChangeSet, change_set_of
-from airflow_kinesis_audience.core.readers.profiles import ProfileSet
-from airflow_kinesis_audience.core.sql.statements import column, drop_table, table, write_table
+from airflow_kinesis_audience.core.outbox.undelivered import at, open_since, still_undelivered, undelivered_of
+from airflow_kinesis_audience.core.readers.change_sets import change_set_of
+from airflow_kinesis_audience.core.sql.statements import drop_table, table, write_table
 from airflow_kinesis_audience.core.state.delivery_details import (
     ChangeSetDelivered,
     DeadLettersTable,
@@ -32,24 +40,30 @@ from airflow_kinesis_audience.core.state.delivery_details import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from datetime import datetime
+    from collections.abc import Callable, Sequence
+    from datetime import datetime, timedelta
 
-    from airflow_kinesis_audience.core.outbox.attempt import Content, DeliveryAttempt
+    from airflow_kinesis_audience.core.outbox.attempt import DeliveryAttempt
     from airflow_kinesis_audience.core.outbox.delivery_log import DeliveryLog
+    from airflow_kinesis_audience.core.readers.change_sets import ChangeSet
     from airflow_kinesis_audience.core.state.delivery_details import TooLarge
     from airflow_kinesis_audience.core.state.entries import Entry
     from airflow_kinesis_audience.core.state.ledger import Ledger
+    from airflow_kinesis_audience.core.state.letters_given_up import LettersGivenUp
 
 
 class DeadLetters:
     """The dead letters of one delivery; of all its parts, whichever a task sends.
 
     :param log: of the delivery.
+
+    A task that publishes sets ``keep``, how long each is kept at most, and ``run``, the instant that it is for.
     """
 
     def __init__(self, log: DeliveryLog) -> None:
         self.log = log
+        self.keep: timedelta | None = None
+        self.run: datetime | None = None
         self._schema = log.ledger.schema
         self._warehouse = log.ledger.warehouse
 
@@ -63,8 +77,8 @@ class DeadLetters:
 
         To do it once more, after a kill, changes nothing.
         """
-        undelivered = [_undelivered_of(self._schema, attempt.content, attempt.too_large)]
-        self._write(self._reached_with(attempt.content.as_of), undelivered, attempt.too_large)
+        found = undelivered_of(self._schema, attempt.content, attempt.too_large, read_clock())
+        self._write(self._reached_with(attempt.content.as_of), [found], attempt.too_large)
 
     def add_parts(self, entries: Sequence[Entry]) -> None:
         """Keep what was too large in several tasks, each of its own users, before the delivery's cursor moves.
@@ -82,7 +96,12 @@ class DeadLetters:
             if whole.snapshot is not None and as_of == whole.attached:
                 parts = [(whole.snapshot.table, members) for _, members in parts]  # it may be written again
             undelivered = [
-                Undelivered(table=name, layout=layout, rows=_at(TooLargeMembers.of(members).positions))
+                Undelivered(
+                    table=name,
+                    layout=layout,
+                    rows=at(TooLargeMembers.of(members).positions),
+                    recorded_at=read_clock(),
+                )
                 for name, members in parts
             ]
             self._write(self._reached_with(as_of), undelivered, *(TooLargeMembers.of(m) for _, m in parts))
@@ -99,7 +118,8 @@ class DeadLetters:
             return DeadLettersTable()
         if self.known.as_of != cursor:
             self._write(cursor, [])
-        if self.known.rows and self.known.tried != self.log.delivery.render_config:
+        until = find_end(self.known, self.keep)
+        if self.known.rows and (self.known.tried != self.log.delivery.render_config or until is not None):
             self.go_on()
             try:
                 attempt = send(self._change_set())
@@ -107,8 +127,18 @@ class DeadLetters:
                 with contextlib.suppress(AudienceError):
                     self.log.append(self.known, cursor, last=True)
                 raise
-            self._settle(attempt)
+            self._settle(attempt, until)
         return self.known
+
+    def report_given_up(self) -> LettersGivenUp | None:
+        """Find what was given up and no run has reported, and write down that this one reports it."""
+        report = self.known.report
+        if report is None or self.run is None or self.log.turns.of_another():
+            return None
+        reports, left = after_report(report, self.run, self.log.delivery.part.number)
+        if left != report:
+            self._append(self._reached, replace_detail(self.known, report=left))
+        return report if reports else None
 
     def go_on(self, *_: object) -> None:
         """Write down that they are being sent, by a task that is at work."""
@@ -119,18 +149,27 @@ class DeadLetters:
         if self.known != DeadLettersTable():
             self._clear()
 
-    def _settle(self, attempt: DeliveryAttempt) -> None:
-        """Keep what is too large again, and nothing else."""
+    def _settle(self, attempt: DeliveryAttempt, until: datetime | None) -> None:
+        """Keep what is too large again, and nothing else.
+
+        :param until: what was recorded up to then is given up, if not none.
+        """
         known, found, as_of = self.known, attempt.too_large, attempt.content.as_of
         tried = self.log.delivery.render_config
         if not found:
             self._clear()
-        elif attempt.left_out["too_large"] == known.rows:
+            return
+        still = undelivered_of(self._schema, attempt.content, found, open_since(known))
+        given_up = None
+        if until is not None:
+            given_up = find_given_up(self.log.ledger, known, still.rows, until, largest=found.largest)
+        if given_up is None and attempt.left_out["too_large"] == known.rows:
             users, largest = join_names([found])
+            users = known.users if known.given_up else users
             self._append(as_of, replace_detail(known, users=users, largest=largest, tried=tried, begun=False))
         else:
-            still = _undelivered_of(self._schema, attempt.content, found)
-            self._write(as_of, [still], found, instead=True, tried=tried)
+            still = replace(still, given_up_until=until if given_up else None)
+            self._write(as_of, [still], found, instead=True, tried=tried, given_up=given_up)
 
     def _write(
         self,
@@ -139,11 +178,13 @@ class DeadLetters:
         *found: TooLargeMembers,
         instead: bool = False,
         tried: str = "",
+        given_up: LettersGivenUp | None = None,
     ) -> None:
         """Write the table of what was too large until an instant, and let it count.
 
         :param instead: leave out what was too large before.
         :param tried: the render config with which they were put already.
+        :param given_up: which of them are given up.
         """
         self.log.ledger.read()  # sending may have taken long, and a run may have cleared up
         self._tidy()
@@ -151,17 +192,20 @@ class DeadLetters:
         tables = self.log.timeline.tables(self._schema, as_of)
         users, largest = join_names(found)
         if known.rows and not instead:
-            undelivered = [_still_undelivered(known), *undelivered]
+            undelivered = [still_undelivered(known), *undelivered]
             users, largest = join_names((*found, known))
         name = name_table(self.log, "rejects", as_of)
         self._append(as_of, replace_detail(known, writing=name))
         query = select_undelivered(tables, undelivered)
         target = table(self._schema, name)
         write_table(self._warehouse, target, query, sliced_by="position", has_audience_rows=True)
-        rows = sum(count for _, _, count, _ in count_actions(self.log.ledger, name))
+        rows, asleep, since = count_letters(self.log.ledger, name)
+        if asleep:
+            users = name_open(self.log.ledger, name)
+        report = join_reports(known.report, given_up, self.run)
         try:
             if not rows:
-                self._clear()
+                self._clear(report)
                 return
             self._append(
                 as_of,
@@ -176,6 +220,10 @@ class DeadLetters:
                     replaced=known.table or None,
                     users=users,
                     largest=largest,
+                    has_times=True,
+                    since=since,
+                    given_up=asleep,
+                    report=report,
                 ),
             )
         except LedgerConflict:
@@ -183,10 +231,14 @@ class DeadLetters:
             raise
         self._tidy()
 
-    def _clear(self) -> None:
-        """Let there be no dead letters any more."""
+    def _clear(self, report: LettersGivenUp | None = None) -> None:
+        """Let there be no dead letters any more.
+
+        :param report: what has to be reported of them, beside what had to be before.
+        """
         names = tuple(name for name in (self.known.table, self.known.writing) if name)
-        self._append(self._reached, DeadLettersTable(replaced=names or None))
+        report = report or self.known.report
+        self._append(self._reached, DeadLettersTable(replaced=names or None, report=report))
         self._tidy()
 
     def _tidy(self) -> None:
@@ -243,26 +295,3 @@ def list_replaced(known: DeadLettersTable) -> tuple[str, ...]:
     """List the tables that do not count: one that is being written, and those that were replaced."""
     replaced = (known.replaced,) if isinstance(known.replaced, str) else known.replaced or ()
     return (known.writing, *replaced) if known.writing else replaced
-
-
-def _still_undelivered(known: DeadLettersTable) -> Undelivered:
-    assert known.layout is not None  # noqa: S101
-    return Undelivered(table=known.table, layout=known.layout, rows=exp.true(), maybe_delivered=known.begun)
-
-
-def _undelivered_of(schema: str, content: Content, found: TooLargeMembers) -> Undelivered:
-    """Find the rows of the change set that were too large, alone or with their profile."""
-    if isinstance(content, ChangeSet):
-        return Undelivered(table=content.table, layout=content.layout, rows=_at(found.positions))
-    assert isinstance(content, ProfileSet), "events are not retried"  # noqa: S101
-    change_set = content.change_set
-    users = exp.select(column("user_id")).from_(table(schema, content.table)).where(_at(found.positions))
-    return Undelivered(
-        table=change_set.table,
-        layout=change_set.layout,
-        rows=exp.In(this=column("user_id"), query=users.subquery()),
-    )
-
-
-def _at(positions: Iterable[int]) -> exp.Expr:
-    return column("position").isin(*positions)

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace as replace_detail
 from sqlglot import exp
 
-from airflow_kinesis_audience.core.changes.replay import Undelivered, select_undelivered
+from airflow_kinesis_audience.core.changes.replay import select_undelivered
 from airflow_kinesis_audience.core.changes.views import find_delivered_query, write_delivered_view, write_views
 from airflow_kinesis_audience.core.exceptions import WarehouseRefused
 from airflow_kinesis_audience.core.outbox.dead_letters import tidy
 from airflow_kinesis_audience.core.outbox.detachment import drop_litter_of_detached
-from airflow_kinesis_audience.core.outbox.tables import count_actions
+from airflow_kinesis_audience.core.outbox.giving_up import count_letters
+from airflow_kinesis_audience.core.outbox.undelivered import still_undelivered
 from airflow_kinesis_audience.core.sql.names import delivered_view_name, table_name, view_name
 from airflow_kinesis_audience.core.sql.statements import column, has_table, render, table, write_table
 from airflow_kinesis_audience.core.state.delivery_details import DeadLettersTable
@@ -141,17 +142,16 @@ def _erase_dead_letters(ledger: Ledger, tombstones: Tombstones, log: str) -> Non
     if not count_rows(ledger, tombstones, [known.table]).get(known.table):
         return
     forgotten = is_forgotten(ledger.schema, tombstones, ledger.warehouse.dialect, column("user_id"))
-    others = Undelivered(
-        table=known.table, layout=known.layout, rows=exp.not_(forgotten), maybe_delivered=known.begun
-    )
+    others = still_undelivered(known, exp.not_(forgotten))
     tables = ledger.state.timeline.tables(ledger.schema, reached)
     name = table_name("rejects", ledger.sync_id, reached, uuid.uuid4().hex[:6])
     append(replace_detail(known, writing=name))
     query = select_undelivered(tables, [others])
     target = table(ledger.schema, name)
     write_table(ledger.warehouse, target, query, sliced_by="position", has_audience_rows=True)
-    rows = sum(count for _, _, count, _ in count_actions(ledger, name))
-    left = DeadLettersTable(replaced=(known.table, name))
+    rows, asleep, since = count_letters(ledger, name)
+    report = known.report and replace_detail(known.report, users=())
+    left = DeadLettersTable(replaced=(known.table, name), report=report)
     if rows:
         left = DeadLettersTable(
             table=name,
@@ -162,6 +162,10 @@ def _erase_dead_letters(ledger: Ledger, tombstones: Tombstones, log: str) -> Non
             number=ledger.state.delivery(log).sequence,
             replaced=known.table,
             largest=known.largest,
+            has_times=True,
+            since=since,
+            given_up=asleep,
+            report=report,
         )
     append(left)
     tidy(ledger, log, append)

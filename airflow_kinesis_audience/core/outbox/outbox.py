@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from airflow_kinesis_audience.core.exceptions import AudienceDeleted, AudienceError, HistoryGone, LedgerConflict
 from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.outbox.beginning import make_attached
+from airflow_kinesis_audience.core.outbox.giving_up import given_up_error
 from airflow_kinesis_audience.core.outbox.option_check import check_options
 from airflow_kinesis_audience.core.outbox.parts import check_parts
 from airflow_kinesis_audience.core.outbox.remembered import check_nothing_lost
@@ -28,18 +29,18 @@ from airflow_kinesis_audience.core.outbox.tables import (
     snapshot_of,
     write_snapshot,
 )
-from airflow_kinesis_audience.core.outbox.too_large import TooLargeSummary
 from airflow_kinesis_audience.core.readers.change_sets import ChangeSet, change_set_of
 from airflow_kinesis_audience.core.readers.partitions import WHOLE
 from airflow_kinesis_audience.core.sql.statements import drop_table, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from airflow_kinesis_audience.core.outbox.beginning import OnFirstRun, OnOtherSync
     from airflow_kinesis_audience.core.outbox.remembered import Remembered
-    from airflow_kinesis_audience.core.state.delivery_details import DeadLettersTable
+    from airflow_kinesis_audience.core.outbox.too_large import TooLargeSummary
+    from airflow_kinesis_audience.core.state.letters_given_up import LettersGivenUp
     from airflow_kinesis_audience.core.state.recorded import RecordedChangeSet
 
 OnRejected = Literal["fail", "skip"]
@@ -59,6 +60,7 @@ class Outbox(Sender):
         on_other_sync: OnOtherSync = "fail",
         resend: bool = False,
         on_rejected: OnRejected = "fail",
+        keep_dead_letters: timedelta | None = None,
         remembered: Remembered | None = None,
     ) -> None:
         """Send every change set after the cursor up to the one that leads to ``as_of``, oldest first.
@@ -67,6 +69,7 @@ class Outbox(Sender):
         :param on_other_sync: what it means then that another sync delivers one of the audiences there already.
         :param resend: send the one that leads to ``as_of`` again if it is delivered already.
         :param on_rejected: what becomes of it if members are too large for a record, once all else is delivered.
+        :param keep_dead_letters: whoever is too large for so long is given up; none for nobody.
         :param remembered: how far the delivery was, as it is known outside of the ledger.
         :raises AudienceTaken: if another sync does, and it is to ``fail``.
         :raises LedgerBehind: if the ledger does not know that any more.
@@ -74,12 +77,18 @@ class Outbox(Sender):
         :raises DeliveryIncomplete: if records were not acknowledged; the next attempt sends exactly those.
         :raises DeliveryChanged: if a half-sent change set would now give other bytes.
         """
+        self.dead_letters.keep, self.dead_letters.run = keep_dead_letters, as_of
 
-        def work() -> TooLargeSummary:
+        def work() -> tuple[TooLargeSummary, LettersGivenUp | None]:
             check_nothing_lost(self.log, remembered)
-            return self.drain_in_turn(as_of, on_first_run=on_first_run, on_other_sync=on_other_sync, resend=resend)
+            left = self.drain_in_turn(as_of, on_first_run=on_first_run, on_other_sync=on_other_sync, resend=resend)
+            return left, self.dead_letters.report_given_up()
 
-        found = self.in_turn(work, lambda: not resend and self._is_delivered(as_of))
+        found, given_up = self.in_turn(work, lambda: not resend and self._is_delivered(as_of))
+        if given_up is not None:
+            self.report.given_up, self.report.given_up_users = given_up.rows, list(given_up.users)
+            if on_rejected == "fail":
+                raise given_up_error(given_up, self.delivery.message_bytes, self.report.still_rejected)
         if on_rejected == "fail" and found.rows:
             raise found.error(self.ledger.schema, self.delivery.message_bytes)
 
@@ -251,9 +260,3 @@ class Outbox(Sender):
         if self.log.own.cursor is None or self.log.whole.has(self.log.own.cursor):
             known = self.dead_letters.retry(self._redeliver)
         return self.describe_rejected(known)
-
-    def describe_rejected(self, known: DeadLettersTable) -> TooLargeSummary:
-        """Say in the report who is too large still."""
-        found = TooLargeSummary.of(known) if known.rows else self.too_large
-        self.report.still_rejected, self.report.rejected_users = known.rows, list(found.users)
-        return found

@@ -178,7 +178,8 @@ class _Replay:
         if mine.rows and known.table != mine.table:
             # Whoever was too large before is in the replay, too.
             old = tuple(name for name in (known.table, known.writing) if name)
-            changes.append(replace_detail(mine, begun=False, replaced=old or None), until)
+            taken = replace_detail(mine, begun=False, replaced=old or None, report=known.report)
+            changes.append(taken, until)
         if mine != DeadLettersTable():
             log.append(DeadLettersTable(), until)
         drop_all(log)

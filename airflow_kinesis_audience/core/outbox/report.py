@@ -20,6 +20,8 @@ class Report:
     :param redelivered: dead letters of earlier runs that are delivered now.
     :param still_rejected: dead letters that are left: members whose message is too large for a record.
     :param rejected_users: the beginnings of the SHA-256 of some of their ids.
+    :param given_up: dead letters that are older than they are kept, and still too large; each in one run.
+    :param given_up_users: the same of them.
     """
 
     change_sets: list[str] = field(default_factory=list)
@@ -37,6 +39,8 @@ class Report:
     redelivered: int = 0
     still_rejected: int = 0
     rejected_users: list[str] = field(default_factory=list)
+    given_up: int = 0
+    given_up_users: list[str] = field(default_factory=list)
 
     def add(self, result: ProduceResult, *, too_large: int = 0, **left_out: int) -> None:
         """Count an attempt at one change set.

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.core.producer.records import Outcome, Record
     from airflow_kinesis_audience.core.readers.profiles import ProfileSet
     from airflow_kinesis_audience.core.state.cursors import DeliveryState
-    from airflow_kinesis_audience.core.state.delivery_details import AttemptDetail
+    from airflow_kinesis_audience.core.state.delivery_details import AttemptDetail, DeadLettersTable
     from airflow_kinesis_audience.core.state.ledger import Ledger
     from airflow_kinesis_audience.core.state.recorded import RecordedChangeSet
 
@@ -129,6 +129,12 @@ class Sender:
 
     def _drop_superseded(self) -> None:
         """Drop what this task has written and another has gone on without."""
+
+    def describe_rejected(self, known: DeadLettersTable) -> TooLargeSummary:
+        """Say in the report who is too large still."""
+        found = TooLargeSummary.of(known) if known.open else self.too_large
+        self.report.still_rejected, self.report.rejected_users = known.open, list(found.users)
+        return found
 
     def put_notices(self, messages: Sequence[Message]) -> None:
         """Put messages that carry no change, and wait until all are acknowledged."""

@@ -88,7 +88,7 @@ class TooLargeSummary:
     @classmethod
     def of(cls, known: DeadLettersTable) -> TooLargeSummary:
         """Summarize a table of dead letters."""
-        return cls(rows=known.rows, users=known.users, largest=known.largest, table=known.table)
+        return cls(rows=known.open, users=known.users, largest=known.largest, table=known.table)
 
     def and_those(self, rows: int, members: TooLargeMembers) -> TooLargeSummary:
         """Add members that are kept in no table."""
@@ -114,5 +114,9 @@ def join_names(
 ) -> tuple[tuple[str, ...], int]:
     """Join what may be shown of several: digests of some users, and the bytes of the largest message."""
     names = list(found)
-    users = sorted({user for n in names for user in n.users})[:_MOST_NAMED]
-    return tuple(users), max((n.largest for n in names), default=0)
+    return name_some(user for n in names for user in n.users), max((n.largest for n in names), default=0)
+
+
+def name_some(digests: Iterable[str]) -> tuple[str, ...]:
+    """Choose the digests of users that may be shown: the same ones on every attempt."""
+    return tuple(sorted(set(digests))[:_MOST_NAMED])

@@ -13,6 +13,7 @@ from msgspec import Struct, field
 from airflow_kinesis_audience.core.producer.acknowledged import AcknowledgedRanges
 from airflow_kinesis_audience.core.source.event_layout import EventLayout
 from airflow_kinesis_audience.core.source.layout import TableLayout
+from airflow_kinesis_audience.core.state.letters_given_up import LettersGivenUp
 from airflow_kinesis_audience.core.state.sync_details import ChangeSetAuthor, Detail, Event
 
 SENDING_SECONDS = 120.0
@@ -235,6 +236,11 @@ class DeadLettersTable(DeliveryDetail, frozen=True, kw_only=True, tag=Event.REJE
     :param tried: the render config with which they were put last.
     :param begun: an attempt may have delivered some, and nobody knows.
     :param writing: a table that is written at this moment; ``replaced``, those that have just been replaced.
+    :param has_times: the table says when each was recorded; one of an older version does not.
+    :param since: when the oldest of them was recorded that is not given up.
+    :param given_up: members in the table who are given up: they stay to be sent once they fit, and nobody hears of
+        them before.
+    :param report: what was given up and has to be reported.
     """
 
     rows: int = 0
@@ -248,10 +254,19 @@ class DeadLettersTable(DeliveryDetail, frozen=True, kw_only=True, tag=Event.REJE
     replaced: tuple[str, ...] | str | None = None
     users: tuple[str, ...] = ()
     largest: int = 0
+    has_times: bool = False
+    since: datetime | None = None
+    given_up: int = 0
+    report: LettersGivenUp | None = None
 
     def __post_init__(self) -> None:
         if self.rows and not (self.table and self.as_of and self.layout):
             raise ValueError("dead letters without a table")
+
+    @property
+    def open(self) -> int:
+        """How many of them are not given up."""
+        return self.rows - self.given_up
 
     @property
     def lease_seconds(self) -> float:

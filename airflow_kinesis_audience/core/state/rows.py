@@ -37,7 +37,12 @@ AUDIENCE_COLUMNS = ("audience_name", "source_rows", "invalid_rows", "wrong_ident
 """Columns that only the rows of audiences have."""
 
 
+RECORDED_AT, LOST = "recorded_at", "lost"
+"""Columns that only tables of dead letters have: since when one is open, and whether the destination has values of
+the member that are kept no more."""
+
 _TYPES = {"audience_name": "TEXT", "source_rows": "BIGINT", "invalid_rows": "BIGINT", "wrong_identities": "TEXT"}
+_TYPES |= {RECORDED_AT: "TEXT", LOST: "TEXT"}
 
 
 def member_columns(layout: TableLayout) -> tuple[str, ...]:

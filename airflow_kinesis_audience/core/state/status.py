@@ -96,6 +96,28 @@ class FormerValues:
         return f"the oldest former value is as of {instant_text(self.since)}, in {self.table}: {self.reason}"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeadLetterAge:
+    """The oldest dead letter of a sync that is not given up.
+
+    :param since: when it was recorded; none where an older version of this package has recorded it.
+    :param table: where it is.
+    """
+
+    since: datetime | None
+    table: str
+    destination: str
+
+    @property
+    def sentence(self) -> str:
+        """Since when it is kept, where, and why."""
+        since = f"is kept since {instant_text(self.since)}" if self.since else "was recorded by an older version"
+        return (
+            f"the oldest dead letter {since}, in {self.table}: its message is too large for {self.destination}, "
+            "and it is kept until it fits, or as long as keep_dead_letters of the publish task says"
+        )
+
+
 def is_there(warehouse: Warehouse, schema: str) -> bool:
     """Tell whether a schema has a ledger.
 
@@ -183,8 +205,19 @@ def find_former_values(state: SyncState) -> FormerValues | None:
 
 
 def count_dead_letters(state: SyncState) -> int:
-    """Count the dead letters of all destinations: since when each has been one is recorded nowhere."""
-    return sum(delivery.dead_letters.rows for delivery in state.deliveries.values())
+    """Count the dead letters of all destinations that are not given up."""
+    return sum(delivery.dead_letters.open for delivery in state.deliveries.values())
+
+
+def find_oldest_dead_letter(state: SyncState) -> DeadLetterAge | None:
+    """Find the dead letter that has been kept for longest; none if there are none."""
+    found = [
+        DeadLetterAge(since=letters.since, table=letters.table, destination=delivery.destination.destination)
+        for delivery in state.deliveries.values()
+        if (letters := delivery.dead_letters).open and delivery.destination is not None
+    ]
+    # Of what an older version has recorded nobody knows the age.
+    return min(found, key=lambda f: instant_text(f.since) if f.since else "", default=None)
 
 
 def _find_keeper(state: SyncState, since: datetime) -> str:

@@ -139,3 +139,11 @@ def log_delivery(summary: Mapping[str, Any], message_format: str) -> None:
             destination,
             users,
         )
+    if given_up := summary["given_up"]:
+        users = ", ".join(f"{user}…" for user in summary["given_up_users"])
+        _log.warning(
+            "%s dead letters of %s are older than keep_dead_letters and were given up. SHA-256 of their ids: %s",
+            f"{given_up:,}",
+            destination,
+            users,
+        )

@@ -1,0 +1,67 @@
+"""Which rows of a table a destination did not get, because they were too large: alone, or with their profile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlglot import exp
+
+from airflow_kinesis_audience.core.changes.replay import Undelivered
+from airflow_kinesis_audience.core.outbox.giving_up import read_clock
+from airflow_kinesis_audience.core.readers.change_sets import ChangeSet
+from airflow_kinesis_audience.core.readers.profiles import ProfileSet
+from airflow_kinesis_audience.core.sql.statements import column, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from airflow_kinesis_audience.core.outbox.attempt import Content
+    from airflow_kinesis_audience.core.outbox.too_large import TooLargeMembers
+    from airflow_kinesis_audience.core.state.delivery_details import DeadLettersTable
+
+
+def still_undelivered(known: DeadLettersTable, rows: exp.Expr | None = None) -> Undelivered:
+    """Find the rows of a table of dead letters.
+
+    :param rows: the condition on them; by default all.
+    """
+    assert known.layout is not None  # noqa: S101
+    return Undelivered(
+        table=known.table,
+        layout=known.layout,
+        rows=exp.true() if rows is None else rows,
+        maybe_delivered=known.begun,
+        recorded_at=open_since(known),
+    )
+
+
+def undelivered_of(
+    schema: str, content: Content, found: TooLargeMembers, recorded_at: datetime | None
+) -> Undelivered:
+    """Find the rows of the change set that were too large, alone or with their profile.
+
+    :param recorded_at: see :class:`~airflow_kinesis_audience.core.changes.replay.Undelivered`.
+    """
+    if isinstance(content, ChangeSet):
+        rows = at(found.positions)
+        return Undelivered(table=content.table, layout=content.layout, rows=rows, recorded_at=recorded_at)
+    assert isinstance(content, ProfileSet), "events are not retried"  # noqa: S101
+    change_set = content.change_set
+    users = exp.select(column("user_id")).from_(table(schema, content.table)).where(at(found.positions))
+    return Undelivered(
+        table=change_set.table,
+        layout=change_set.layout,
+        rows=exp.In(this=column("user_id"), query=users.subquery()),
+        recorded_at=recorded_at,
+    )
+
+
+def open_since(known: DeadLettersTable) -> datetime | None:
+    """Return since when dead letters are open of which an older version has kept no time."""
+    return None if known.has_times else read_clock()
+
+
+def at(positions: Iterable[int]) -> exp.Expr:
+    """Build the condition on the rows at some positions."""
+    return column("position").isin(*positions)
