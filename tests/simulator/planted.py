@@ -14,9 +14,11 @@ from msgspec.structs import replace as replace_detail
 from sqlglot import exp
 
 from airflow_kinesis_audience.core.changes import insertion, writing
+from airflow_kinesis_audience.core.changes import sync as sync_module
 from airflow_kinesis_audience.core.changes.guards import Guards
 from airflow_kinesis_audience.core.changes.holding import select_without
 from airflow_kinesis_audience.core.exceptions import LedgerConflict, RunSuperseded
+from airflow_kinesis_audience.core.outbox import forgetting
 from airflow_kinesis_audience.core.outbox import outbox as outbox_module
 from airflow_kinesis_audience.core.outbox import tables as tables_module
 from airflow_kinesis_audience.core.outbox.attempt import DeliveryAttempt
@@ -43,6 +45,14 @@ if TYPE_CHECKING:
 _write, _find_next, _commit = DeliveryAttempt.write, Outbox._find_next, TableCommitter.commit
 _append, _find_final = DeliveryLog.append, Timeline.find_final
 _record_outcomes = producer_module._Scheduler._record_outcomes
+
+
+def _as_it_is(query: Any, *_: object, **__: object) -> Any:
+    return query
+
+
+def _nothing(_: object) -> list[str]:
+    return []
 
 
 def _cursor_first(self: Any, kind: Any, **given: Any) -> None:
@@ -221,6 +231,12 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "a backup that was restored is not noticed": Mistake(
         [(outbox_module, "check_nothing_lost", _never)], lambda p: "restore" in p.acts
+    ),
+    "users are erased before their exits are delivered": Mistake(
+        [(forgetting, "find_waits", _nothing)], lambda p: "forget" in p.acts
+    ),
+    "a run lets users enter who are forgotten": Mistake(
+        [(sync_module, "without_forgotten", _as_it_is)], lambda p: "forget" in p.acts and p.days > 1
     ),
 }
 
