@@ -6,10 +6,12 @@ real Thrift server.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
@@ -37,13 +39,16 @@ from tests.warehouses import (
     LET_ALL_THROUGH,
     DiesAt,
     Killed,
+    Stream,
     day,
     fresh_schema,
     insert_rows,
+    open_outbox,
     read_changes,
     read_entries,
     read_membership,
     read_timeline,
+    small_delivery,
 )
 
 NUMBERS = "SELECT id + 1 AS n, CASE WHEN id % 2 = 1 THEN 9007199254740993 END AS big FROM range(0, 25)"
@@ -279,6 +284,29 @@ def test_texts_of_a_collation_that_ignores_case_are_compared_byte_by_byte(wareho
     people(warehouse, schema, named("bob", "Bob")).run(day(0))
     summary = people(warehouse, schema, named("BOB", "Bob")).run(day(1))
     assert [summary[n] for n in ("entered", "exited", "updated", "members")] == [1, 1, 0, 2]
+
+
+@pytest.mark.slow_engine
+def test_profiles_are_delivered_when_two_change_sets_lie_after_the_base(warehouse, schema):
+    stream, delivery = Stream(), small_delivery(message_format="adobe_profile", options={})
+    source = Source(
+        query="", user_id="uid", identities={}, properties={}, audience_id="vips", audience_name="VIPs"
+    )
+    for number in range(4):
+        rows = ", ".join(f"('u{n}')" for n in range(max(number - 1, 0), number + 1))
+        ledger = Ledger(warehouse, schema, "dag.diff")
+        Sync(
+            ledger, replace(source, query=f"SELECT uid FROM VALUES {rows} AS given(uid)"), guards=LET_ALL_THROUGH
+        ).run(day(number))
+        before = len(stream.taken)
+        open_outbox(Ledger(warehouse, schema, "dag.diff"), stream, delivery).drain(day(number))
+        said = {}
+        for message in map(json.loads, stream.messages[before:]):
+            [user] = message["identityMap"]["crmid"]
+            said[user["id"]] = message["segmentMembership"]["ups"]["vips"]["status"]
+        entered, exited = f"u{number}", f"u{number - 2}"
+        assert said == {entered: said[entered]} | ({exited: "exited"} if number > 1 else {})
+        assert said[entered] != "exited"
 
 
 @pytest.mark.slow_engine

@@ -118,15 +118,15 @@ def select_profiles(
         "collected": _collected(),
     }
     if before is not None:
-        expressions |= {"past": _of_touched(before), "trailing": _leading(before.layout, "past")}
+        expressions |= {"past": _of_touched(before, "past"), "trailing": _leading(before.layout, "past")}
     for name, body in expressions.items():
         query = query.with_(name, as_=body, copy=False)
     return query
 
 
-def _of_touched(tables: Tables) -> exp.Select:
+def _of_touched(tables: Tables, name: str) -> exp.Select:
     """Build the memberships, past ones too, of the users that the change set is about."""
-    needed, known = select_known(tables)
+    needed, known = select_known(tables, mark=f"{name}_")
     for name, body in needed:
         known = known.with_(name, as_=body, copy=False)
     return (
@@ -145,7 +145,7 @@ def _select_current(tables: Tables, left_after: datetime) -> exp.Select:
             exp.Column(this=exp.Star(), table=exp.to_identifier("of_touched", quoted=True)),
             column("action", "changed").as_("happened"),
         )
-        .from_(_of_touched(tables).subquery("of_touched", copy=False))
+        .from_(_of_touched(tables, "current").subquery("of_touched", copy=False))
         .join(table(None, "changed"), on=same, join_type="left")
         .where(
             exp.or_(

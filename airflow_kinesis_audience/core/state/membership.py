@@ -72,31 +72,34 @@ def select_membership(tables: Tables) -> tuple[list[tuple[str, exp.Query]], exp.
         .where(column("recency", "ranked").eq(1), column("action", "ranked").neq(Action.EXITED.value))
     )
     ranked = _rank_changes(tables, tables.changes, kept_columns(tables.layout, names))
-    return [("ranked", ranked)], exp.union(_unchanged(members, tables), changed, distinct=False)
+    return [("ranked", ranked)], exp.union(_unchanged(members, tables, "ranked"), changed, distinct=False)
 
 
-def select_known(tables: Tables) -> tuple[list[tuple[str, exp.Query]], exp.Query]:
+def select_known(tables: Tables, *, mark: str = "") -> tuple[list[tuple[str, exp.Query]], exp.Query]:
     """Build the membership and all who have left, with what was last sent of them.
 
+    :param mark: what the names of the expressions begin with, where one statement has two of these: Spark takes
+        common table expressions out of subqueries.
     :returns: common table expressions that it needs, and the query of ``action`` (``member`` or ``left``),
         :func:`member_columns` and ``left_at``.
     """
     names = ("action", *member_columns(tables.layout), "left_at")
     known = _base_rows(tables, names).where(column("action", "base").isin(MEMBER, LEFT))
     needed: list[tuple[str, exp.Query]] = []
+    missed, remembered, ranked = (mark + name for name in ("missed", "remembered", "ranked"))
     if tables.missed:
-        exits = _select_newest("missed", names).where(column("action", "missed").eq(Action.EXITED.value))
+        exits = _select_newest(missed, names).where(column("action", missed).eq(Action.EXITED.value))
         base = exp.select(exp.Literal.number(1)).from_(table(tables.schema, tables.base).as_("base"))
-        missing = exp.not_(exp.Exists(this=base.where(*_same_key(tables, "missed"))))
+        missing = exp.not_(exp.Exists(this=base.where(*_same_key(tables, missed))))
         needed += [
-            ("missed", _rank_known(tables, tables.missed)),
-            ("remembered", exp.union(known, exits.where(missing), distinct=False)),
+            (missed, _rank_known(tables, tables.missed)),
+            (remembered, exp.union(known, exits.where(missing), distinct=False)),
         ]
-        known = exp.select(*(column(n, "base") for n in names)).from_(table(None, "remembered").as_("base"))
+        known = exp.select(*(column(n, "base") for n in names)).from_(table(None, remembered).as_("base"))
     if not tables.changes:
         return needed, known
-    needed.append(("ranked", _rank_known(tables, tables.changes)))
-    return needed, exp.union(_unchanged(known, tables), _select_newest("ranked", names), distinct=False)
+    needed.append((ranked, _rank_known(tables, tables.changes)))
+    return needed, exp.union(_unchanged(known, tables, ranked), _select_newest(ranked, names), distinct=False)
 
 
 def _rank_known(tables: Tables, changes: Sequence[tuple[str, str]]) -> exp.Select:
@@ -150,8 +153,8 @@ def _rank_changes(tables: Tables, changes: Sequence[tuple[str, str]], given: Map
     return ranked.from_(all_changes.subquery("edges", copy=False))
 
 
-def _unchanged(rows: exp.Select, tables: Tables) -> exp.Select:
-    later = exp.select(exp.Literal.number(1)).from_(table(None, "ranked")).where(*_same_key(tables, "ranked"))
+def _unchanged(rows: exp.Select, tables: Tables, ranked: str) -> exp.Select:
+    later = exp.select(exp.Literal.number(1)).from_(table(None, ranked)).where(*_same_key(tables, ranked))
     return rows.where(exp.not_(exp.Exists(this=later)))
 
 
