@@ -34,17 +34,17 @@ MOST = 60
 
 OLD, NEW = small_delivery("old"), small_delivery("new")
 PROFILES = small_delivery("old", message_format="adobe_profile", options={})
-PARTS = [small_delivery("old", part=Part(number, 2)) for number in range(2)]
-
 Task = Callable[["Ledger", Stream], object]
+
+PARTS = {name: [small_delivery(name, part=Part(number, 2)) for number in range(2)] for name in ("old", "new")}
 
 
 def publish(delivery: Delivery, *, resend: bool = False) -> Task:
     return lambda ledger, stream: open_outbox(ledger, stream, delivery).drain(day(2), resend=resend)
 
 
-def publish_part(ledger: Ledger, stream: Stream) -> None:
-    open_outbox(ledger, stream, PARTS[0]).drain(day(2))
+def publish_part(part: Delivery) -> Task:
+    return lambda ledger, stream: open_outbox(ledger, stream, part).drain(day(2))
 
 
 def resync_all(ledger: Ledger, stream: Stream) -> None:
@@ -64,7 +64,8 @@ TASKS: dict[str, tuple[Delivery, Task]] = {
     "first publish": (NEW, publish(NEW)),
     "first profiles": (PROFILES, publish(PROFILES)),
     "publish": (OLD, publish(OLD)),
-    "a part": (OLD, publish_part),
+    "a part": (OLD, publish_part(PARTS["old"][0])),
+    "a part at first": (NEW, publish_part(PARTS["new"][0])),
     "sent again": (OLD, publish(OLD, resend=True)),
     "resync": (OLD, resync_all),
     "replay": (NEW, replay_all),
@@ -112,9 +113,9 @@ def test_whenever_a_destination_is_detached_its_task_goes_on_or_asks_for_a_retry
             task(people.ledger(watched), stream)
         if left[0] < 0 and name != "deletion":
             after = Stream()
-            for own in PARTS if name == "a part" else [delivery]:
+            for own in PARTS[delivery.destination[-3:]] if "part" in name else [delivery]:
                 open_outbox(people.ledger(), after, own).drain(day(2))
-            if name in ("first publish", "publish", "a part"):
+            if name in ("first publish", "publish", "a part", "a part at first"):
                 both = Stream()
                 both.taken = [*stream.taken, *after.taken]
                 assert both.consume().members("vips") == {"u0", "u1", "u2", "v2"}, at
@@ -123,3 +124,38 @@ def test_whenever_a_destination_is_detached_its_task_goes_on_or_asks_for_a_retry
             break
     else:
         pytest.fail("the task has more statements than this looks at")
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("since", [1, 2])
+def test_a_part_that_another_run_attached_anew_puts_all_or_asks_for_a_retry(
+    made: tuple[People, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, since: int, side: str
+) -> None:
+    """It puts nothing again and again, and no member is missing where all parts have succeeded."""
+    monkeypatch.setattr(turns, "_FIRST_LOOK_SECONDS", 0.0)
+    parts = PARTS["old"]
+    for at in range(MOST):
+        people, stream, left = copy.copy(made[0]), Stream(), [at]
+        people.warehouse = open_duckdb(shutil.copy(made[1], tmp_path / f"{at}.duckdb"))
+        watched = Watched(people.warehouse)
+
+        def attach_elsewhere(
+            _: str, people: People = people, left: list[int] = left, stream: Stream = stream
+        ) -> None:
+            left[0] -= 1
+            if left[0] == -1:
+                detach(people.ledger(), [OLD.log])
+                with contextlib.suppress(LedgerConflict):
+                    open_outbox(people.ledger(), stream, parts[1]).drain(day(since))
+
+        setattr(watched, side, attach_elsewhere)
+        with contextlib.suppress(LedgerConflict):
+            open_outbox(people.ledger(watched), stream, parts[0]).drain(day(2))
+        assert len(stream.taken) < 30, "it puts the same again and again"
+        if left[0] >= 0:
+            return
+        for part in parts:
+            open_outbox(people.ledger(), stream, part).drain(day(2))
+        assert stream.consume().members("vips") == {"u0", "u1", "u2", "v2"}, at
+        people.warehouse.close()
+    pytest.fail("the task has more statements than this looks at")

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.core.outbox.delivery_log import DeliveryLog
 
 
-def rely_on(log: DeliveryLog, as_of: datetime) -> None:
+def rely_on(log: DeliveryLog, as_of: datetime, *, just_attached: bool) -> None:
     """Make the change set immutable that the destination was attached to.
 
-    A part goes on where users are being forgotten, as others may be putting already: who forgets waits for it.
+    Where users are being forgotten and others may be putting already, this task goes on, and who forgets waits.
 
+    :param just_attached: by this attempt.
     :raises ForgettingUnfinished: if users are being forgotten; the destination is not attached then.
     """
     found = log.timeline.find(as_of)
@@ -34,7 +35,7 @@ def rely_on(log: DeliveryLog, as_of: datetime) -> None:
     try:
         refuse_while_forgetting(log, as_of)
     except ForgettingUnfinished:
-        if log.delivery.part != WHOLE:
+        if log.delivery.part != WHOLE or not just_attached:
             _be_seen(log, as_of)
             return
         log.append(DestinationDetached(), as_of)
@@ -44,6 +45,8 @@ def rely_on(log: DeliveryLog, as_of: datetime) -> None:
 def _be_seen(log: DeliveryLog, as_of: datetime) -> None:
     """Let whoever forgets users look again: its next row of the sync's log conflicts with this one."""
     while (tombstones := log.timeline.tombstones) is not None and not tombstones.erased:
+        if log.timeline.find(as_of) is None:
+            return
         try:
             log.ledger.append(SYNC_LOG, ChangeSetSealed(), as_of=as_of)
             return

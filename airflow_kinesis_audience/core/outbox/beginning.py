@@ -31,7 +31,7 @@ def make_attached(log: DeliveryLog, as_of: datetime, on_first_run: OnFirstRun, o
         return _renew(log, as_of, replaced)
     found = log.timeline.find(attached)
     if found is not None and not (found.sealed and log.has_begun(attached)):
-        rely_on(log, attached)  # the attempt that attached it may have ended before it did
+        rely_on(log, attached, just_attached=False)  # the attempt that attached it may have ended before it did
     return ""
 
 

@@ -18,7 +18,6 @@ from msgspec.structs import replace as replace_detail
 
 from airflow_kinesis_audience.core.changes.replay import Undelivered, select_undelivered
 from airflow_kinesis_audience.core.exceptions import AudienceError, LedgerConflict
-from airflow_kinesis_audience.core.outbox.delivery_log import leave_behind
 from airflow_kinesis_audience.core.outbox.giving_up import (
     after_report,
     count_letters,
@@ -28,7 +27,7 @@ from airflow_kinesis_audience.core.outbox.giving_up import (
     name_open,
     read_clock,
 )
-from airflow_kinesis_audience.core.outbox.tables import name_table
+from airflow_kinesis_audience.core.outbox.tables import leave_behind, name_table
 from airflow_kinesis_audience.core.outbox.too_large import TooLargeMembers, join_names
 from airflow_kinesis_audience.core.outbox.undelivered import at, open_since, still_undelivered, undelivered_of
 from airflow_kinesis_audience.core.readers.change_sets import change_set_of

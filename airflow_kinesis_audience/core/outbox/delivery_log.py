@@ -13,11 +13,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from airflow_kinesis_audience.core.exceptions import (
-    DestinationReplaced,
-    FirstRunRefused,
-    LedgerConflict,
-)
+from airflow_kinesis_audience.core.exceptions import DestinationReplaced, FirstRunRefused, LedgerConflict
 from airflow_kinesis_audience.core.outbox.attaching import refuse_while_forgetting, rely_on
 from airflow_kinesis_audience.core.outbox.turns import Turns
 from airflow_kinesis_audience.core.readers.partitions import WHOLE
@@ -28,10 +24,10 @@ from airflow_kinesis_audience.core.state.delivery_details import (
     DestinationRenewed,
     PartOf,
 )
-from airflow_kinesis_audience.core.state.sync_details import SYNC_LOG, ChangeSetSealed, TablesRetired
+from airflow_kinesis_audience.core.state.sync_details import SYNC_LOG, ChangeSetSealed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Set
+    from collections.abc import Callable, Iterator, Set
     from contextlib import AbstractContextManager
     from datetime import datetime
 
@@ -76,12 +72,13 @@ class DeliveryLog:
     def attached(self) -> datetime:
         """Since when the destination gets changes, for a task that found it attached.
 
-        :raises LedgerConflict: if it was detached since.
+        :raises LedgerConflict: if it was detached since, or attached anew.
         """
-        if (attached := self.whole.attached) is None:
+        attached = self.whole.attached
+        if attached is None or self._attachment not in (None, self.whole.attachment):
             raise LedgerConflict(
                 f"{self.delivery.destination} was detached from sync {self.ledger.sync_id!r} while this task was "
-                "publishing; retry: the next attempt attaches it again"
+                "publishing; retry: the next attempt begins again"
             )
         return attached
 
@@ -170,8 +167,13 @@ class DeliveryLog:
         self._append(self.delivery.part_log, detail, as_of, lazy=lazy, last=last)
 
     def hold_attachment(self) -> None:
-        """Let what this task's part puts from here on count as long as the destination is not attached anew."""
+        """Rely on the destination as it is attached now: what a part puts counts until it is attached anew."""
         self._attachment = self.whole.attachment
+
+    def take_turn(self, is_done: Callable[[], bool], *, prepare: bool) -> None:
+        """Wait until it is this task's turn, which relies on nothing that an earlier one has found."""
+        self._attachment = None
+        self.turns.wait(is_done, prepare=prepare)
 
     def has(self, state: DeliveryState, as_of: datetime) -> bool:
         """Return whether this delivery, or a part of it, has delivered the change set of an instant.
@@ -211,11 +213,15 @@ class DeliveryLog:
     def unless_fenced(self) -> AbstractContextManager[None]:
         """Raise ``LedgerConflict`` for a failure over a table that another publisher, or a run, has dropped."""
         # The ledger may have been read since, and then knows of the drop.
-        began_with = self.timeline.standing
-        return self.ledger.unless_fenced(lambda known: self._find_conflict(known, began_with))
+        began_with, attached = self.timeline.standing, self.whole.attached
+        return self.ledger.unless_fenced(lambda known: self._find_conflict(known, began_with, attached))
 
-    def _find_conflict(self, known: SyncState, began_with: Set[str]) -> LedgerConflict | None:
-        is_same = (known.delivery(self.delivery.log), known.timeline) == (self.whole, self.timeline)
+    def _find_conflict(
+        self, known: SyncState, began_with: Set[str], attached: datetime | None
+    ) -> LedgerConflict | None:
+        whole = known.delivery(self.delivery.log)
+        is_same = (whole, known.timeline) == (self.whole, self.timeline) and whole.attached == attached
+        is_same &= self._attachment in (None, whole.attachment)
         if is_same and began_with <= known.timeline.standing:
             return None
         return LedgerConflict(
@@ -241,7 +247,7 @@ class DeliveryLog:
             self.timeline.tables(self.ledger.schema, as_of)
             with self.unless_another_part_was_faster():
                 self.attach(as_of, on_first_run, snapshot=snapshot)
-        rely_on(self, as_of)
+        rely_on(self, self.attached, just_attached=True)
 
     def seal(self, as_of: datetime) -> None:
         """Make a change set immutable: from here on a delivery relies on it."""
@@ -278,21 +284,3 @@ class DeliveryLog:
         self.attach(as_of, "baseline")
         if known is not None:
             drop_table(self.ledger.warehouse, table(self.ledger.schema, known.table))
-
-
-def leave_behind(ledger: Ledger, log: str, name: str) -> None:
-    """Let later runs drop a table of a delivery once more that the server may still finish for a killed task.
-
-    :raises LedgerConflict: if the delivery went on meanwhile: what this task has announced does not hold.
-    """
-    detail, known = TablesRetired(tables=(name,), unfinished=True), ledger.state.delivery(log)
-    as_of = known.cursor or known.attached
-    assert as_of is not None  # noqa: S101
-    while True:
-        with contextlib.suppress(LedgerConflict):
-            ledger.append(SYNC_LOG, detail, as_of=as_of, lazy=True)
-            break
-        ledger.read()
-    if (now := ledger.state.delivery(log)).sequence != known.sequence:
-        destination = now.destination.destination if now.destination is not None else log
-        raise LedgerConflict(f"the delivery to {destination} has continued in the meantime; retry")

@@ -51,7 +51,9 @@ def conclude(log: DeliveryLog, as_of: datetime, before: Callable[[Sequence[Entry
     while True:
         log.turns.wait()
         whole = log.whole
-        if log.has(whole, as_of) or not all(log.has(log.state_of_part(name), as_of) for name in logs):
+        if whole.attached is None or log.has(whole, as_of):
+            return 0
+        if not all(log.has(log.state_of_part(name), as_of) for name in logs):
             return 0
         ends = [
             (e, e.detail)

@@ -72,7 +72,7 @@ def check_later(log: DeliveryLog, as_of: datetime | None, lost: datetime) -> dat
 def find_news(log: DeliveryLog, remembered: Remembered | None) -> Remembered | None:
     """Find what is to be remembered of how far a delivery is; none if that is known, or more was delivered."""
     reached = log.whole.reached
-    if reached is None or find_lost(log, remembered) is not None:
+    if reached is None or not log.timeline.epochs or find_lost(log, remembered) is not None:
         return None
     now = Remembered(epoch=log.timeline.epochs[0], as_of=reached)
     return None if now == remembered else now

@@ -141,7 +141,7 @@ class _Replay:
         refuse_while_forgetting(self._log, start.as_of)
         self._log.attach(start.as_of, REPLAY, until=end.as_of)
         self._ledger.read()
-        rely_on(self._log, start.as_of)
+        rely_on(self._log, start.as_of, just_attached=True)
 
     def _take_over(self) -> None:
         """Make sure that nothing is gone by now, and that nobody else is about to put anything.

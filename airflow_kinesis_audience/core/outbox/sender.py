@@ -113,7 +113,7 @@ class Sender:
         """
         tries = 0
         while True:
-            self.log.turns.wait(is_done, prepare=prepare)
+            self.log.take_turn(is_done, prepare=prepare)
             try:
                 return work()
             except LedgerConflict as conflict:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from airflow_kinesis_audience.core.changes.replay import select_entries, select_exits, select_full_snapshot
 from airflow_kinesis_audience.core.exceptions import LedgerConflict
-from airflow_kinesis_audience.core.outbox.delivery_log import leave_behind
 from airflow_kinesis_audience.core.readers.change_sets import ChangeSet, change_set_of
 from airflow_kinesis_audience.core.readers.partitions import WHOLE
 from airflow_kinesis_audience.core.readers.profiles import ProfileSet, count_slices, select_profiles
@@ -23,6 +22,7 @@ from airflow_kinesis_audience.core.sql.names import table_name
 from airflow_kinesis_audience.core.sql.statements import drop_table, has_table, render, table, write_table
 from airflow_kinesis_audience.core.state.delivery_details import ProfilesTable, SnapshotTable
 from airflow_kinesis_audience.core.state.rows import select_counts
+from airflow_kinesis_audience.core.state.sync_details import SYNC_LOG, TablesRetired
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -249,3 +249,21 @@ def _append_written(log: DeliveryLog, detail: SnapshotTable | ProfilesTable, as_
     except LedgerConflict:
         drop_table(log.ledger.warehouse, table(log.ledger.schema, detail.table))
         raise
+
+
+def leave_behind(ledger: Ledger, log: str, name: str) -> None:
+    """Let later runs drop a table of a delivery once more that the server may still finish for a killed task.
+
+    :raises LedgerConflict: if the delivery went on meanwhile: what this task has announced does not hold.
+    """
+    detail, known = TablesRetired(tables=(name,), unfinished=True), ledger.state.delivery(log)
+    as_of = known.cursor or known.attached
+    assert as_of is not None  # noqa: S101
+    while True:
+        with contextlib.suppress(LedgerConflict):
+            ledger.append(SYNC_LOG, detail, as_of=as_of, lazy=True)
+            break
+        ledger.read()
+    if (now := ledger.state.delivery(log)).sequence != known.sequence:
+        destination = now.destination.destination if now.destination is not None else log
+        raise LedgerConflict(f"the delivery to {destination} has continued in the meantime; retry")
