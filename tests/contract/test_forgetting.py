@@ -17,6 +17,7 @@ from airflow_kinesis_audience.cli.status import describe, read_status
 from airflow_kinesis_audience.core.changes.approval import approve
 from airflow_kinesis_audience.core.changes.guards import Guards
 from airflow_kinesis_audience.core.exceptions import (
+    DeliveryChanged,
     DeliveryIncomplete,
     ForgettingUnfinished,
     GuardTripped,
@@ -25,9 +26,11 @@ from airflow_kinesis_audience.core.exceptions import (
 )
 from airflow_kinesis_audience.core.outbox.burying import recall
 from airflow_kinesis_audience.core.outbox.deletion import close
+from airflow_kinesis_audience.core.outbox.detachment import detach
 from airflow_kinesis_audience.core.outbox.erasure import list_tables
 from airflow_kinesis_audience.core.outbox.forgetting import forget
 from airflow_kinesis_audience.core.outbox.outbox import Outbox
+from airflow_kinesis_audience.core.outbox.replay import Span, replay
 from airflow_kinesis_audience.core.outbox.resync import resync
 from airflow_kinesis_audience.core.readers.partitions import Part
 from airflow_kinesis_audience.core.sql.statements import render, table
@@ -45,6 +48,7 @@ from tests.warehouses import (
     members_of,
     open_outbox,
     read_membership,
+    read_standing,
     read_timeline,
     small_delivery,
 )
@@ -360,6 +364,63 @@ def forget_between_parts(people: People, number: int) -> bool:
     assert not forget(people.ledger(), [GONE]).waits_for
     assert find_values(people, GONE) == {}
     return put
+
+
+def test_what_parts_have_put_is_waited_for_when_the_author_removes_them(people):
+    people.put(GONE, *(f"u{number}" for number in range(9)))
+    people.run(0)
+    stream = Stream()
+    for number in range(2):
+        if not any(GONE.encode() in message for message in stream.messages):
+            open_outbox(people.ledger(), stream, small_delivery(part=Part(number, 2))).drain(day(0))
+    assert forget(people.ledger(), [GONE]).waits_for
+    people.run(1)
+    if read_standing(people.ledger()).cursor is None:
+        with pytest.raises(DeliveryChanged, match="restore parts"):
+            open_outbox(people.ledger(), stream).drain(day(1))
+        assert forget(people.ledger(), [GONE]).waits_for
+    for number in range(2):
+        open_outbox(people.ledger(), stream, small_delivery(part=Part(number, 2))).drain(day(1))
+    assert members_of(stream.consume()) == without_user(people)
+    assert not forget(people.ledger(), [GONE]).waits_for
+
+
+def test_what_was_put_before_a_replay_was_given_up_is_waited_for(people):
+    people.put(GONE, *(f"u{number}" for number in range(9)))
+    people.run(0, keep_history=timedelta(days=9))
+    stream, late = Stream(), Watched(people.warehouse)
+
+    def take_and_die(_: int, batch: Any) -> Any:
+        if any(GONE.encode() in record.data for record in batch):
+            late.dead = True
+            raise Killed(taken=True)
+        return [Fate.TAKEN] * len(batch)
+
+    stream.script = take_and_die
+    with contextlib.suppress(Killed):
+        open_outbox(people.ledger(late), stream).drain(day(0))
+    stream.script = None
+    assert GONE in stream.consume().members("vips")
+
+    class DiesTakingOver(Watched):
+        def execute(self, sql: str, parameters: Any = ()) -> Any:
+            found = super().execute(sql, parameters)
+            if "renewed" in parameters:
+                self.kill()
+            return found
+
+    replayed = small_delivery(replay="one")
+    with contextlib.suppress(Killed):
+        dies = open_outbox(people.ledger(DiesTakingOver(people.warehouse)), stream, replayed)
+        replay(dies, small_delivery(), Span(since=day(0)))
+    detach(people.ledger(), [replayed.log])
+    assert forget(people.ledger(), [GONE]).waits_for
+    open_outbox(people.ledger(), stream).drain(day(0))
+    assert forget(people.ledger(), [GONE]).waits_for
+    people.run(1)
+    open_outbox(people.ledger(), stream).drain(day(1))
+    assert members_of(stream.consume()) == without_user(people)
+    assert not forget(people.ledger(), [GONE]).waits_for
 
 
 def test_a_table_that_goes_while_it_is_searched_is_left_out(people):

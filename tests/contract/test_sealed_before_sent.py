@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_kinesis_audience.core.readers.partitions import Part
-from tests.warehouses import DiesAt, Killed, People, Stream, day, open_outbox, small_delivery
+from tests.warehouses import DiesAt, Killed, People, Stream, Watched, day, open_outbox, small_delivery
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.core.outbox.delivery import Delivery
@@ -55,3 +55,41 @@ def test_a_run_that_is_cleared_changes_nothing_that_a_destination_has_got(
         if not dying.dead:
             return
     pytest.fail("a first publish has more statements than this looks at")
+
+
+def test_a_part_relies_on_what_another_run_has_attached_the_destination_to(warehouse: Any) -> None:
+    people, stream, parts = People(warehouse), Stream(), DELIVERIES["parts"]
+    people.put("stays")
+    people.run(0)
+    people.put("leaves")
+    people.run(1)
+    others: list[Watched] = []
+
+    class Late(Watched):
+        """Lets a part of a later run attach the destination just before this one, and die."""
+
+        def execute(self, sql: str, parameters: Any = ()) -> Any:
+            if "attached" in parameters and not others:
+                others.append(DiesAttached(warehouse))
+                with contextlib.suppress(Killed):
+                    open_outbox(people.ledger(others[0]), stream, parts[1]).drain(day(1))
+            return super().execute(sql, parameters)
+
+    open_outbox(people.ledger(Late(warehouse)), stream, parts[0]).drain(day(0))
+    assert others
+    people.take("leaves")
+    for number in (1, 2):
+        people.run(number)
+        for part in parts:
+            open_outbox(people.ledger(), stream, part).drain(day(number))
+    assert stream.consume().members("vips") == {"stays"}
+
+
+class DiesAttached(Watched):
+    """Dies once it has attached a destination."""
+
+    def execute(self, sql: str, parameters: Any = ()) -> Any:
+        found = super().execute(sql, parameters)
+        if "attached" in parameters:
+            self.kill()
+        return found
