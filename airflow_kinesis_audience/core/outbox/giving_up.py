@@ -21,7 +21,7 @@ from airflow_kinesis_audience.core.model.messages import digest_of
 from airflow_kinesis_audience.core.outbox.too_large import name_some
 from airflow_kinesis_audience.core.sql.statements import column, render, table, text
 from airflow_kinesis_audience.core.state.letters_given_up import LettersGivenUp
-from airflow_kinesis_audience.core.state.rows import AUDIENCE, RECORDED_AT
+from airflow_kinesis_audience.core.state.rows import AUDIENCE, LOST, RECORDED_AT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,12 +57,13 @@ def find_given_up(
     :param largest: bytes of the largest message.
     """
     is_old = exp.LTE(this=column(RECORDED_AT), expression=text(instant_text(until)))
-    query = exp.select(column("action"), column("user_id")).from_(table(ledger.schema, known.table))
+    query = exp.select(*map(column, ("action", "user_id", LOST))).from_(table(ledger.schema, known.table))
     query = query.where(column("action").neq(AUDIENCE), rows, is_old)
     actions: Counter[str] = Counter()
     users = set()
-    for action, user_id in ledger.warehouse.read_rows(render(query, ledger.warehouse.dialect)):
-        actions[str(action)] += 1
+    for action, user_id, lost in ledger.warehouse.read_rows(render(query, ledger.warehouse.dialect)):
+        has_values = lost and action == Action.ENTERED
+        actions[Action.UPDATED if has_values else str(action)] += 1
         users.add(digest_of(str(user_id)))
     if not actions:
         return None
@@ -97,7 +98,7 @@ def after_report(report: LettersGivenUp, run: datetime, part: int) -> tuple[bool
     """Decide whether a task reports what was given up; gives that, and what its row says of it then.
 
     A task can be killed after this row and before it fails, so the next attempt of the same run reports it once
-    more, and no later one does.
+    more, also after later runs, which do not.
 
     :param part: the number of the task, where several share the delivery.
     """
@@ -105,7 +106,7 @@ def after_report(report: LettersGivenUp, run: datetime, part: int) -> tuple[bool
         return True, replace(report, reported_in=run, part=part)
     if report.reported_in == run:
         return (True, None) if report.part == part else (False, report)
-    return False, report if run < report.reported_in else None
+    return False, report
 
 
 def given_up_error(report: LettersGivenUp, limit_bytes: int, left: int) -> MessageTooLarge:
