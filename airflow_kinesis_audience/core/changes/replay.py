@@ -50,6 +50,7 @@ class Undelivered:
     :param table: the change set's table, and ``layout`` how it is made.
     :param rows: the condition on its rows.
     :param maybe_delivered: an attempt may have delivered them, and nobody knows.
+    :param maybe_known: the destination may have got something of them before.
     :param recorded_at: when they were recorded; none where the table itself says so.
     :param given_up_until: whichever were recorded up to then are given up, if not none.
     """
@@ -58,6 +59,7 @@ class Undelivered:
     layout: TableLayout
     rows: exp.Expr
     maybe_delivered: bool = False
+    maybe_known: bool = False
     recorded_at: datetime | None = None
     given_up_until: datetime | None = None
 
@@ -239,9 +241,11 @@ def _first_undelivered(tables: Tables, undelivered: Sequence[Undelivered]) -> ex
 
 def _standing_of(found: Undelivered) -> dict[str, exp.Expr]:
     """Build since when each is open, and whether the destination has values that are kept no more."""
+    has_some = found.maybe_delivered or found.maybe_known
     if found.recorded_at is not None:
-        return {RECORDED_AT: text(instant_text(found.recorded_at)), LOST: exp.cast(exp.null(), "TEXT")}
-    recorded_at, lost = column(RECORDED_AT), column(LOST)
+        lost = text("yes") if has_some else exp.cast(exp.null(), "TEXT")
+        return {RECORDED_AT: text(instant_text(found.recorded_at)), LOST: lost}
+    recorded_at, lost = column(RECORDED_AT), text("yes") if has_some else column(LOST)
     if found.given_up_until is None:
         return {RECORDED_AT: recorded_at, LOST: lost}
     until = text(instant_text(found.given_up_until))

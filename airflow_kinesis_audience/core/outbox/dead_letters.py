@@ -76,7 +76,7 @@ class DeadLetters:
 
         To do it once more, after a kill, changes nothing.
         """
-        found = undelivered_of(self._schema, attempt.content, attempt.too_large, read_clock())
+        found = undelivered_of(self.log, attempt.content, attempt.too_large, read_clock())
         self._write(self._reached_with(attempt.content.as_of), [found], attempt.too_large)
 
     def add_parts(self, entries: Sequence[Entry]) -> None:
@@ -158,7 +158,7 @@ class DeadLetters:
         if not found:
             self._clear()
             return
-        still = undelivered_of(self._schema, attempt.content, found, open_since(known))
+        still = undelivered_of(self.log, attempt.content, found, open_since(known))
         given_up = None
         if until is not None:
             given_up = find_given_up(self.log.ledger, known, still.rows, until, largest=found.largest)
@@ -191,7 +191,8 @@ class DeadLetters:
         tables = self.log.timeline.tables(self._schema, as_of)
         users, largest = join_names(found)
         if known.rows and not instead:
-            undelivered = [still_undelivered(known), *undelivered]
+            by_profile = bool(undelivered) and self.log.delivery.renderer.traits.exits_kept is not None
+            undelivered = [still_undelivered(known, maybe_known=by_profile), *undelivered]
             users, largest = join_names((*found, known))
         name = name_table(self.log, "rejects", as_of)
         self._append(as_of, replace_detail(known, writing=name))
