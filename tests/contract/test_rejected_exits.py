@@ -5,6 +5,7 @@ Each story ends with a user who has exited and is a member at the destination: n
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,18 @@ import pytest
 
 from airflow_kinesis_audience.core.exceptions import MessageTooLarge
 from airflow_kinesis_audience.core.outbox.replay import Span, replay
-from tests.warehouses import Fate, Killed, People, Stream, Watched, day, members_of, open_outbox, small_delivery
+from tests.warehouses import (
+    DiesAt,
+    Fate,
+    Killed,
+    People,
+    Stream,
+    Watched,
+    day,
+    members_of,
+    open_outbox,
+    small_delivery,
+)
 
 if TYPE_CHECKING:
     from airflow_kinesis_audience.core.outbox.delivery import Delivery
@@ -94,3 +106,26 @@ def test_after_two_change_sets_one_of_which_fits(people: People, delivery: Deliv
     change(people, 2, BIG)
     assert publish(people, stream, 2, delivery)
     check_exit(people, stream, 3, delivery)
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_a_kill_adds_nothing_twice_of_a_member_who_was_never_there(warehouse: Any, side: str) -> None:
+    """A member who never fitted exits, and enters again with the same values: that is missing, or said to be."""
+    for at in range(60):
+        people, stream = People(warehouse), Stream()
+        people.put("stays", **SMALL)
+        people.put("poison", **BIG)
+        people.run(0)
+        assert publish(people, stream, 0, MPARTICLE)
+        people.take("poison")
+        people.run(1)
+        dying = DiesAt(warehouse, at, side)
+        with contextlib.suppress(Killed):
+            publish(people, stream, 1, MPARTICLE, dying)
+        assert not publish(people, stream, 1, MPARTICLE), f"killed {side} statement {at}"
+        people.put("poison", **BIG)
+        people.run(2)
+        assert publish(people, stream, 2, MPARTICLE), f"killed {side} statement {at}"
+        if not dying.dead:
+            return
+    pytest.fail("a publish has more statements than this looks at")

@@ -27,7 +27,7 @@ from airflow_kinesis_audience.core.outbox.giving_up import (
     name_open,
     read_clock,
 )
-from airflow_kinesis_audience.core.outbox.tables import leave_behind, name_table
+from airflow_kinesis_audience.core.outbox.tables import drop_replaced, list_replaced, name_table
 from airflow_kinesis_audience.core.outbox.too_large import TooLargeMembers, join_names
 from airflow_kinesis_audience.core.outbox.undelivered import at, open_since, still_undelivered, undelivered_of
 from airflow_kinesis_audience.core.readers.change_sets import change_set_of
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.core.readers.change_sets import ChangeSet
     from airflow_kinesis_audience.core.state.delivery_details import TooLarge
     from airflow_kinesis_audience.core.state.entries import Entry
-    from airflow_kinesis_audience.core.state.ledger import Ledger
     from airflow_kinesis_audience.core.state.letters_given_up import LettersGivenUp
 
 
@@ -76,8 +75,16 @@ class DeadLetters:
 
         To do it once more, after a kill, changes nothing.
         """
-        found = undelivered_of(self.log, attempt.content, attempt.too_large, read_clock())
-        self._write(self._reached_with(attempt.content.as_of), [found], attempt.too_large)
+        as_of = attempt.content.as_of
+        if not self._has_added(as_of):
+            found = undelivered_of(self.log, attempt.content, attempt.too_large, read_clock())
+            self._write(self._reached_with(as_of), [found], attempt.too_large, added=as_of)
+
+    def _has_added(self, as_of: datetime) -> bool:
+        """Return whether an attempt that was killed has added those of a change set, of several in their order."""
+        added, cursor = self.known.added, self.log.whole.cursor
+        is_later = cursor is None or as_of > cursor
+        return added is not None and (as_of == added or (is_later and as_of < added))
 
     def add_parts(self, entries: Sequence[Entry]) -> None:
         """Keep what was too large in several tasks, each of its own users, before the delivery's cursor moves.
@@ -91,6 +98,8 @@ class DeadLetters:
                 found.setdefault(entry.as_of, []).append((detail.table, detail.too_large_members))
         whole = self.log.whole
         for as_of, parts in sorted(found.items()):
+            if self._has_added(as_of):
+                continue
             layout = self.log.timeline.tables(self._schema, as_of).layout
             if whole.snapshot is not None and as_of == whole.attached:
                 parts = [(whole.snapshot.table, members) for _, members in parts]  # it may be written again
@@ -103,7 +112,8 @@ class DeadLetters:
                 )
                 for name, members in parts
             ]
-            self._write(self._reached_with(as_of), undelivered, *(TooLargeMembers.of(m) for _, m in parts))
+            members = [TooLargeMembers.of(m) for _, m in parts]
+            self._write(self._reached_with(as_of), undelivered, *members, added=as_of)
 
     def retry(self, send: Callable[[ChangeSet], DeliveryAttempt]) -> DeadLettersTable:
         """Send what is true by now of the dead letters, if that can make a difference.
@@ -178,12 +188,14 @@ class DeadLetters:
         instead: bool = False,
         tried: str = "",
         given_up: LettersGivenUp | None = None,
+        added: datetime | None = None,
     ) -> None:
         """Write the table of what was too large until an instant, and let it count.
 
         :param instead: leave out what was too large before.
         :param tried: the render config with which they were put already.
         :param given_up: which of them are given up.
+        :param added: the instant of the change set of which they are.
         """
         self.log.ledger.read()  # sending may have taken long, and a run may have cleared up
         self._tidy()
@@ -205,7 +217,7 @@ class DeadLetters:
         report = join_reports(known.report, given_up, self.run)
         try:
             if not rows:
-                self._clear(report)
+                self._clear(report, added=added)
                 return
             self._append(
                 as_of,
@@ -224,6 +236,7 @@ class DeadLetters:
                     since=since,
                     given_up=asleep,
                     report=report,
+                    added=added,
                 ),
             )
         except LedgerConflict:
@@ -231,19 +244,19 @@ class DeadLetters:
             raise
         self._tidy()
 
-    def _clear(self, report: LettersGivenUp | None = None) -> None:
+    def _clear(self, report: LettersGivenUp | None = None, *, added: datetime | None = None) -> None:
         """Let there be no dead letters any more.
 
         :param report: what has to be reported of them, beside what had to be before.
         """
         names = tuple(name for name in (self.known.table, self.known.writing) if name)
         report = report or self.known.report
-        self._append(self._reached, DeadLettersTable(replaced=names or None, report=report))
+        self._append(self._reached, DeadLettersTable(replaced=names or None, report=report, added=added))
         self._tidy()
 
     def _tidy(self) -> None:
         if list_replaced(self.known):
-            tidy(self.log.ledger, self.log.delivery.log, partial(self._append, self._reached))
+            drop_replaced(self.log.ledger, self.log.delivery.log, partial(self._append, self._reached))
 
     def _append(self, as_of: datetime, detail: DeliveryDetail) -> None:
         self.log.append(detail, as_of)
@@ -270,28 +283,3 @@ class DeadLetters:
             layout=known.layout,
             redelivered=f"rejected {known.number}",
         )
-
-
-def tidy(ledger: Ledger, log: str, append: Callable[[DeadLettersTable], object]) -> None:
-    """Drop a delivery's tables of dead letters that do not count, and write down that they are gone.
-
-    :param append: appends to its log.
-    """
-
-    def known() -> DeadLettersTable:
-        return ledger.state.delivery(log).dead_letters
-
-    if writing := known().writing:
-        # Whoever is writing it could let it count until here.
-        append(replace_detail(known(), writing="", replaced=list_replaced(known())))
-        leave_behind(ledger, log, writing)
-    if names := list_replaced(known()):
-        for name in names:
-            drop_table(ledger.warehouse, table(ledger.schema, name))
-        append(replace_detail(known(), replaced=None))
-
-
-def list_replaced(known: DeadLettersTable) -> tuple[str, ...]:
-    """List the tables that do not count: one that is being written, and those that were replaced."""
-    replaced = (known.replaced,) if isinstance(known.replaced, str) else known.replaced or ()
-    return (known.writing, *replaced) if known.writing else replaced

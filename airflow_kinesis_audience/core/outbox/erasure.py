@@ -16,9 +16,9 @@ from sqlglot import exp
 from airflow_kinesis_audience.core.changes.replay import select_undelivered
 from airflow_kinesis_audience.core.changes.views import find_delivered_query, write_delivered_view, write_views
 from airflow_kinesis_audience.core.exceptions import WarehouseRefused
-from airflow_kinesis_audience.core.outbox.dead_letters import tidy
 from airflow_kinesis_audience.core.outbox.detachment import drop_litter_of_detached
 from airflow_kinesis_audience.core.outbox.giving_up import count_letters
+from airflow_kinesis_audience.core.outbox.tables import drop_replaced
 from airflow_kinesis_audience.core.outbox.undelivered import still_undelivered
 from airflow_kinesis_audience.core.sql.names import delivered_view_name, table_name, view_name
 from airflow_kinesis_audience.core.sql.statements import column, has_table, render, table, write_table
@@ -135,7 +135,7 @@ def _erase_dead_letters(ledger: Ledger, tombstones: Tombstones, log: str) -> Non
     def append(detail: DeadLettersTable) -> None:
         ledger.append(log, replace_detail(detail, owner=""), as_of=reached)
 
-    tidy(ledger, log, append)
+    drop_replaced(ledger, log, append)
     known = ledger.state.delivery(log).dead_letters
     if not known.rows or known.layout is None:
         return
@@ -168,7 +168,7 @@ def _erase_dead_letters(ledger: Ledger, tombstones: Tombstones, log: str) -> Non
             report=report,
         )
     append(left)
-    tidy(ledger, log, append)
+    drop_replaced(ledger, log, append)
 
 
 def _drop_old(committer: TableCommitter, as_of: datetime) -> None:

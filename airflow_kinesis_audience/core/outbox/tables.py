@@ -13,6 +13,8 @@ import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace as replace_detail
+
 from airflow_kinesis_audience.core.changes.replay import select_entries, select_exits, select_full_snapshot
 from airflow_kinesis_audience.core.exceptions import LedgerConflict
 from airflow_kinesis_audience.core.readers.change_sets import ChangeSet, change_set_of
@@ -20,11 +22,12 @@ from airflow_kinesis_audience.core.readers.partitions import WHOLE
 from airflow_kinesis_audience.core.readers.profiles import ProfileSet, count_slices, select_profiles
 from airflow_kinesis_audience.core.sql.names import table_name
 from airflow_kinesis_audience.core.sql.statements import drop_table, has_table, render, table, write_table
-from airflow_kinesis_audience.core.state.delivery_details import ProfilesTable, SnapshotTable
+from airflow_kinesis_audience.core.state.delivery_details import DeadLettersTable, ProfilesTable, SnapshotTable
 from airflow_kinesis_audience.core.state.rows import select_counts
 from airflow_kinesis_audience.core.state.sync_details import SYNC_LOG, TablesRetired
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime, timedelta
 
     from sqlglot import exp
@@ -267,3 +270,28 @@ def leave_behind(ledger: Ledger, log: str, name: str) -> None:
     if (now := ledger.state.delivery(log)).sequence != known.sequence:
         destination = now.destination.destination if now.destination is not None else log
         raise LedgerConflict(f"the delivery to {destination} has continued in the meantime; retry")
+
+
+def drop_replaced(ledger: Ledger, log: str, append: Callable[[DeadLettersTable], object]) -> None:
+    """Drop a delivery's tables of dead letters that do not count, and write down that they are gone.
+
+    :param append: appends to its log.
+    """
+
+    def known() -> DeadLettersTable:
+        return ledger.state.delivery(log).dead_letters
+
+    if writing := known().writing:
+        # Whoever is writing it could let it count until here.
+        append(replace_detail(known(), writing="", replaced=list_replaced(known())))
+        leave_behind(ledger, log, writing)
+    if names := list_replaced(known()):
+        for name in names:
+            drop_table(ledger.warehouse, table(ledger.schema, name))
+        append(replace_detail(known(), replaced=None))
+
+
+def list_replaced(known: DeadLettersTable) -> tuple[str, ...]:
+    """List the tables that do not count: one that is being written, and those that were replaced."""
+    replaced = (known.replaced,) if isinstance(known.replaced, str) else known.replaced or ()
+    return (known.writing, *replaced) if known.writing else replaced

@@ -241,6 +241,7 @@ class DeadLettersTable(DeliveryDetail, frozen=True, kw_only=True, tag=Event.REJE
     :param given_up: members in the table who are given up: they stay to be sent once they fit, and nobody hears of
         them before.
     :param report: what was given up and has to be reported.
+    :param added: the instant of the change set whose too large members this row has added; none of another row.
     """
 
     rows: int = 0
@@ -258,6 +259,7 @@ class DeadLettersTable(DeliveryDetail, frozen=True, kw_only=True, tag=Event.REJE
     since: datetime | None = None
     given_up: int = 0
     report: LettersGivenUp | None = None
+    added: datetime | None = None
 
     def __post_init__(self) -> None:
         if self.rows and not (self.table and self.as_of and self.layout):
