@@ -245,7 +245,7 @@ def test_a_session_that_ended_and_a_server_that_is_not_there_are_worth_a_retry(s
         with pytest.raises(WarehouseUnavailable):
             warehouse.read_rows("SELECT 1")
         warehouse._opened = None
-    nowhere = type(spark_server)(port=1)
+    nowhere = type(spark_server)(port=1, pid=0)
     with nowhere.open() as warehouse, pytest.raises(WarehouseUnavailable, match="check host, port"):
         warehouse.read_rows("SELECT 1")
 

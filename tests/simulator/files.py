@@ -60,6 +60,9 @@ class Files:
     def tables(self) -> set[str]:
         return {path.stem for path in self.root.glob("*/*.parquet")}
 
+    def read_table(self, table: str) -> list[tuple[Any, ...]]:
+        return [r for p in self.root.glob(f"*/{table}.parquet") for r in self.sources.read_rows(f"FROM '{p}'")]
+
     def lose(self, table: str) -> None:
         for path in self.root.glob(f"*/{table}.parquet"):
             path.unlink()

@@ -11,7 +11,6 @@ import datetime as datetime_module
 import functools
 import inspect
 import random
-import secrets
 import sys
 import time
 import uuid
@@ -21,6 +20,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+from airflow_kinesis_audience.core.outbox import burying
 from airflow_kinesis_audience.core.producer import producer as producer_module
 from airflow_kinesis_audience.core.readers import read_ahead as read_ahead_module
 from airflow_kinesis_audience.core.state import rows as rows_module
@@ -116,7 +116,7 @@ def under(scheduler: Scheduler) -> Iterator[None]:
         patch(time, "sleep", scheduler.sleep)
         patch(uuid, "uuid4", lambda: uuid.UUID(int=ids.getrandbits(128)))
         patch(random, "random", ids.random)
-        patch(secrets, "token_hex", lambda count: ids.randbytes(count).hex())
+        patch(burying, "draw_salt", lambda: ids.randbytes(32).hex())
         for module in _modules_that_ask_for_the_time():
             patch(module, "datetime", VirtualDatetime)
         patch(producer_module, "Clock", lambda: clock)

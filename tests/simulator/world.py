@@ -344,10 +344,13 @@ class World:
 
     def tables_with(self, user: str) -> list[str]:
         """List the sync's tables in which a user is."""
-        found = {
-            t: f'SELECT * FROM "{SCHEMA}"."{t}"' for t in self.tables() if self.sync_id.replace(".", "_") in t
-        }
-        return sorted(t for t, query in found.items() if any(user in row for row in self.inner.read_rows(query)))
+        own = sorted(t for t in self.tables() if self.sync_id.replace(".", "_") in t)
+        return [t for t in own if any(user in row for row in self._read_table(t))]
+
+    def _read_table(self, name: str) -> Iterable[tuple[Any, ...]]:
+        if isinstance(self.inner, Files):
+            return self.inner.read_table(name)
+        return self.inner.read_rows(f'SELECT * FROM "{SCHEMA}"."{name}"')  # type: ignore[no-any-return]
 
     def lose(self, table: str) -> None:
         """Drop a table behind the back of all who rely on it."""
