@@ -43,6 +43,11 @@ def test_a_seed_gives_the_same_history_each_time(remembering):
     assert one.trace != live(27, remembering).trace
 
 
+@pytest.mark.parametrize("seed", [857, 5_000_173, 775_504_472, 938_341_070, 1_264_379_501])
+def test_a_history_that_once_broke_a_promise_breaks_none(remembering, seed):
+    assert not live(seed, remembering).broken
+
+
 def test_histories_on_duckdb_with_the_ledger_in_a_table():
     database = duckdb.connect(":memory:", config={"threads": 1})
     inner = DuckDbWarehouse(database.cursor, DIALECTS["duckdb"])

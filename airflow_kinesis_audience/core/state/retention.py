@@ -157,7 +157,10 @@ class Retention:
         timeline = state.timeline
         needed_after = [as_of - self.keep_history]
         for delivery in state.deliveries.values():
-            needed_after += [delivery.needs_after] if delivery.needs_after else []
+            if (after := delivery.needs_after) is not None:
+                # What comes next may lead from an instant before it, where another was inserted in between.
+                follows = (c.previous_as_of for c in timeline.change_sets if c.as_of > after)
+                needed_after += [after, *(at for at in follows if at is not None)]
             needed_after += [c.previous_as_of for c in delivery.find_inserted(timeline) if c.previous_as_of]
         newest = timeline.newest
         if newest is not None and newest.previous_as_of is not None and not newest.sealed:
