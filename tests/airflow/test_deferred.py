@@ -97,8 +97,8 @@ def test_a_resync_that_pauses_puts_each_message_once(airflow: Airflow, duckdb_wa
     assert run.log.count("without a worker slot, and then continues") > 1
     sent = [record.data for record in kinesis.taken[before:]]
     assert len(sent) == len(set(sent)) == run["resync"].summary["records"]
-    told = Counter(json.loads(data).get("lifecycle", {}).get("event") for data in sent)
-    assert (told["resync_begin"], told["resync_complete"]) == (6, 6)
+    notices = Counter(json.loads(data).get("lifecycle", {}).get("event") for data in sent)
+    assert (notices["resync_begin"], notices["resync_complete"]) == (6, 6)
     consumer = AudienceConsumer()
     for document in sent:
         consumer.apply(document)

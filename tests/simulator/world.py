@@ -84,7 +84,7 @@ class World:
         told = oracle.Wire(read_profile, tell) if plan.profiles else oracle.Wire(read_cohort, tell_members)
         self.wires = {"a": oracle.Wire(read_cohort, tell_members), "b": told}
         self.forgotten = ""
-        """Whom somebody has asked to forget; empty while nobody has."""
+        """The user that is to be forgotten; empty while nobody has asked for it."""
         self.remembered: dict[str, Remembered] = {}
         self.detached: set[str] = set()
         self.judged = dict.fromkeys(self.streams, 0)
