@@ -46,7 +46,7 @@ def compute_changes(
         raise ValueError("set sync_id to the id of the task's sync, which by default is dag_id.task_id")
     task = AudienceDiffOperator(task_id="compute_changes", warehouse_conn_id=warehouse_conn_id, **arguments)
     at = instant(as_of or datetime.now(UTC))
-    with task.open_state(str(task.sync_id), at) as ledger:
+    with task.open_state(str(task.sync_id), at, tag=None) as ledger:
         source = task.build_source(ledger.warehouse.origin.dialect)
         plan = make_plan(ledger, source, at, guards=task.build_guards(), rows=PlannedRows(sample=most_rows))
     counts = {name: plan.total(name) for name in (*_ACTIONS, "members")} if plan.recorded is None else None

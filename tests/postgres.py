@@ -37,9 +37,11 @@ class Server:
     """A running server.
 
     :param port: on 127.0.0.1.
+    :param log: what it writes, such as the statements of a database with ``log_statement``.
     """
 
     port: int
+    log: Path | None = None
 
     def dsn(self, database: str = "postgres") -> str:
         """Return the URI of a database, as psycopg and an Airflow connection take it."""
@@ -82,7 +84,7 @@ def running_server(programs: Path, *, in_memory: bool = False) -> Iterator[Serve
             raise RuntimeError(f"initdb ended with {made.returncode}: {made.stderr.strip()[-2000:]}")
         process, port = _start(programs, home, account)
         try:
-            yield Server(port=port)
+            yield Server(port=port, log=home / "log")
         finally:
             _stop(process)
     finally:

@@ -36,7 +36,7 @@ def run(given: argparse.Namespace, out: TextIO) -> int:
     """Show what is held, and approve what is named where that is asked for."""
     from airflow_kinesis_audience.hooks.state import open_ledger
 
-    with open_ledger(build_state(given), given.sync_id) as ledger:
+    with open_ledger(build_state(given), given.sync_id, tag=None) as ledger:
         held = read_state(ledger).timeline.held_audiences
         if held is None:
             print("No audience of this sync is held alone.", file=out)

@@ -28,7 +28,7 @@ def run(given: argparse.Namespace, out: TextIO) -> int:
     """Show what would be detached, and detach it where that is asked for."""
     from airflow_kinesis_audience.hooks.state import open_ledger
 
-    with open_ledger(build_state(given), given.sync_id) as ledger:
+    with open_ledger(build_state(given), given.sync_id, tag=None) as ledger:
         read_state(ledger)
         chosen = choose_pins(
             ledger,

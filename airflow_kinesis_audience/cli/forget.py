@@ -43,7 +43,7 @@ def run(given: argparse.Namespace, out: TextIO) -> int:
         raise ValueError("found no user id; expected one per line")
     if given.state_path and not given.sync:
         raise ValueError("name the syncs: with --state-path, the files do not list them")
-    with open_ledger(build_state(given), given.sync[0] if given.sync else "") as ledger:
+    with open_ledger(build_state(given), given.sync[0] if given.sync else "", tag=None) as ledger:
         syncs = given.sync or read_syncs(ledger.warehouse, ledger.schema)
         if not syncs:
             raise ValueError(f"schema {ledger.schema!r} has no sync; correct --state-schema. Nothing was changed")

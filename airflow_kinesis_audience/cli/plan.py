@@ -67,7 +67,7 @@ def run(given: argparse.Namespace, out: TextIO) -> int:
     task = dag_task.find_diff(given.dag_file, given.task)
     untriggerable = dag_task.find_untriggerable(task)
     context = dag_task.render(task, given.as_of)
-    with task.open_state(task.default_sync_id, run_as_of(context, task.as_of)) as ledger:
+    with task.open_state(task.default_sync_id, run_as_of(context, task.as_of), tag=None) as ledger:
         found = make_plan(
             ledger,
             task.build_source(ledger.warehouse.origin.dialect),

@@ -71,7 +71,7 @@ def run(given: argparse.Namespace, out: TextIO) -> int:
 def _read_files(state: State, sync_id: str, runs: int) -> dict[str, Any]:
     from airflow_kinesis_audience.hooks.state import open_ledger
 
-    with open_ledger(state, sync_id) as ledger:
+    with open_ledger(state, sync_id, tag=None) as ledger:
         return read_status(ledger, runs)
 
 

@@ -38,7 +38,7 @@ def run(given: argparse.Namespace, out: TextIO) -> int:
 
     if bool(given.user_id) == bool(given.sql or given.create_view):
         raise ValueError("give either a user id, or --sql, or --create-view")
-    with open_ledger(build_state(given), given.sync_id) as ledger:
+    with open_ledger(build_state(given), given.sync_id, tag=None) as ledger:
         print("\n".join(_answer(ledger, given)), file=out)
     return 0
 

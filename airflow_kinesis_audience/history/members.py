@@ -45,7 +45,8 @@ def open_history(
     :raises ValueError: if the connection or the address is not supported; a retry does not help.
     """
     schema = state_schema or configured("state_schema", STATE_SCHEMA)
-    return open_ledger(State(warehouse_conn_id=conn_id, state_schema=schema, state_path=state_path), sync_id)
+    state = State(warehouse_conn_id=conn_id, state_schema=schema, state_path=state_path)
+    return open_ledger(state, sync_id, tag=None)
 
 
 def read_members(ledger: Ledger, at: datetime) -> Iterator[Member]:

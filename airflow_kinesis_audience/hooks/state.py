@@ -79,20 +79,21 @@ def open_ledger(
     state: State,
     sync_id: str,
     *,
+    tag: StatementTag | None,
     reads_source: bool = False,
-    tag: StatementTag | None = None,
     source: FunctionSource | None = None,
 ) -> Iterator[Ledger]:
     """Open a sync's ledger, and with it the warehouse or the files of its state.
 
+    :param tag: names the task in its statements; what an earlier attempt of it left at work is ended. None
+        outside of a task.
     :param reads_source: whether the author's tables are read, too.
     :param source: the function that gives the rows, instead of a warehouse; only with a ``state_path``.
-    :param tag: names the task in its statements; what an earlier attempt of it left at work is ended.
     :raises ValueError: if an address or a connection is none that is supported; a retry does not help.
     """
     if state.state_path is None:
         with open_warehouse(state.warehouse_conn_id) as warehouse, ending_with_task(warehouse):
-            _name_task(warehouse, tag, state)
+            name_task(warehouse, tag, state)
             yield Ledger(warehouse, state.state_schema, sync_id)
         return
     if not _IS_DIRECTORY.fullmatch(state.state_schema):
@@ -114,11 +115,11 @@ def open_ledger(
     elif reads_source:
         origin = open_warehouse(state.warehouse_conn_id)
     with DuckDbParquetWarehouse(files, origin, settings) as warehouse, ending_with_task(warehouse):
-        _name_task(warehouse.origin, tag, state)
+        name_task(warehouse.origin, tag, state)
         yield Ledger(warehouse, state.state_schema, sync_id, FileLedgerTable(files, state.state_schema, sync_id))
 
 
-def _name_task(warehouse: SqlWarehouse, tag: StatementTag | None, state: State) -> None:
+def name_task(warehouse: SqlWarehouse, tag: StatementTag | None, state: State) -> None:
     """Tag the statements of a warehouse, and end those of an earlier attempt that was killed."""
     if tag is not None:
         tag = replace(tag, state=state.location)

@@ -20,7 +20,7 @@ from airflow_kinesis_audience.operators.errors import airflow_outcome, emit_stat
 from airflow_kinesis_audience.operators.killing import end_task
 from airflow_kinesis_audience.operators.reporting.assets import add_alias, emit_change_set
 from airflow_kinesis_audience.operators.reporting.metrics import count_changes
-from airflow_kinesis_audience.operators.run_context import read_change_set
+from airflow_kinesis_audience.operators.run_context import read_change_set, statement_tag
 from airflow_kinesis_audience.operators.templates import RendersTemplates
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class AudienceApprovalOperator(RendersTemplates, ApprovalOperator):
         with airflow_outcome(context):
             summary = read_change_set(self.change_set)
         held: Sequence[str] = summary.get("held", ())
-        with self._open(summary) as ledger:
+        with self._open(context, summary) as ledger:
             if held and is_approved(ledger, instant(summary["as_of"]), summary["held_table"]):
                 self.log.info("The change set was approved already")
                 self._report(context, ledger, summary)
@@ -92,7 +92,7 @@ class AudienceApprovalOperator(RendersTemplates, ApprovalOperator):
 
         answer, summary = super().execute_complete(context, event), read_change_set(self.change_set)
         as_of, held_table = instant(summary["as_of"]), summary.get("held_table", "")
-        with self._open(summary) as ledger:
+        with self._open(context, summary) as ledger:
             if answer["chosen_options"] == [self.APPROVE]:
                 if held_table:
                     approve(ledger, as_of, held_table)
@@ -122,10 +122,12 @@ class AudienceApprovalOperator(RendersTemplates, ApprovalOperator):
             emit_change_set(context, self.alias, recorded, bounds, (), summary.get("audience_names", {}))
 
     @contextlib.contextmanager
-    def _open(self, summary: Mapping[str, Any]) -> Iterator[Ledger]:
+    def _open(self, context: Context, summary: Mapping[str, Any]) -> Iterator[Ledger]:
         from airflow_kinesis_audience.hooks.state import State, open_ledger
 
-        with airflow_outcome(), open_ledger(State.from_summary(summary), summary["sync_id"]) as ledger:
+        sync_id = summary["sync_id"]
+        tag = statement_tag(context, sync_id)
+        with airflow_outcome(), open_ledger(State.from_summary(summary), sync_id, tag=tag) as ledger:
             yield ledger
 
 

@@ -15,6 +15,7 @@ from airflow_kinesis_audience.core.exceptions import AudienceError
 from airflow_kinesis_audience.operators.delivery_operator import DeliveryOperator
 from airflow_kinesis_audience.operators.diff import AudienceDiffOperator
 from airflow_kinesis_audience.operators.events import EventsToKinesisOperator
+from airflow_kinesis_audience.operators.run_context import statement_tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -95,9 +96,10 @@ def _check_diff(
     more: list[Finding] = []
 
     def source() -> str:
-        render(task, context_of(task))
+        render(task, context := context_of(task))
         task.build_guards()
-        with task.open_state(task.default_sync_id, datetime.now(UTC)) as ledger:
+        tag = statement_tag(context, task.default_sync_id)
+        with task.open_state(task.default_sync_id, datetime.now(UTC), tag=tag) as ledger:
             origin = ledger.warehouse.origin
             asked = task.build_source(origin.dialect)
             types = describe_source(ledger.warehouse, asked, ledger.sync_id).types
@@ -108,7 +110,8 @@ def _check_diff(
         return _runs(types)
 
     def state() -> str:
-        with open_ledger(task.build_state(), task.default_sync_id) as ledger:
+        tag = statement_tag(context_of(task), task.default_sync_id)
+        with open_ledger(task.build_state(), task.default_sync_id, tag=tag) as ledger:
             return _write_to(ledger) if write else _read_from(ledger)
 
     yield _find(name, "source", source)
@@ -119,11 +122,13 @@ def _check_diff(
 def _check_events(name: str, task: EventsToKinesisOperator, context_of: Callable[[Any], Context]) -> Finding:
     from airflow_kinesis_audience.core.source.event_layout import event_layout
     from airflow_kinesis_audience.core.source.query import describe_query
+    from airflow_kinesis_audience.hooks.state import State, name_task
     from airflow_kinesis_audience.hooks.warehouse import open_warehouse
 
     def source() -> str:
-        render(task, context_of(task))
+        render(task, context := context_of(task))
         with open_warehouse(task.warehouse_conn_id) as warehouse:
+            name_task(warehouse, statement_tag(context, task.default_sync_id), State(**task.state_location()))  # type: ignore[arg-type]
             asked, _, types = describe_query(warehouse, task.build_source(warehouse.dialect))
             event_layout(asked, types, warehouse.dialect)
         return _runs(types)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_audience.operators.errors import airflow_outcome
 from airflow_kinesis_audience.operators.links import AudienceLink
+from airflow_kinesis_audience.operators.run_context import statement_tag
 from airflow_kinesis_audience.operators.state_arguments import STATE_FIELDS, StateArguments
 
 if TYPE_CHECKING:
@@ -62,7 +63,11 @@ class AudienceDetachOperator(StateArguments):
         self.known_facts = known = {"sync_id": self.own_sync_id(context), "destination": self.destination}
         with (
             airflow_outcome(context, known),
-            open_ledger(State(**self.state_location()), known["sync_id"]) as ledger,  # type: ignore[arg-type]
+            open_ledger(
+                State(**self.state_location()),  # type: ignore[arg-type]
+                known["sync_id"],
+                tag=statement_tag(context, known["sync_id"]),
+            ) as ledger,
         ):
             ledger.read()
             chosen = choose_pins(

@@ -13,7 +13,7 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_kinesis_audience.operators.errors import airflow_outcome
 from airflow_kinesis_audience.operators.links import AudienceLink
-from airflow_kinesis_audience.operators.run_context import parse_bool, select_all
+from airflow_kinesis_audience.operators.run_context import parse_bool, select_all, statement_tag
 from airflow_kinesis_audience.operators.state_arguments import STATE_FIELDS, StateArguments
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class AudienceForgetOperator(StateArguments, BaseSensorOperator):
         from airflow_kinesis_audience.hooks.state import State
 
         with airflow_outcome(context, self.known_facts):
-            syncs = self._work(State(**self.state_location()))  # type: ignore[arg-type]
+            syncs = self._work(context, State(**self.state_location()))  # type: ignore[arg-type]
         for sync in syncs:
             found = ", ".join(f"{name}: {value}" for name, value in sync.items() if name != "waits_for")
             self.log.info("Forgetting: %s", found)
@@ -98,7 +98,7 @@ class AudienceForgetOperator(StateArguments, BaseSensorOperator):
         is_done = all(sync.get("erased", True) for sync in syncs)
         return PokeReturnValue(is_done=is_done, xcom_value={**self.state_location(), "syncs": syncs})
 
-    def _work(self, state: State) -> list[dict[str, Any]]:
+    def _work(self, context: Context, state: State) -> list[dict[str, Any]]:
         from airflow_kinesis_audience.core.outbox.burying import recall_in
         from airflow_kinesis_audience.core.outbox.forgetting import find_unknown, forget_in
         from airflow_kinesis_audience.core.source.users import read_user_ids
@@ -109,7 +109,9 @@ class AudienceForgetOperator(StateArguments, BaseSensorOperator):
         names = [given] if isinstance(given, str) else list(given)
         if state.state_path is not None and not names:
             raise ValueError("set sync_ids, the ids of the syncs: a state in files does not list them")
-        with open_ledger(state, names[0] if names else "", reads_source=True) as ledger:
+        sync_id = names[0] if names else ""
+        tag = statement_tag(context, ",".join(names) or "all")
+        with open_ledger(state, sync_id, tag=tag, reads_source=True) as ledger:
             query = select_all(self.sql, self.table, "the ids of the users are", ledger.warehouse.origin.dialect)
             user_ids = read_user_ids(ledger.warehouse, query, self.user_id_column)
             if parse_bool(self.recall, "recall"):

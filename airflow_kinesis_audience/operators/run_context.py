@@ -165,11 +165,12 @@ def name_task(context: Context) -> str:
     return f"{ti.dag_id}/{ti.task_id}/{ti.map_index}/{ti.run_id}"
 
 
-def statement_tag(context: Context, sync_id: str) -> StatementTag:
-    """Return what names this attempt of the task in its statements."""
+def statement_tag(context: Context, sync_id: str) -> StatementTag | None:
+    """Return what names this attempt of the task in its statements; none where a command renders the task."""
     from airflow_kinesis_audience.hooks.statement_tags import StatementTag
 
-    ti = context["ti"]
+    if (ti := context.get("ti")) is None:
+        return None
     return StatementTag(sync_id=sync_id, run_id=ti.run_id, task=name_task(context), attempt=ti.try_number)
 
 

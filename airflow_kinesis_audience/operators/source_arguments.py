@@ -57,7 +57,7 @@ class SourceArguments(StateArguments):
         self.state_memory = state_memory
 
     def open_state(
-        self, sync_id: str, as_of: datetime, *, tag: StatementTag | None = None
+        self, sync_id: str, as_of: datetime, *, tag: StatementTag | None
     ) -> AbstractContextManager[Ledger]:
         """Open the ledger, and what the members are read from, once templates are rendered.
 

@@ -68,6 +68,8 @@ class TaskInstance:
     """As much of a task instance as the task asks for: its XComs stay until it is answered."""
 
     id = "1"
+    dag_id, task_id, map_index = "dag", "approve", -1
+    run_id, try_number = "a run", 1
 
     def __init__(self) -> None:
         self.pushed: dict[str, Any] = {}

@@ -35,14 +35,14 @@ def task(tmp_path: Path, source: str | Callable[..., Any], **more: Any) -> Audie
 
 
 def run(of: AudienceDiffOperator, number: int) -> dict[str, Any]:
-    with of.open_state("churn", day(number)) as ledger:
+    with of.open_state("churn", day(number), tag=None) as ledger:
         return Sync(ledger, of.build_source(ledger.warehouse.origin.dialect), guards=of.build_guards()).run(
             day(number)
         )
 
 
 def members(of: AudienceDiffOperator, number: int) -> list[tuple[Any, ...]]:
-    with of.open_state("churn", day(number)) as ledger:
+    with of.open_state("churn", day(number), tag=None) as ledger:
         ledger.read()
         frame = members_frame(ledger, day(number))
     columns = ([None if pd.isna(v) else v for v in frame[n]] for n in ("user_id", "Email", "score"))

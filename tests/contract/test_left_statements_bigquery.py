@@ -22,7 +22,7 @@ import pytest
 
 from airflow_kinesis_audience.core.exceptions import TaskEnded, WarehouseRefused, WarehouseUnavailable
 from airflow_kinesis_audience.hooks import warehouse as warehouse_module
-from airflow_kinesis_audience.hooks.state import State, _name_task
+from airflow_kinesis_audience.hooks.state import State, name_task
 from airflow_kinesis_audience.hooks.statement_tags import StatementTag
 from airflow_kinesis_audience.hooks.warehouses import left_statements
 from airflow_kinesis_audience.hooks.warehouses.left_statements import LeftStatement, StatementLeft
@@ -92,7 +92,7 @@ def test_without_the_right_to_list_jobs_a_lost_answer_is_retried_and_an_old_job_
     bigquery.held, bigquery.loses_answers, bigquery.may_list = "changes_x", 1, False
     with pytest.raises(WarehouseUnavailable, match="does not list it"):
         warehouse.submit(CREATE)
-    _name_task(warehouse, tag(2), State(warehouse_conn_id="bigquery", state_schema="state"))
+    name_task(warehouse, tag(2), State(warehouse_conn_id="bigquery", state_schema="state"))
     assert "Not looked for statements that an earlier attempt" in caplog.text
     assert "roles/bigquery.user" in caplog.text
 
@@ -101,7 +101,7 @@ def test_another_deployment_of_a_dag_has_other_jobs() -> None:
     places = [State(warehouse_conn_id="bigquery", state_schema=name) for name in ("state", "staging")]
     one, other, again = (SimpleNamespace(end_earlier_attempts=int) for _ in range(3))
     for warehouse, place in ((one, places[0]), (other, places[1]), (again, places[0])):
-        _name_task(warehouse, tag(), place)
+        name_task(warehouse, tag(), place)
     assert one.tag.job == again.tag.job != other.tag.job
 
 
