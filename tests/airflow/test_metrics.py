@@ -6,6 +6,7 @@ import re
 import socket
 import threading
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,7 +121,7 @@ def test_what_was_found_and_delivered_is_counted_as_the_summaries_say(
     lag, kind, tags = counted_by_name.pop("lag")
     assert lag > 86_400 * 200  # the run speaks for a day in March
     assert (kind, tags) == ("g", both)
-    counted = ("messages", "records", "bytes", "delivered", "rejected", "redelivered", "retried")
+    counted = ("messages", "records", "bytes", "delivered", "rejected", "redelivered", "given_up", "retried")
     expected = {name: (summary[name], "c", both) for name in counted}
     expected |= {name: (summary[name], "g", both) for name in ("seconds", "still_rejected")}
     assert counted_by_name == expected
@@ -151,6 +152,24 @@ def test_what_a_guard_stopped_and_what_failed_is_counted(
     assert statsd.take_ours() == {"held": (1, "c", {"sync": "lapsed"})}
 
 
+def test_what_is_given_up_is_counted_in_the_run_that_reports_it_and_is_in_its_event(
+    counting: Airflow, statsd: StatsD, duckdb_warehouse: DuckDb
+) -> None:
+    duckdb_warehouse.members([ANNA, ("u3", "cem@x.example", "x" * 1_100_000)])
+    publish = {"stream_name": "s", "format_options": {"user_properties": True}, "on_rejected": "skip"}
+    publish |= {"keep_dead_letters": timedelta(0)}
+    with (
+        ScriptedKinesis() as kinesis,
+        deployed(counting, duckdb_warehouse.connection, aws(kinesis.endpoint_url), DIFF, publish) as dag,
+    ):
+        statsd.take()
+        first, found = dag.run(day(1)), statsd.take_sums()
+        second, after = dag.run(day(2)), statsd.take_sums()
+    assert (sum(found["given_up"]), sum(after["given_up"])) == (1, 0)
+    assert [run["publish"].summary["given_up"] for run in (first, second)] == [1, 0]
+    assert first["publish"].events[0]["extra"]["given_up"] == 1
+
+
 def test_what_is_counted_before_a_pause_and_after_it_adds_up_to_the_summary(
     counting: Airflow, statsd: StatsD, duckdb_warehouse: DuckDb
 ) -> None:
@@ -165,7 +184,7 @@ def test_what_is_counted_before_a_pause_and_after_it_adds_up_to_the_summary(
     assert run.state == "success", run.log
     assert "without a worker slot, and then continues" in run.log
     summary, packets = run["publish"].summary, statsd.take_sums()
-    counted = ("messages", "records", "bytes", "delivered", "rejected", "redelivered", "retried")
+    counted = ("messages", "records", "bytes", "delivered", "rejected", "redelivered", "given_up", "retried")
     assert {name: sum(packets[name]) for name in counted} == {name: summary[name] for name in counted}
     assert (summary["delivered"], summary["rejected"]) == (40, 0)
     assert len(packets["delivered"]) > 1, "a part is counted when it ends"

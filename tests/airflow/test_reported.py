@@ -85,7 +85,7 @@ def test_each_change_set_is_an_event_of_the_sync_and_each_delivery_one_of_the_de
     [user] = json.loads(sample)["users"]
     assert user == {"user_id": MASK, "user_properties": {"city": MASK}}
     assert {n: reported[n] for n in COST} == {n: summary[n] for n in COST}
-    assert [reported[n] for n in ("sync_id", "delivered", "retried", "exited")] == ["lapsed", 2, 0, 1]
+    assert [reported[n] for n in ("sync_id", "delivered", "given_up", "exited")] == ["lapsed", 2, 0, 1]
     # Whoever is scheduled on a destination is not woken for nothing.
     assert unchanged["diff"].summary["exited"] == unchanged["publish"].summary["messages"] == 0
     assert unchanged["publish"].events == []

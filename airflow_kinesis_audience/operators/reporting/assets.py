@@ -49,11 +49,11 @@ _BOUNDS = ("max_exit_ratio", "max_exit_ratio_per_day", "max_exits", "max_change_
 _OF_DELIVERY = (
     *("sync_id", "as_of", "destination", *COUNTS, "events", "change_sets", "messages", "records", "bytes"),
     *("delivered", "rejected", "omitted", "excluded", "filtered", "retried", "seconds"),
-    *("redelivered", "still_rejected", "statements", "statement_seconds", "bytes_scanned"),
+    *("redelivered", "still_rejected", "given_up", "statements", "statement_seconds", "bytes_scanned"),
 )
 _OF_ATTEMPT = (
     *("messages", "records", "bytes", "rejected", "omitted", "excluded", "filtered", "retried", "seconds"),
-    *("redelivered", "still_rejected", "statements", "statement_seconds", "bytes_scanned"),
+    *("redelivered", "still_rejected", "given_up", "statements", "statement_seconds", "bytes_scanned"),
 )
 """Numbers of one task's attempt, which are not those of a delivery that several tasks share."""
 

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 _UNSAFE = re.compile(r"[^\w./-]+")
 """What the protocols of StatsD end a name, a tag or a value with, and what nobody wants in one."""
 
-_OF_DELIVERY = ("messages", "records", "bytes", "delivered", "rejected", "redelivered", "retried")
+_OF_DELIVERY = ("messages", "records", "bytes", "delivered", "rejected", "redelivered", "given_up", "retried")
 
 
 def count_changes(summary: Mapping[str, Any]) -> None:
