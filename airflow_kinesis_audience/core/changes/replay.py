@@ -53,6 +53,7 @@ class Undelivered:
     :param maybe_known: the destination may have got something of them before.
     :param recorded_at: when they were recorded; none where the table itself says so.
     :param given_up_until: whichever were recorded up to then are given up, if not none.
+    :param times_only: the rows say since when those of the others are open, and nothing else.
     """
 
     table: str
@@ -62,6 +63,7 @@ class Undelivered:
     maybe_known: bool = False
     recorded_at: datetime | None = None
     given_up_until: datetime | None = None
+    times_only: bool = False
 
 
 def select_entries(tables: Tables) -> exp.Query:
@@ -157,7 +159,7 @@ def select_undelivered(tables: Tables, undelivered: Sequence[Undelivered]) -> ex
     Who is given up has no instant of recording any more, and no old values: a member enters, and whoever is none
     is left out, unless the destination has something of them and their exit is too large.
 
-    :param undelivered: oldest first.
+    :param undelivered: oldest first; those of which only the times count are the last.
     """
     layout, names = tables.layout, (*change_columns(tables.layout), RECORDED_AT, LOST)
     needed, members = select_membership(tables)
@@ -228,7 +230,11 @@ def _first_undelivered(tables: Tables, undelivered: Sequence[Undelivered]) -> ex
     assert rows is not None  # noqa: S101
     keys = [column("audience_id"), column("user_id")]
     enters = exp.and_(exp.not_(column(LOST).is_(exp.null())), column("action").eq(Action.ENTERED.value))
-    is_last = exp.case().when(enters, exp.Literal.number(1)).else_(exp.Literal.number(0))
+    times = exp.Literal.number(sum(not u.times_only for u in undelivered))
+    is_last: exp.Case = exp.case()
+    if undelivered[-1].times_only:
+        is_last = is_last.when(column("number") >= times, exp.Literal.number(2))
+    is_last = is_last.when(enters, exp.Literal.number(1)).else_(exp.Literal.number(0))
     order = exp.Order(expressions=[exp.Ordered(this=is_last), exp.Ordered(this=column("number"))])
     rank = exp.Window(this=exp.RowNumber(), partition_by=keys, order=order)
     since = exp.Window(this=exp.Min(this=column(RECORDED_AT)), partition_by=keys)
@@ -236,11 +242,14 @@ def _first_undelivered(tables: Tables, undelivered: Sequence[Undelivered]) -> ex
     ranked = exp.select(exp.Star(), rank.as_("rank"), since.as_("open_since"), lost.as_("any_lost")).from_(
         rows.subquery("rows", copy=False)
     )
-    return exp.select(exp.Star()).from_(ranked.subquery("ranked_rows")).where(column("rank").eq(1))
+    first = exp.select(exp.Star()).from_(ranked.subquery("ranked_rows")).where(column("rank").eq(1))
+    return first.where(column("number") < times.copy()) if undelivered[-1].times_only else first
 
 
 def _standing_of(found: Undelivered) -> dict[str, exp.Expr]:
     """Build since when each is open, and whether the destination has values that are kept no more."""
+    if found.times_only:
+        return {RECORDED_AT: column(RECORDED_AT), LOST: exp.cast(exp.null(), "TEXT")}
     has_some = found.maybe_delivered or found.maybe_known
     if found.recorded_at is not None:
         lost = text("yes") if has_some else exp.cast(exp.null(), "TEXT")

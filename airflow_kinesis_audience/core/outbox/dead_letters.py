@@ -29,7 +29,13 @@ from airflow_kinesis_audience.core.outbox.giving_up import (
 )
 from airflow_kinesis_audience.core.outbox.tables import drop_replaced, list_replaced, name_table
 from airflow_kinesis_audience.core.outbox.too_large import TooLargeMembers, join_names
-from airflow_kinesis_audience.core.outbox.undelivered import at, open_since, still_undelivered, undelivered_of
+from airflow_kinesis_audience.core.outbox.undelivered import (
+    at,
+    open_since,
+    still_undelivered_at,
+    times_before,
+    undelivered_of,
+)
 from airflow_kinesis_audience.core.readers.change_sets import change_set_of
 from airflow_kinesis_audience.core.sql.statements import drop_table, table, write_table
 from airflow_kinesis_audience.core.state.delivery_details import (
@@ -204,11 +210,12 @@ class DeadLetters:
         users, largest = join_names(found)
         if known.rows and not instead:
             by_profile = bool(undelivered) and self.log.delivery.renderer.traits.exits_kept is not None
-            undelivered = [still_undelivered(known, maybe_known=by_profile), *undelivered]
+            still = still_undelivered_at(self.log, as_of, added=added, by_profile=by_profile)
+            undelivered = [*still, *undelivered]
             users, largest = join_names((*found, known))
         name = name_table(self.log, "rejects", as_of)
         self._append(as_of, replace_detail(known, writing=name))
-        query = select_undelivered(tables, undelivered)
+        query = select_undelivered(tables, [*undelivered, *times_before(self.log)])
         target = table(self._schema, name)
         write_table(self._warehouse, target, query, sliced_by="position", has_audience_rows=True)
         rows, asleep, since = count_letters(self.log.ledger, name)
