@@ -156,8 +156,8 @@ def fill(airflow: RunningAirflow, *, days: int) -> str:
     dates = ("--from-date", FIRST.isoformat(), "--to-date", until.isoformat())
     airflow.command("backfill", "create", "--dag-id", CDNOW, *dates, "--max-active-runs", "1")
     for day in (0, 1):
-        assert airflow.finished(THOUSAND, start(airflow, THOUSAND, THEN + day * DAY)) == "success"
-    assert airflow.finished(HELD, start(airflow, HELD, THEN)) == "success"
+        airflow.expect("success", THOUSAND, start(airflow, THOUSAND, THEN + day * DAY))
+    airflow.expect("success", HELD, start(airflow, HELD, THEN))
     held = start(airflow, HELD, THEN + DAY)
     airflow.wait_for_question(HELD, held, "vip.approve")
 

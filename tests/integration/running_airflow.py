@@ -137,6 +137,17 @@ class RunningAirflow:
 
         return str(self.wait_for(f"end of the run {run_id} of {dag_id}", ended))
 
+    def expect(self, state: str, dag_id: str, run_id: str) -> None:
+        """Wait for a run to end.
+
+        :raises AirflowFailed: with its tasks' states and logs, if it ends in another state.
+        """
+        if (ended := self.finished(dag_id, run_id)) != state:
+            states = self.states(dag_id, run_id)
+            logs = [f"--- {file}:\n{_tail(file)}" for file in sorted(self.home.rglob(f"run_id={run_id}/**/*.log"))]
+            said = "\n".join([*logs, self.logs()])
+            raise AirflowFailed(f"{dag_id} ended as {ended}, expected {state}: {states}\n{said}")
+
     def tasks(self, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
         """Return the task instances of a run, by task id."""
         found = self.ask("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]

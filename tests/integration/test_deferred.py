@@ -100,9 +100,9 @@ def test_a_throttled_delivery_holds_no_worker_slot_and_puts_each_record_once(
             assert (pool["deferred_slots"], pool["running_slots"]) == (1, 0)
 
             other = airflow.ask("POST", f"dags/{OTHER}/dagRuns", json=body)["dag_run_id"]
-            assert airflow.finished(OTHER, other) == "success"
+            airflow.expect("success", OTHER, other)
             gate.is_open = True
-            assert airflow.finished(BUSY, run_id) == "success"
+            airflow.expect("success", BUSY, run_id)
             published = airflow.tasks(BUSY, run_id)["publish"]
             summary = airflow.xcom(BUSY, run_id, "publish")
     assert published["try_number"] == 1

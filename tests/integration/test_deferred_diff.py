@@ -73,10 +73,10 @@ def test_a_diff_holds_no_worker_slot_while_its_statement_runs(
             assert (pool["deferred_slots"], pool["running_slots"]) == (1, 0)
 
             other = airflow.ask("POST", f"dags/{OTHER}/dagRuns", json=body)["dag_run_id"]
-            assert airflow.finished(OTHER, other) == "success"
+            airflow.expect("success", OTHER, other)
             assert airflow.states(LONG, run_id)["diff"] == "deferred"
             held.unlink()
-            assert airflow.finished(LONG, run_id) == "success", airflow.logs()
+            airflow.expect("success", LONG, run_id)
             diff = airflow.tasks(LONG, run_id)["diff"]
             summary = airflow.xcom(LONG, run_id, "diff")
             assert (diff["try_number"], summary["entered"], summary["members"]) == (1, 2, 2)

@@ -143,8 +143,7 @@ class Shop:
 
     def run(self, dag_id: str, ends: str = "success") -> str:
         run_id = self.start(dag_id)
-        ended = self.airflow.finished(dag_id, run_id)
-        assert ended == ends, f"{self.airflow.states(dag_id, run_id)}\n{self.airflow.logs()}"
+        self.airflow.expect(ends, dag_id, run_id)
         return run_id
 
     def runs_that_ended(self, dag_id: str, number: int) -> list[dict[str, Any]]:
@@ -232,7 +231,7 @@ def test_consent_resync_and_forgetting(shop: Shop) -> None:
         "the exits", lambda: shop.airflow.states("forget", forgetting)["forget"] == "up_for_reschedule"
     )
     shop.run("lapsed")
-    assert shop.airflow.finished("forget", forgetting) == "success", shop.airflow.logs()
+    shop.airflow.expect("success", "forget", forgetting)
     assert shop.believed("lapsed_90_days") == expected - {gone}
     assert email_of(gone) not in everything_in(shop)
     assert email_of(users[61]) in everything_in(shop)  # or the search would find nobody
@@ -380,7 +379,7 @@ def test_a_login_that_may_only_read_and_members_from_a_function(shop: Shop) -> N
     shop.execute("INSERT INTO marts.lapsed VALUES (%s, %s, true)", [(user, email_of(user)) for user in users])
     runs = [(dag_id, shop.start(dag_id)) for dag_id in ("read_only", "churn_risk")]
     for dag_id, run_id in runs:
-        assert shop.airflow.finished(dag_id, run_id) == "success", shop.airflow.logs()
+        shop.airflow.expect("success", dag_id, run_id)
     messages = shop.messages()
     assert not any(email_of(user).encode() in message for message in messages for user in users)
     assert shop.believed("gs72ns", messages) == set(users)

@@ -558,7 +558,7 @@ def test_a_delivery_that_runs_shows_how_far_it_has_come_until_it_is_through(
         expect(bar).not_to_have_attribute("value", f"{done}")
         assert int(bar.get_attribute("value")) > done
         watched.slow.hurry.set()
-        assert airflow.finished(SLOW, run_id) == "success"
+        airflow.expect("success", SLOW, run_id)
         frame.get_by_role("button", name="Refresh").click()
         expect(row.get_by_test_id("sync-state")).to_contain_text("ok")
         expect(row.get_by_role("progressbar")).to_have_count(0)

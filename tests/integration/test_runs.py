@@ -342,7 +342,7 @@ def test_each_kind_of_run_speaks_for_one_instant(airflow: RunningAirflow) -> Non
 def test_a_run_that_is_cleared_speaks_for_the_same_instant(airflow: RunningAirflow) -> None:
     dag_id, find = by_api("cron", Starter(airflow))
     run_id = find()
-    assert airflow.finished(dag_id, run_id) == "success"
+    airflow.expect("success", dag_id, run_id)
     before = airflow.xcom(dag_id, run_id, "diff")["as_of"]
     clear(airflow, dag_id, run_id)
     assert airflow.tasks(dag_id, run_id)["diff"]["try_number"] > 1
@@ -372,7 +372,7 @@ def midnight(day: date) -> datetime:
 def clear(airflow: RunningAirflow, dag_id: str, run_id: str) -> None:
     """Have all tasks of a run run again, and wait for them."""
     airflow.ask("POST", f"dags/{dag_id}/dagRuns/{run_id}/clear", json={"dry_run": False})
-    assert airflow.finished(dag_id, run_id) == "success"
+    airflow.expect("success", dag_id, run_id)
 
 
 def believed(messages: Sequence[bytes], until: date = date.max) -> set[str]:

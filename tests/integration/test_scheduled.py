@@ -363,7 +363,7 @@ def start_hour(airflow: RunningAirflow, dag_id: str, as_of: datetime) -> str:
 def run_hour(airflow: RunningAirflow, dag_id: str, as_of: datetime) -> str:
     """Have a DAG run for an hour, all the way and with nobody asked; gives the run's id."""
     run_id = start_hour(airflow, dag_id, as_of)
-    assert airflow.finished(dag_id, run_id) == "success"
+    airflow.expect("success", dag_id, run_id)
     assert airflow.states(dag_id, run_id) == UNGUARDED
     return run_id
 
@@ -404,7 +404,7 @@ def answer(airflow: RunningAirflow, dag_id: str, run_id: str, choice: str) -> di
     body = {"chosen_options": [choice], "params_input": {}}
     told = airflow.ask("PATCH", question_path(dag_id, run_id), json=body)
     assert told["responded_by"]["name"] == USER
-    assert airflow.finished(dag_id, run_id) == "success"
+    airflow.expect("success", dag_id, run_id)
     assert airflow.tasks(dag_id, run_id)[APPROVE]["try_number"] == 1
     return airflow.states(dag_id, run_id)
 
@@ -432,7 +432,7 @@ def test_backfilled_hours_are_delivered_once_each_however_often_an_hour_is_clear
     middle = runs[4]
     body = {"dry_run": False, "only_failed": False}
     airflow.ask("POST", f"dags/{BACKFILLED}/dagRuns/{middle}/clear", json=body)
-    assert airflow.finished(BACKFILLED, middle) == "success"
+    airflow.expect("success", BACKFILLED, middle)
     assert airflow.states(BACKFILLED, middle) == UNGUARDED
     tasks = airflow.tasks(BACKFILLED, middle)
     assert [tasks[task_id]["try_number"] for task_id in (DIFF, PUBLISH)] == [2, 2]
@@ -469,7 +469,7 @@ def test_what_a_run_could_not_publish_goes_out_with_the_next_run_and_before_its_
 
     stream.delete()
     failed = start_hour(airflow, UNPUBLISHED, second)
-    assert airflow.finished(UNPUBLISHED, failed) == "failed"
+    airflow.expect("failed", UNPUBLISHED, failed)
     assert airflow.states(UNPUBLISHED, failed) == {**UNGUARDED, PUBLISH: "failed"}
 
     stream.create()
@@ -560,7 +560,7 @@ def test_the_first_partition_is_made_again_on_the_31st_and_consumers_keep_the_ne
     (airflow.home / "dags" / f"{PARTITIONED}.py").write_text(correcting)
     body = {"logical_date": None, "partition_key": f"{first:%Y-%m-%dT%H:%M:%S}"}
     again = airflow.ask("POST", f"dags/{PARTITIONED}/dagRuns", json=body)["dag_run_id"]
-    assert airflow.finished(PARTITIONED, again) == "success"
+    airflow.expect("success", PARTITIONED, again)
     summary = airflow.xcom(PARTITIONED, again, "diff")
     assert counts_in(summary) == counts_between(wrong, truth[first])
     assert (summary["corrects"], summary["inserted"]) == (first.strftime("%Y-%m-%dT%H:%M:%SZ"), True)

@@ -162,11 +162,11 @@ class Triggered:
         """Trigger a DAG, wait for the end of its runs, and keep what was delivered meanwhile as its messages."""
         self.pause(dag_id, is_paused=False)
         run_id = self.trigger(dag_id, way)
-        ended = self.airflow.finished(dag_id, run_id)
+        self.airflow.finished(dag_id, run_id)
         self.pause(dag_id, is_paused=True)
         for run in self.airflow.runs(dag_id):
             self.airflow.finished(dag_id, run["dag_run_id"])
-        assert ended == "success", f"{self.airflow.states(dag_id, run_id)}\n{self.airflow.logs()}"
+        self.airflow.expect("success", dag_id, run_id)
         delivered = [stored.data for stream in self.streams for stored in stream.read_all()]
         new = Counter(delivered) - self.known()
         self.messages[dag_id] += new.elements()
