@@ -144,9 +144,13 @@ class RunningAirflow:
         """
         if (ended := self.finished(dag_id, run_id)) != state:
             states = self.states(dag_id, run_id)
-            logs = [f"--- {file}:\n{_tail(file)}" for file in sorted(self.home.rglob(f"run_id={run_id}/**/*.log"))]
-            said = "\n".join([*logs, self.logs()])
-            raise AirflowFailed(f"{dag_id} ended as {ended}, expected {state}: {states}\n{said}")
+            said = [f"{dag_id} ended as {ended}, expected {state}: {states}", self.logs_of(run_id), self.logs()]
+            raise AirflowFailed("\n".join(said))
+
+    def logs_of(self, run_id: str) -> str:
+        """Return the end of every log of a run's tasks."""
+        files = sorted(self.home.rglob(f"run_id={run_id}/**/*.log"))
+        return "\n".join(f"--- {file}:\n{_tail(file)}" for file in files)
 
     def tasks(self, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
         """Return the task instances of a run, by task id."""
@@ -291,6 +295,10 @@ def _settings(home: Path, database: str, port: int) -> dict[str, str]:
         # A worker at times sees a task's end only when it looks up for its next heartbeat.
         "WORKERS__MIN_HEARTBEAT_INTERVAL": 1,
         "DAG_PROCESSOR__PARSING_PROCESSES": 1,
+        # Other tests have the machine's other half, and more of it at times.
+        "WORKERS__EXECUTION_API_TIMEOUT": 60,
+        "CORE__DAGBAG_IMPORT_TIMEOUT": 240,
+        "DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": 240,
     }
     return {"AIRFLOW_HOME": str(home), **{f"AIRFLOW__{name}": str(value) for name, value in settings.items()}}
 
