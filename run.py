@@ -79,6 +79,7 @@ def demo(arguments):
 
 
 def bench(arguments):
+    compile_packages()  # as pip does
     return run_python(["-m", "tests.benchmarks", *arguments])
 
 

@@ -152,15 +152,15 @@ class DeliveryOperator(RendersTemplates):
         return self._deliver(context, Waits() if waits is None else Waits(**waits), may_wait=waits is not None)
 
     def _deliver(self, context: Context, waits: Waits, *, may_wait: bool = True) -> dict[str, Any]:
-        from airflow_kinesis_audience.core.outbox.outbox import Outbox
-        from airflow_kinesis_audience.core.producer.backoff import RetryPolicy
-        from airflow_kinesis_audience.hooks.state import State, open_ledger
-
         known = self.known_facts = {}
         with (
             airflow_outcome(context, known),
             DeferringIfThrottled(self, waits, may_wait=may_wait and self._may_wait()) as deferring,
         ):
+            from airflow_kinesis_audience.core.outbox.outbox import Outbox
+            from airflow_kinesis_audience.core.producer.backoff import RetryPolicy
+            from airflow_kinesis_audience.hooks.state import State, open_ledger
+
             policy = RetryPolicy(slow_seconds=SLOW_SECONDS) if deferring.may_wait else RetryPolicy()
             summary = self._begin(context)
             known |= summary

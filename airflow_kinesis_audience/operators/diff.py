@@ -208,11 +208,11 @@ class AudienceDiffOperator(LeavesStatement, SourceArguments, GuardArguments):
         super()._do_render_template_fields(parent, template_fields, variables, jinja_env, seen_oids)
 
     def _compute(self, context: Context) -> dict[str, Any]:
-        from airflow_kinesis_audience.core.changes.sync import Sync
-        from airflow_kinesis_audience.core.state.status import find_lasting_pins
-
         known = self.known_facts = {}
         with airflow_outcome(context, known):
+            from airflow_kinesis_audience.core.changes.sync import Sync
+            from airflow_kinesis_audience.core.state.status import find_lasting_pins
+
             known["sync_id"] = self.own_sync_id(context)
             as_of = run_as_of(context, self.as_of)
             known["as_of"] = instant_text(as_of)

@@ -7,9 +7,8 @@ here: the work is asked to end, and ends in order before what was raised goes on
 from __future__ import annotations
 
 import contextlib
-import gc
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import copy_context
 
@@ -38,21 +37,6 @@ def run_aside(work: Callable[[], None], end: Callable[[], None]) -> None:
                 _wait(done)
         raise
     answer.result()
-
-
-@contextlib.contextmanager
-def passing_over_old_objects() -> Iterator[None]:
-    """Keep Python's collector of garbage from what there was before, which is looked at again afterwards.
-
-    An Airflow task has half a million objects, and each full collection looks at them all, in a fifth of a second.
-    What is made meanwhile is collected as always. Afterwards the collector also looks at what somebody else had
-    frozen before: whether there was anything could only be learnt by counting all of it.
-    """
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def _run(work: Callable[[], None], answer: Future[None]) -> None:

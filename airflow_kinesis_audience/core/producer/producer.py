@@ -18,7 +18,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_audience.core.exceptions import AudienceError, DeliveryIncomplete, DestinationThrottled
-from airflow_kinesis_audience.core.producer.aside import passing_over_old_objects, run_aside
+from airflow_kinesis_audience.core.producer.aside import run_aside
 from airflow_kinesis_audience.core.producer.backoff import KeyRetryState, Pace, RetryPolicy
 from airflow_kinesis_audience.core.producer.clock import Clock
 from airflow_kinesis_audience.core.producer.concurrency import Concurrency
@@ -57,7 +57,7 @@ def produce(
     window = InFlightWindow(partition_groups, limits=destination.limits, bounds=bounds)
     concurrency = Concurrency(bounds.max_in_flight)
     scheduler = _Scheduler(window, acknowledged, on_progress, policy or RetryPolicy(), clock, concurrency)
-    with ThreadPoolExecutor(bounds.max_in_flight, thread_name_prefix="put") as pool, passing_over_old_objects():
+    with ThreadPoolExecutor(bounds.max_in_flight, thread_name_prefix="put") as pool:
         run_aside(lambda: scheduler.attempt(destination, pool), scheduler.end)
     return scheduler.result
 

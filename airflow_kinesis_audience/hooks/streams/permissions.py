@@ -47,9 +47,7 @@ class Grant:
 def find_caller(hook: AwsBaseHook) -> str | None:
     """Give the ARN of who a hook's login is, which needs no permission; none where STS cannot be asked."""
     try:
-        return str(
-            _client(hook, hook.get_session(region_name=hook.region_name), "sts").get_caller_identity()["Arn"]
-        )
+        return str(_client(hook, "sts").get_caller_identity()["Arn"])
     except _NOT_KNOWN as error:
         log.debug(
             (
@@ -70,7 +68,7 @@ def find_missing_permission(hook: AwsBaseHook, action: str, resource: str) -> Gr
     if (caller := find_caller(hook)) is None:
         return None
     try:
-        iam = _client(hook, hook.get_session(region_name=hook.region_name), "iam")
+        iam = _client(hook, "iam")
         if (principal := _principal_of(caller, iam)) is None:
             return None
         [result] = iam.simulate_principal_policy(
@@ -92,7 +90,8 @@ def find_missing_permission(hook: AwsBaseHook, action: str, resource: str) -> Gr
     return Grant(action=action, resource=resource, denied=denied)
 
 
-def _client(hook: AwsBaseHook, session: Any, service: str) -> Any:
+def _client(hook: AwsBaseHook, service: str) -> Any:
+    session: Any = hook.get_session(region_name=hook.region_name)
     return session.client(
         service,
         endpoint_url=hook.conn_config.get_service_endpoint_url(service),

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 _CONNECT_SECONDS = 5
 _READ_SECONDS = 30
 _MOST_CONNECTIONS = 64
-_OF_CREDENTIALS = ("conn", "conn_config", "put_request", "single_request")
+_OF_CREDENTIALS = ("conn", "conn_config", "put_request", "session", "single_request")
 """Properties that are made anew with new credentials."""
 _USER_AGENT = f"airflow-kinesis-audience/{__version__} Botocore/{botocore.__version__}"
 """The caller in AWS's logs, beside what Airflow adds; the SDK would put together its own twice a request."""
@@ -115,6 +115,17 @@ class StreamClient(AwsBaseHook):
                 f"nothing was put: the credentials of connection {self.aws_conn_id} could not be loaded from AWS "
                 f"({outcome.code}); if the next attempt fails, too, check its role and the network"
             ) from None
+
+    @cached_property
+    def session(self) -> Any:
+        """The session of all clients of this hook: each new one reads the SDK's data and assumes a role anew."""
+        return super().get_session(region_name=self.region_name)
+
+    def get_session(self, region_name: str | None = None, deferrable: bool = False) -> Any:
+        """Give the hook's one session, where that serves; the client is made of it, too."""
+        if region_name == self.region_name and not deferrable:
+            return self.session
+        return super().get_session(region_name, deferrable)
 
     @property
     def address(self) -> Mapping[str, str]:
