@@ -79,8 +79,8 @@ def demo(arguments):
 
 
 def bench(arguments):
-    compile_packages()  # as pip does
-    return run_python(["-m", "tests.benchmarks", *arguments])
+    compile_packages()
+    return run_python(["-m", "tests.benchmarks", *arguments], compiling())
 
 
 def reliability(arguments):
@@ -123,7 +123,7 @@ def lint(arguments):
 def test(arguments):
     compile_packages()
     style = max(lint([]), make_page("test"))
-    tests = run_python(["-m", "pytest", *SIDE_BY_SIDE, *arguments])
+    tests = run_python(["-m", "pytest", *SIDE_BY_SIDE, *arguments], compiling())
     if style:
         print("Style, types or the page: see above, before the tests.", file=sys.stderr)
     return tests or style
@@ -154,6 +154,11 @@ def environment():
     variables = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "__PYVENV_LAUNCHER__")}
     path = os.pathsep.join(p for p in (str(PYTHON.parent), variables.get("PATH")) if p)
     return {**variables, "PATH": path, "VIRTUAL_ENV": str(VENV), "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"}
+
+
+def compiling():
+    """Return the variables for a program that keeps what Python compiles of the project, as pip does."""
+    return {k: v for k, v in environment().items() if k != "PYTHONDONTWRITEBYTECODE"}
 
 
 def make_environment():
