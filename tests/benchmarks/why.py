@@ -1,6 +1,6 @@
 """How long it takes to say what was sent about one user, after so many runs and with so many members.
 
-``AUDIENCE_WHY_MEMBERS``, ``AUDIENCE_WHY_RUNS`` and ``AUDIENCE_WHY_CHANGED`` set how many, the last one of a run.
+``AUDIENCE_WHY_MEMBERS`` and ``AUDIENCE_WHY_RUNS`` set how many.
 The first and the second run and their deliveries are the package's own. SQL makes the others of the second one:
 its table with its indexes, and its rows of the ledger, each with another name and instant. So all change sets have
 the same users, no base comes after the first, and the ledger is not folded. Its bound: a second, of the view for
