@@ -51,12 +51,14 @@ class Tolerance:
     :param above: so many times what is beyond noise, and happened twice before, or once and somebody let it
         through; ``below`` the same of what is less than usual.
     :param gaps: from so many gaps on, something comes regularly.
+    :param again: what happened once is not believed to happen again in fewer runs.
     """
 
     spreads: float
     above: float = 1.5
     below: float = 1.5
     gaps: int = 2
+    again: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,16 +148,19 @@ class Past:
             middle=levels[-1],
             spread=noise[-1],
             expected=expected[-1],
-            above=tolerance.spreads * noise[-1] + tolerance.above * self._find_believed(above, tolerance.gaps),
-            below=tolerance.spreads * noise[-1] + tolerance.below * self._find_believed(below, tolerance.gaps),
+            above=tolerance.spreads * noise[-1] + tolerance.above * self._find_believed(above, tolerance),
+            below=tolerance.spreads * noise[-1] + tolerance.below * self._find_believed(below, tolerance),
         )
 
-    def _find_believed(self, beyond: Sequence[float], least_gaps: int) -> float:
-        """Give what beyond noise is believed: nothing where it comes regularly and is not due."""
+    def _find_believed(self, beyond: Sequence[float], tolerance: Tolerance) -> float:
+        """Give what beyond noise is believed: nothing where it comes regularly, or came once, and is not due."""
         seen = self.find_seen(beyond)
-        times = [t for t, v in zip(self.at, beyond, strict=False) if v > max(seen / 3, MATTERS)]
+        found = [n for n, v in enumerate(beyond) if v > max(seen / 3, MATTERS)]
+        if len(found) == 1 and len(beyond) - found[0] < tolerance.again:
+            return 0.0
+        times = [self.at[n] for n in found]
         gaps = [b - a for a, b in pairwise(times)]
-        if len(gaps) < least_gaps or max(gaps) > REGULAR * min(gaps):
+        if len(gaps) < tolerance.gaps or max(gaps) > REGULAR * min(gaps):
             return seen
         return 0.0 if self.at[-1] - times[-1] < DUE * min(gaps) else seen
 

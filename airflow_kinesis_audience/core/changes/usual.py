@@ -39,20 +39,20 @@ MIN_RUNS = 20
 
 TOLERANCES = {
     "exited": Tolerance(spreads=6.0),
-    "entered": Tolerance(spreads=6.0, above=2.0),
-    "updated": Tolerance(spreads=10.0, gaps=1),
+    "entered": Tolerance(spreads=6.0, above=2.5),
+    "updated": Tolerance(spreads=10.0, gaps=1, again=20),
 }
 """How much is believed: of growth more; of updates that come regularly less."""
 
 OF_MEMBERS, OF_SHARES, OF_ENTRIES = (
-    Tolerance(spreads=5.0, above=2.0),
+    Tolerance(spreads=5.0, above=2.5),
     Tolerance(spreads=6.0),
-    Tolerance(spreads=5.0),
+    Tolerance(spreads=3.5),
 )
 """The same of the number of members, of shares of the rows, and of shares of the rows where many enter."""
 
-CHANCES = 6.0
-"""So many deviations of what chance alone does to a number."""
+CHANCES, ODD_CHANCES = 6.0, 3.5
+"""So many deviations of what chance alone does to a number; fewer of one that is looked at where many enter."""
 
 LEAST_SHARE, LEAST_ROWS = 0.045, 10
 """A deviation of fewer members, or of fewer rows of a column, stops nothing."""
@@ -101,6 +101,11 @@ class Usual:
         return [_OneRun(r, r.audiences[audience_id], r.has_released(audience_id)) for r in named]
 
     def _find(self, runs: Sequence[_OneRun], now: Counts) -> Iterator[str]:
+        if len(runs) < MIN_RUNS:
+            return iter(())
+        at = [*(r.run.as_of for r in runs), self.as_of]
+        between = RunPace(runs[0].run.since, at, [_changes(r.counts) for r in runs]).find_between()
+        runs = [r for n, r in enumerate(runs) if n not in between or r.released]
         if len(runs) < MIN_RUNS:
             return iter(())
         return _History(runs, now, self.as_of).find_unusual(updates=self.same_mapping)
@@ -201,7 +206,7 @@ class _History:
             if (known := self._shares_of(partial(_nulls, label), OF_ENTRIES)) is None:
                 continue
             level, band = known
-            noise = CHANCES * math.sqrt(level * (1 - level) / rows)
+            noise = ODD_CHANCES * math.sqrt(level * (1 - level) / rows)
             odd = max(ODD_ENTRIES * level * more, LEAST_ROWS) / rows
             if abs(found / rows - level) > max(band.above if found / rows > level else band.below, noise, odd):
                 yield (
