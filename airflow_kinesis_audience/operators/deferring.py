@@ -8,6 +8,7 @@ Between the two Airflow keeps how long the task has waited, and the counts for i
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -27,8 +28,12 @@ SLOW_SECONDS = 60.0
 _ADDED = (
     *("change_sets", "messages", "records", "bytes", "delivered", "rejected", "omitted", "excluded", "filtered"),
     *("retried", "seconds", "concluded", "redelivered", "statements", "statement_seconds", "bytes_scanned"),
+    *("events", "intervals", "dropped_rows"),
 )
 """What a summary counts anew after each pause."""
+
+_BY_NAME = "placeholders"
+"""The same, of each name."""
 
 _log = logging.getLogger(__name__)
 
@@ -55,8 +60,12 @@ class Waits:
 
 def add_counts(before: Mapping[str, Any], counts: Mapping[str, Any]) -> dict[str, Any]:
     """Add the counts of a task to those from before a pause; what no count is, is as it was last."""
-    sums = {n: before[n] + v for n, v in counts.items() if n in _ADDED and n in before}
-    return {**before, **counts, **sums}
+    sums: dict[str, Any] = {n: before[n] + v for n, v in counts.items() if n in _ADDED and n in before}
+    if _BY_NAME in before:
+        sums[_BY_NAME] = dict(Counter(before[_BY_NAME]) + Counter(counts.get(_BY_NAME, {})))
+    # The first part knows where the task began; to the next one all before it is forwarded.
+    began = {"start": before["start"]} if "start" in before else {}
+    return {**before, **counts, **sums, **began}
 
 
 class DeferringIfThrottled:

@@ -181,7 +181,7 @@ class DeliveryOperator(RendersTemplates):
                 try:
                     summary |= self._send(outbox, delivery, summary)
                 finally:
-                    counts = {**asdict(outbox.report), **count_statements(ledger)}
+                    counts = {**self._count(outbox), **count_statements(ledger)}
                     lasting = {**counts, **outbox.lasting_counts()}
                     pauses = deferring.pauses(sys.exception(), counts=lasting, notices=outbox.notices.kept)
                     summary |= {"destination": delivery.destination, **waits.add_to(counts)}
@@ -213,6 +213,14 @@ class DeliveryOperator(RendersTemplates):
     def _source_query(self) -> str | None:
         """Return the query that is read, where the task does not read the change sets of a sync."""
         return None
+
+    def _count(self, outbox: Outbox) -> dict[str, Any]:
+        """Count what was done until now, for the summary; of a failed attempt, with the ledger's dead letters."""
+        unread = False
+        if sys.exception() is not None:
+            outbox.describe_rejected(outbox.log.whole.dead_letters)
+            unread = outbox.log.whole.attached is None
+        return {n: v for n, v in asdict(outbox.report).items() if not (unread and n == "still_rejected")}
 
     @staticmethod
     def _describe_part(delivery: Delivery, concluded: int) -> dict[str, int]:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from airflow_kinesis_audience.core.model.instants import instant, instant_text
 from airflow_kinesis_audience.operators.delivery_operator import SHARED_FIELDS, DeliveryOperator
 from airflow_kinesis_audience.operators.identity import Identity, map_identities
-from airflow_kinesis_audience.operators.reporting.log_lines import log_placeholders
 from airflow_kinesis_audience.operators.run_context import author_of, parse_bool, run_as_of, select_all
 from airflow_kinesis_audience.operators.state_arguments import StateArguments
 
@@ -191,8 +190,10 @@ class EventsToKinesisOperator(StateArguments, DeliveryOperator):
         )
         for gap in found["not_forwarded"]:
             self.log.warning("Events that arrived in %s were never forwarded; backfill that interval", gap)
-        log_placeholders(found)
         return found
+
+    def _count(self, outbox: Outbox) -> dict[str, Any]:
+        return {**super()._count(outbox), **outbox.forwarded.summary()}
 
     def _source_query(self) -> str | None:
         return select_all(self.sql, self.table, "the events are")

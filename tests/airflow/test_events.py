@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import pytest
 
 from airflow_kinesis_audience.consumer import AudienceConsumer
 from tests.airflow.running import DIFF, Airflow, Deployed, Run, aws, day, deployed, one_task_dag
-from tests.scripted_kinesis import TAKE, UNAVAILABLE, ScriptedKinesis
+from tests.scripted_kinesis import TAKE, UNAVAILABLE, Arrived, Busy, ScriptedKinesis, Whole
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -223,3 +223,34 @@ def test_audiences_can_be_told_in_these_formats_too(
     summary = second["publish"].summary
     assert summary["delivered"] + summary["omitted"] == 3
     assert "a@x.example" not in first.log + second.log
+
+
+@pytest.mark.parametrize("warehouse", ["duckdb"], indirect=True)
+def test_a_run_that_pauses_counts_each_interval_once(
+    airflow: Airflow, clicks: Warehouse, kinesis: ScriptedKinesis
+) -> None:
+    put(clicks, ("a", "u1", "2026-03-01T10:00Z"), ("b", "u2", "2026-03-01T11:00Z"))
+    clicks.execute("INSERT INTO clicks VALUES ('n', 'u3', 'n/a', 'page of n', '2026-03-01T12:00Z')")
+    put(clicks, (None, "u1", "2026-03-01T13:00Z"), *((f"c{n}", f"u{n}", "2026-03-02T10:00Z") for n in range(30)))
+    put(clicks, (None, "u1", "2026-03-02T13:00Z"))
+    clicks.execute("INSERT INTO clicks VALUES ('m', 'u4', 'n/a', 'page of m', '2026-03-02T12:00Z')")
+    busy = Busy(3)
+
+    def script(request: int, records: Sequence[Arrived]) -> list[str]:
+        return [TAKE] * len(records) if b"page of c" not in records[0].data else busy(request, records)
+
+    dropping = {"on_invalid_rows": "drop", "normalize_identities": {"email": "email"}}
+    with forwarding(airflow, clicks, kinesis, deferrable=True, **dropping) as dag:
+        kinesis.script = lambda _request, _records: Whole.DENIED
+        failed = dag.run(day(2))
+        kinesis.script = script
+        run = dag.run(day(3), short_pauses=True)
+    assert (failed["forward"].state, run["forward"].state) == ("failed", "success"), run.log
+    assert failed["forward"].xcom["delivery"]["events"] == 0
+    assert "without a worker slot, and then continues" in run.log
+    summary = run["forward"].summary
+    assert (summary["events"], summary["delivered"], summary["dropped_rows"]) == (34, 34, 2)
+    assert [i[:10] for i in summary["intervals"]] == ["2026-03-01", "2026-03-02"]
+    assert summary["placeholders"] == {"Email": 2}
+    assert summary["start"] == "2026-03-02T00:00:00Z"
+    assert set(pages(kinesis).values()) == {1}

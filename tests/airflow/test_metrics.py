@@ -170,6 +170,26 @@ def test_what_is_given_up_is_counted_in_the_run_that_reports_it_and_is_in_its_ev
     assert first["publish"].events[0]["extra"]["given_up"] == 1
 
 
+def test_what_is_too_large_still_is_gauged_as_it_is_known_where_a_task_fails(
+    counting: Airflow, statsd: StatsD, duckdb_warehouse: DuckDb
+) -> None:
+    large = ("u2", "b@x.example", "x" * 1_100_000)
+    duckdb_warehouse.members([ANNA, large])
+    publish = {"stream_name": "s", "format_options": {"user_properties": True}, "on_rejected": "skip"}
+    with (
+        ScriptedKinesis() as kinesis,
+        deployed(counting, duckdb_warehouse.connection, aws(kinesis.endpoint_url), DIFF, publish) as dag,
+    ):
+        statsd.take()
+        dag.run(day(1))
+        assert statsd.take_ours()["still_rejected"][0] == 1
+        duckdb_warehouse.members([ANNA, large, CEM])
+        kinesis.script = lambda _number, _records: Whole.DENIED
+        run = dag.run(day(2))
+        assert run["publish"].xcom["delivery"]["still_rejected"] == 1
+        assert statsd.take_ours()["still_rejected"][0] == 1
+
+
 def test_what_is_counted_before_a_pause_and_after_it_adds_up_to_the_summary(
     counting: Airflow, statsd: StatsD, duckdb_warehouse: DuckDb
 ) -> None:

@@ -7,7 +7,6 @@ nothing that the warehouse's clock has not left behind: that is of the next run.
 
 from __future__ import annotations
 
-from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from airflow_kinesis_audience.core.model.events import (
 )
 from airflow_kinesis_audience.core.model.instants import instant_text
 from airflow_kinesis_audience.core.outbox.option_check import mapped_of
+from airflow_kinesis_audience.core.outbox.report import ForwardedEvents
 from airflow_kinesis_audience.core.outbox.tables import drop_litter, drop_superseded, name_table
 from airflow_kinesis_audience.core.producer.acknowledged import AcknowledgedOrdinals
 from airflow_kinesis_audience.core.readers.event_counts import count_events
@@ -97,9 +97,7 @@ class _Forwarder:
         self._given_query = source.query
         self.source, self._query, types = describe_query(warehouse.origin, source)
         self._layout = event_layout(self.source, types, warehouse.origin.dialect)
-        self.counts = {"events": 0, "dropped_rows": 0}
-        self.placeholders: Counter[str] = Counter()
-        self.forwarded: list[Interval] = []
+        self.forwarded = outbox.forwarded = ForwardedEvents()
 
     def run(self, start: datetime | None, end: datetime, *, resend: bool, margin: timedelta) -> dict[str, Any]:
         self._begin(end)
@@ -107,6 +105,7 @@ class _Forwarder:
             self._finish()
             covered, left = self.log.whole.forwarded, self.log.whole.left
             wanted = self._wanted(start, end, [*covered, *left])
+            self.forwarded.start = instant_text(wanted.start)
             again = [wanted] if resend and wanted.start < end else []
             missing = [
                 piece
@@ -128,17 +127,11 @@ class _Forwarder:
         summary: dict[str, Any] = {
             "sync_id": self.ledger.sync_id,
             "as_of": instant_text(end),
-            "start": instant_text(wanted.start),
-            "events": self.counts["events"],
-            "intervals": list(map(str, self.forwarded)),
+            **self.forwarded.summary(),
             "not_forwarded": [str(i) for i in subtract_intervals(whole, [*covered, *left, wanted])],
         }
         if later := [str(Interval(max(i.start, until), i.end)) for i in pieces if i.end > until]:
             summary["left_for_next_run"] = later
-        if self.counts["dropped_rows"]:
-            summary["dropped_rows"] = self.counts["dropped_rows"]
-        if self.placeholders:
-            summary["placeholders"] = dict(self.placeholders)
         return summary
 
     def _begin(self, end: datetime) -> None:
@@ -272,10 +265,10 @@ class _Forwarder:
             layout=known.layout,
         )
         self.outbox.send(events, resend=resend)
-        self.forwarded.append(events.interval)
-        self.counts["events"] += events.rows
-        self.counts["dropped_rows"] += known.dropped_rows
-        self.placeholders.update(known.placeholders)
+        self.forwarded.intervals.append(str(events.interval))
+        self.forwarded.events += events.rows
+        self.forwarded.dropped_rows += known.dropped_rows
+        self.forwarded.placeholders.update(known.placeholders)
 
     def _drop(self, known: SnapshotTable) -> None:
         """Drop the table; before it goes the log says that it cannot be relied on, and after that it is gone."""

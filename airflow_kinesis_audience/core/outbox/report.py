@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -60,6 +61,32 @@ class Report:
         self.bytes += result.bytes_delivered
         self.retried += result.retried
         self.seconds = round(self.seconds + result.seconds, 3)
+
+
+@dataclass(slots=True)
+class ForwardedEvents:
+    """What a task has forwarded: an interval counts once all of its events are acknowledged.
+
+    :param start: where the first interval that the task was to forward starts; none if it stopped before that.
+    :param dropped_rows: rows of the intervals that are no events.
+    :param placeholders: by identity, the events whose value stands for none.
+    """
+
+    start: str | None = None
+    events: int = 0
+    intervals: list[str] = field(default_factory=list)
+    dropped_rows: int = 0
+    placeholders: Counter[str] = field(default_factory=Counter)
+
+    def summary(self) -> dict[str, Any]:
+        """Return it for a task's summary, without the counts that are zero."""
+        found: dict[str, Any] = {} if self.start is None else {"start": self.start}
+        found |= {"events": self.events, "intervals": list(self.intervals)}
+        if self.dropped_rows:
+            found["dropped_rows"] = self.dropped_rows
+        if self.placeholders:
+            found["placeholders"] = dict(self.placeholders)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,7 +20,7 @@ from airflow_kinesis_audience.core.outbox.dead_letters import DeadLetters
 from airflow_kinesis_audience.core.outbox.delivery_log import DeliveryLog
 from airflow_kinesis_audience.core.outbox.notice_log import NoticeLog
 from airflow_kinesis_audience.core.outbox.parts import check_parts, conclude
-from airflow_kinesis_audience.core.outbox.report import Progress, Report
+from airflow_kinesis_audience.core.outbox.report import ForwardedEvents, Progress, Report
 from airflow_kinesis_audience.core.outbox.tables import (
     announce_litter,
     drop_profiles,
@@ -83,6 +83,7 @@ class Sender:
         self.delivery = delivery
         self.log = DeliveryLog(ledger, delivery)
         self.report = Report()
+        self.forwarded = ForwardedEvents()
         self.dead_letters = DeadLetters(self.log)
         self.too_large = TooLargeSummary()
         self._exits_kept = delivery.renderer.traits.exits_kept
@@ -96,8 +97,7 @@ class Sender:
 
     def lasting_counts(self) -> dict[str, Any]:
         """Return what is reported, without what the next attempt will count again."""
-        again = self._counted_again
-        return {n: v - again[n] if n in again else v for n, v in asdict(self.report).items()}
+        return asdict(self.report) | {n: getattr(self.report, n) - v for n, v in self._counted_again.items()}
 
     def in_turn(
         self, work: Callable[[], T], is_done: Callable[[], bool] = lambda: False, *, prepare: bool = False

@@ -39,7 +39,8 @@ def count_changes(summary: Mapping[str, Any]) -> None:
 def count_delivery(summary: Mapping[str, Any], counts: Mapping[str, Any], *, pauses: bool) -> None:
     """Count what one attempt at a delivery did, also one that failed.
 
-    :param summary: of all parts of the attempt until now.
+    :param summary: of all parts of the attempt until now; one that failed before it had read the ledger has no
+        ``still_rejected``.
     :param counts: of this part alone, and nothing that a later part counts again.
     :param pauses: whether a part follows, which gauges what is known in the end.
     """
@@ -47,7 +48,8 @@ def count_delivery(summary: Mapping[str, Any], counts: Mapping[str, Any], *, pau
     for name in _OF_DELIVERY:
         _emit(Stats.incr, name, counts[name], tags)
     for name in () if pauses else ("seconds", "still_rejected"):
-        _emit(Stats.gauge, name, summary[name], tags)
+        if name in summary:
+            _emit(Stats.gauge, name, summary[name], tags)
 
 
 def gauge_lag(summary: Mapping[str, Any], cursor: datetime | None) -> None:
