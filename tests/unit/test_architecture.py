@@ -33,7 +33,6 @@ ROOT_ENTRIES = {
         "__init__.py",
         "__main__.py",
         "provider_info.py",
-        "pytest_plugin.py",
         "py.typed",
     ),
 }
