@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 BIG = {"email": "x" * 10_000, "city": "x" * 10_000}
 SMALL = {"email": "p@example.org", "city": "Bern"}
 MPARTICLE = small_delivery(message_format="mparticle_audience", options={"message_ids": True})
-ADDS = {"message_ids": True, "send_remove_on_identity_change": False}
-MPARTICLE_ADDS = small_delivery(message_format="mparticle_audience", options=ADDS)
 ADOBE = small_delivery(message_format="adobe_profile", options={"message_ids": True})
 
 
@@ -99,7 +97,7 @@ def test_after_a_kill_when_the_member_was_taken(people: People, delivery: Delive
     check_exit(people, stream, 3, delivery)
 
 
-@pytest.mark.parametrize("delivery", [MPARTICLE, MPARTICLE_ADDS, ADOBE], ids=["mparticle", "adds", "adobe"])
+@pytest.mark.parametrize("delivery", [MPARTICLE, ADOBE], ids=["mparticle", "adobe"])
 def test_after_two_change_sets_one_of_which_fits(people: People, delivery: Delivery) -> None:
     stream = Stream()
     change(people, 0, BIG)
@@ -108,41 +106,6 @@ def test_after_two_change_sets_one_of_which_fits(people: People, delivery: Deliv
     change(people, 2, BIG)
     assert publish(people, stream, 2, delivery)
     check_exit(people, stream, 3, delivery)
-
-
-@pytest.mark.parametrize("is_killed", [False, True])
-def test_after_two_change_sets_of_which_the_last_one_is_the_exit(people: People, is_killed: bool) -> None:
-    stream = Stream()
-    change(people, 0, BIG)
-    assert publish(people, stream, 0, MPARTICLE_ADDS)
-    change(people, 1, SMALL)
-    if is_killed:
-        late = Watched(people.warehouse)
-
-        def die(_: int, batch: Any) -> Any:
-            late.dead = True
-            raise Killed(taken=True)
-
-        stream.script = die
-        with pytest.raises(Killed):
-            publish(people, stream, 1, MPARTICLE_ADDS, late)
-        stream.script = None
-    change(people, 2, BIG)
-    check_exit(people, stream, 3, MPARTICLE_ADDS)
-
-
-def test_of_a_member_who_was_never_there_nothing_is_said_to_be_missing(people: People) -> None:
-    stream = Stream()
-    change(people, 0, BIG)
-    assert publish(people, stream, 0, MPARTICLE_ADDS)
-    people.put("other", **SMALL)
-    change(people, 1, {"city": "Bern"})  # no identity, so no message
-    assert publish(people, stream, 1, MPARTICLE_ADDS)
-    people.put("another", **SMALL)
-    change(people, 2, {"city": "Rome"})
-    people.take("poison")
-    people.run(3)
-    assert not publish(people, stream, 3, MPARTICLE_ADDS)
 
 
 @pytest.mark.parametrize("side", ["before", "after"])

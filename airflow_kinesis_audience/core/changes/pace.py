@@ -2,7 +2,7 @@
 
 Pure: instants and numbers of changes in, numbers out. Only runs that count for the audience are known here, so
 while it is held, the time since the last of them grows. What somebody triggers between two runs is a run like all
-others: it makes the usual time no shorter, and takes no whole interval of it. Without a change it is left out.
+others: it makes the usual time no shorter, and takes no whole interval of it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,6 @@ BETWEEN = 0.1
 
 EARLY = 0.1
 """A run is due so much of an interval before it is over."""
-
-HALF = 0.5
-"""A run without a change is left out if it, or the next one, comes after a smaller share of an interval."""
 
 
 class RunPace:
@@ -69,18 +66,6 @@ class RunPace:
             quiet = 0.0 if changes else whole
             found.append(whole)
         return found
-
-    def find_between(self) -> set[int]:
-        """Find the runs before this one that have no change, and that somebody triggered between two others."""
-        between, since = set(), 0.0
-        for number, (hours, after) in enumerate(pairwise(self.hours)):
-            since += hours / self.usually
-            is_between = since < HALF or (since < 1 and after < HALF * self.usually)
-            if is_between and not self.changes[number]:
-                between.add(number)
-            else:
-                since = 0.0
-        return between
 
     @property
     def quiet_runs(self) -> int:

@@ -103,11 +103,6 @@ class Usual:
     def _find(self, runs: Sequence[_OneRun], now: Counts) -> Iterator[str]:
         if len(runs) < MIN_RUNS:
             return iter(())
-        at = [*(r.run.as_of for r in runs), self.as_of]
-        between = RunPace(runs[0].run.since, at, [_changes(r.counts) for r in runs]).find_between()
-        runs = [r for n, r in enumerate(runs) if n not in between or r.released]
-        if len(runs) < MIN_RUNS:
-            return iter(())
         return _History(runs, now, self.as_of).find_unusual(updates=self.same_mapping)
 
 
@@ -258,11 +253,11 @@ class _History:
 
     @cached_property
     def _flows(self) -> Flows:
-        every = [*zip((*self.counts, self.now), self.pace.longer, strict=True)]
-        return Flows(
-            self._past,
-            {n: [getattr(c, n) / max(_before(c), 1) / longer for c, longer in every] for n in TOLERANCES},
-        )
+        counts = (*self.counts, self.now)
+        # A run that begins with nobody does not teach how large a share of the members enters.
+        every = [(c, _before(c) * longer) for c, longer in zip(counts, self.pace.longer, strict=True)]
+        shares = {n: [getattr(c, n) / of if of else 0.0 for c, of in every] for n in TOLERANCES}
+        return Flows(self._past, shares)
 
     @property
     def _like_this(self) -> str:

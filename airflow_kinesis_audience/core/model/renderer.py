@@ -26,7 +26,6 @@ class RendererTraits:
     :param exits_kept: how long a profile keeps a membership that has ended. A format that declares it gets
         :class:`~airflow_kinesis_audience.core.model.profiles.Profiles`, all others get changes.
     :param ordered_by_stream: the messages hold nothing to restore their order by.
-    :param sends_properties: an update of properties alone may make a message.
     :param renders_events: the format renders events, not only changes.
     :param renders_notices: the format has a message about a whole audience: a resync, a deletion.
     :param removes_by_update: a member who stays may be removed at the destination by an update, where it leaves
@@ -39,7 +38,6 @@ class RendererTraits:
     one_message_per_row: bool = False
     exits_kept: timedelta | None = None
     ordered_by_stream: bool = False
-    sends_properties: bool = True
     renders_events: bool = False
     renders_notices: bool = False
     removes_by_update: bool = False

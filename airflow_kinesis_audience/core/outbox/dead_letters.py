@@ -32,7 +32,7 @@ from airflow_kinesis_audience.core.outbox.too_large import TooLargeMembers, join
 from airflow_kinesis_audience.core.outbox.undelivered import (
     at,
     open_since,
-    still_undelivered_at,
+    still_undelivered,
     times_before,
     undelivered_of,
 )
@@ -210,8 +210,7 @@ class DeadLetters:
         users, largest = join_names(found)
         if known.rows and not instead:
             by_profile = bool(undelivered) and self.log.delivery.renderer.traits.exits_kept is not None
-            still = still_undelivered_at(self.log, as_of, added=added, by_profile=by_profile)
-            undelivered = [*still, *undelivered]
+            undelivered = [still_undelivered(known, maybe_known=by_profile), *undelivered]
             users, largest = join_names((*found, known))
         name = name_table(self.log, "rejects", as_of)
         self._append(as_of, replace_detail(known, writing=name))

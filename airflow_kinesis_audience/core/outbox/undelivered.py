@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 
 from airflow_kinesis_audience.core.changes.replay import Undelivered
-from airflow_kinesis_audience.core.model.audience import Action, UpdatedPart
 from airflow_kinesis_audience.core.outbox.giving_up import read_clock
 from airflow_kinesis_audience.core.readers.change_sets import ChangeSet
 from airflow_kinesis_audience.core.readers.profiles import ProfileSet
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.core.outbox.delivery_log import DeliveryLog
     from airflow_kinesis_audience.core.outbox.too_large import TooLargeMembers
     from airflow_kinesis_audience.core.state.delivery_details import DeadLettersTable
-    from airflow_kinesis_audience.core.state.recorded import RecordedChangeSet
 
 
 def still_undelivered(
@@ -44,46 +42,12 @@ def still_undelivered(
     )
 
 
-def still_undelivered_at(
-    log: DeliveryLog, as_of: datetime, *, added: datetime | None, by_profile: bool
-) -> list[Undelivered]:
-    """Find the rows of the table of dead letters, as the destination has come to an instant.
-
-    What was delivered since they were written may have brought their users in a message that is smaller: an update
-    of which no removal is sent, or a profile.
-
-    :param added: the instant of the change set of which others are added.
-    """
-    known = log.whole.dead_letters
-    if by_profile:
-        return [still_undelivered(known, maybe_known=True)]
-    after = known.as_of or as_of
-    since = [r for r in log.timeline.change_sets if after < r.as_of <= as_of and r.as_of != added and r.rows]
-    if not since or any(r.dropped for r in since):
-        return [still_undelivered(known, maybe_known=bool(since))]
-    is_brought = exp.or_(*(exp.In(this=column("user_id"), query=_brought_by(log, r).subquery()) for r in since))
-    return [
-        still_undelivered(known, is_brought, maybe_known=True),
-        still_undelivered(known, exp.not_(is_brought.copy())),
-    ]
-
-
 def times_before(log: DeliveryLog) -> list[Undelivered]:
     """Find the table that says since when a replay's dead letters are open, if they were before it began."""
     known = log.ledger.state.delivery(replace(log.delivery, replay="").log).dead_letters
     if not log.delivery.replay or not known.rows or not known.has_times:
         return []
     return [replace(still_undelivered(known), maybe_delivered=False, times_only=True)]
-
-
-def _brought_by(log: DeliveryLog, recorded: RecordedChangeSet) -> exp.Select:
-    """Build which users a change set has a message of by which they are members."""
-    traits = log.delivery.renderer.traits
-    is_brought: exp.Expr = column("action").eq(Action.UPDATED.value)
-    if not traits.sends_properties and traits.transform is None:
-        is_brought = exp.and_(is_brought, column("updated").neq(UpdatedPart.PROPERTIES.value))
-    is_brought = exp.or_(column("action").eq(Action.ENTERED.value), is_brought)
-    return exp.select(column("user_id")).from_(table(log.ledger.schema, recorded.table)).where(is_brought)
 
 
 def undelivered_of(

@@ -114,11 +114,7 @@ class MparticleAudience(Renderer):
         """What the format declares about itself: who is always named by the user id is never removed."""
         named = any(s.kind != "MPID" or self.send_anonymous_users for s in self._find_shown(()))
         return RendererTraits(
-            version=self.version,
-            one_message_per_row=True,
-            sends_properties=False,
-            renders_notices=True,
-            removes_by_update=not named,
+            version=self.version, one_message_per_row=True, renders_notices=True, removes_by_update=not named
         )
 
     def __call__(self, changes: Changes, envelope: Envelope) -> Iterator[Message | Oversized]:
