@@ -215,12 +215,17 @@ class DeliveryOperator(RendersTemplates):
         return None
 
     def _count(self, outbox: Outbox) -> dict[str, Any]:
-        """Count what was done until now, for the summary; of a failed attempt, with the ledger's dead letters."""
-        unread = False
-        if sys.exception() is not None:
-            outbox.describe_rejected(outbox.log.whole.dead_letters)
-            unread = outbox.log.whole.attached is None
-        return {n: v for n, v in asdict(outbox.report).items() if not (unread and n == "still_rejected")}
+        """Count what was done until now, for the summary; of a failed attempt, with the ledger's dead letters.
+
+        Where the ledger was not read, and in a resync or replay that failed, whose log is not the destination's,
+        ``still_rejected`` is left out.
+        """
+        if sys.exception() is None:
+            return asdict(outbox.report)
+        outbox.describe_rejected(outbox.log.whole.dead_letters)
+        own = outbox.delivery
+        is_known = outbox.log.whole.attached is not None and not own.resync and not own.replay
+        return {n: v for n, v in asdict(outbox.report).items() if is_known or n != "still_rejected"}
 
     @staticmethod
     def _describe_part(delivery: Delivery, concluded: int) -> dict[str, int]:

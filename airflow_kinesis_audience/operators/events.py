@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_kinesis_audience.core.model.instants import instant, instant_text
 from airflow_kinesis_audience.operators.delivery_operator import SHARED_FIELDS, DeliveryOperator
 from airflow_kinesis_audience.operators.identity import Identity, map_identities
+from airflow_kinesis_audience.operators.reporting.log_lines import log_placeholders
 from airflow_kinesis_audience.operators.run_context import author_of, parse_bool, run_as_of, select_all
 from airflow_kinesis_audience.operators.state_arguments import StateArguments
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_audience.core.outbox.delivery import Delivery
     from airflow_kinesis_audience.core.outbox.outbox import Outbox
     from airflow_kinesis_audience.core.sql.dialects import Dialect
+    from airflow_kinesis_audience.operators.deferring import Waits
 
 
 class EventsToKinesisOperator(StateArguments, DeliveryOperator):
@@ -191,6 +193,11 @@ class EventsToKinesisOperator(StateArguments, DeliveryOperator):
         for gap in found["not_forwarded"]:
             self.log.warning("Events that arrived in %s were never forwarded; backfill that interval", gap)
         return found
+
+    def _deliver(self, context: Context, waits: Waits, *, may_wait: bool = True) -> dict[str, Any]:
+        summary = super()._deliver(context, waits, may_wait=may_wait)
+        log_placeholders(summary)
+        return summary
 
     def _count(self, outbox: Outbox) -> dict[str, Any]:
         return {**super()._count(outbox), **outbox.forwarded.summary()}

@@ -111,7 +111,6 @@ def log_placeholders(summary: Mapping[str, Any]) -> None:
 def log_delivery(summary: Mapping[str, Any], message_format: str) -> None:
     """Write to the log what was delivered, and what of the changes was not sent, and why."""
     destination, change_sets = summary["destination"], len(summary["change_sets"])
-    log_placeholders(summary)
     _log.info(
         "Published %s changes (%s) to %s: %s records, %s B, %s retried, %s s",
         summary["delivered"],
