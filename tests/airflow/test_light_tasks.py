@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 
+from airflow_kinesis_audience.operators.errors import airflow_outcome
 from tests.airflow.running import Airflow, day
 
 if TYPE_CHECKING:
@@ -75,3 +78,13 @@ def test_a_diff_loads_no_arrow_and_a_delivery_no_pandas(
     assert loaded.pop("diff") == set()
     assert all(run[name].summary["delivered"] for name in FORMATS)
     assert loaded == {name: loaded[name] - {"pandas", "duckdb"} for name in FORMATS}
+
+
+def test_what_was_loaded_before_a_task_is_passed_over_until_it_has_ended() -> None:
+    gc.unfreeze()
+    with airflow_outcome():
+        assert gc.get_freeze_count() > 0
+    assert gc.get_freeze_count() == 0
+    with pytest.raises(AirflowFailException), airflow_outcome():
+        raise ValueError("wrong")
+    assert gc.get_freeze_count() == 0

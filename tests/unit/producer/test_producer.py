@@ -5,7 +5,6 @@ The clock and the sleep are made of numbers, so that hours of waiting cost nothi
 
 from __future__ import annotations
 
-import gc
 import itertools
 import os
 import random
@@ -317,19 +316,6 @@ def test_an_endpoint_that_answers_at_once_is_put_by_the_thread_that_decides() ->
 
     assert run(spread(2_000, 2_000), put, max_in_flight=5).delivered == 2_000
     assert threads == {"put"}
-
-
-def test_garbage_is_collected_as_before_once_a_delivery_has_ended() -> None:
-    gc.unfreeze()
-    during: list[int] = []
-
-    def put(batch: Sequence[Record]) -> list[Outcome]:
-        during.append(gc.get_freeze_count())
-        return [TAKEN] * len(batch)
-
-    run(spread(10, 10), put)
-    assert min(during) > 0
-    assert gc.get_freeze_count() == 0
 
 
 def test_a_throttled_key_waits_longer_each_time_and_never_beyond_the_bound() -> None:
