@@ -7,8 +7,8 @@ moves when the sums match. Which change sets are to be sent is not decided here.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace as replace_detail
 
@@ -95,9 +95,9 @@ class Sender:
         self._counted_again: dict[str, int] = {}
         self.notices = NoticeLog()
 
-    def lasting_counts(self) -> dict[str, Any]:
-        """Return what is reported, without what the next attempt will count again."""
-        return asdict(self.report) | {n: getattr(self.report, n) - v for n, v in self._counted_again.items()}
+    def lasting_counts(self) -> dict[str, int]:
+        """Return the counts of which the next attempt will count a part again, each without that part."""
+        return {n: getattr(self.report, n) - v for n, v in self._counted_again.items()}
 
     def in_turn(
         self, work: Callable[[], T], is_done: Callable[[], bool] = lambda: False, *, prepare: bool = False
