@@ -149,8 +149,7 @@ class RunningAirflow:
 
     def logs_of(self, run_id: str) -> str:
         """Return the end of every log of a run's tasks."""
-        files = sorted(self.home.rglob(f"run_id={run_id}/**/*.log"))
-        return "\n".join(f"--- {file}:\n{_tail(file)}" for file in files)
+        return _tails(sorted(self.home.rglob(f"run_id={run_id}/**/*.log")))
 
     def tasks(self, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
         """Return the task instances of a run, by task id."""
@@ -213,7 +212,7 @@ class RunningAirflow:
         """Return the end of every log of a part, and of the newest logs of tasks."""
         newest = sorted((self.home / "logs").rglob("attempt=*.log"), key=lambda path: path.stat().st_mtime)[-2:]
         files = [*(self.home / f"{name}.log" for name in self.parts), *newest]
-        return "\n".join(f"--- the end of {file}:\n{_tail(file)}" for file in files if file.exists())
+        return _tails(file for file in files if file.exists())
 
 
 @contextlib.contextmanager
@@ -348,8 +347,9 @@ def _is_there(airflow: RunningAirflow, dag_id: str) -> bool:
     return airflow.api.get(f"/api/v2/dags/{dag_id}/details").is_success
 
 
-def _tail(file: Path) -> str:
-    return file.read_bytes()[-LOG_TAIL:].decode(errors="replace")
+def _tails(files: Iterable[Path]) -> str:
+    ends = ((file, file.read_bytes()[-LOG_TAIL:].decode(errors="replace")) for file in files)
+    return "\n".join(f"--- the end of {file}:\n{end}" for file, end in ends)
 
 
 def _end(parts: Iterable[subprocess.Popen[bytes]]) -> None:
